@@ -13,7 +13,7 @@ const root = join(import.meta.dirname, '..', '..', '..');
  * A copy of the compiled driver and its tests, in which one module at a time is replaced. The tests' files are below it too, so
  * whatever a defect leaves behind is removed with it.
  */
-export class Workbench {
+export class DriverCopy {
   readonly #directory: string;
 
   readonly #onExit: () => void;
@@ -26,7 +26,7 @@ export class Workbench {
     process.once('exit', this.#onExit);
   }
 
-  static async make(): Promise<Workbench> {
+  static async make(): Promise<DriverCopy> {
     // Not `/tmp`: tmpfs has no direct I/O for loop devices.
     const directory = await mkdtemp('/var/tmp/loopcsi-mutants-');
     const bundle = join(root, 'dist', 'bundle');
@@ -44,7 +44,7 @@ export class Workbench {
     for (const name of (await readdir(root)).filter((one) => !own.includes(one))) {
       await symlink(join(root, name), join(directory, name));
     }
-    return new Workbench(directory);
+    return new DriverCopy(directory);
   }
 
   /** Recompiles these modules with our compiler, so that a defect is the only difference. */

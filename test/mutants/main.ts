@@ -19,7 +19,7 @@ import { defects as powerCutDefects } from '../vm/power-cuts/defects.ts';
 import { subjects } from './all.ts';
 import { findProblems } from './check.ts';
 import { type Defect, isOnDevices, type Mutant } from './defect.ts';
-import { Workbench } from './driver-copy.ts';
+import { DriverCopy } from './driver-copy.ts';
 import { targets } from './generated/targets.ts';
 import { reportOf } from './report.ts';
 import { findPassingTests, tryAll } from './run-mutants.ts';
@@ -62,13 +62,13 @@ async function main(): Promise<number> {
   const startedAtMs = performance.now();
   // The exit handlers kill the tests and remove their files (driver-copy.ts, run-tests.ts).
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
-  const benches = [await Workbench.make(), await Workbench.make()] as const;
+  const copies = [await DriverCopy.make(), await DriverCopy.make()] as const;
   try {
-    const wanted = await wantedMutants(benches[0]);
+    const wanted = await wantedMutants(copies[0]);
     const mutants = wanted.filter(({ tests }) => isRoot || !tests.some(isOnDevices));
-    const passing = await findPassingTests(benches, mutants);
+    const passing = await findPassingTests(copies, mutants);
     if (passing === undefined) return 1;
-    const verdicts = await tryAll(benches, { mutants, passing }, (verdict) => {
+    const verdicts = await tryAll(copies, { mutants, passing }, (verdict) => {
       console.log(lineOf(verdict));
     });
     const failed = countFailed(verdicts);
@@ -80,7 +80,7 @@ async function main(): Promise<number> {
     if (values.write !== undefined) await writeFile(values.write, reportOf(verdicts));
     return failed > 0 || verdicts.length === 0 ? 1 : 0;
   } finally {
-    for (const bench of benches) await bench.remove();
+    for (const copy of copies) await copy.remove();
   }
 }
 
@@ -95,15 +95,15 @@ async function allRowsMatch(): Promise<boolean> {
   return problems.length === 0;
 }
 
-async function wantedMutants(bench: Workbench): Promise<readonly Mutant[]> {
+async function wantedMutants(copy: DriverCopy): Promise<readonly Mutant[]> {
   const isWanted = ({ subject, name, file }: Mutant): boolean =>
     `${subject}\n${name}\n${file}`.includes(values.only);
   const mutants: Mutant[] = [];
   for (const subject of subjects) {
-    mutants.push(...(await mutantsOfRows(subject, bench)).filter(isWanted));
+    mutants.push(...(await mutantsOfRows(subject, copy)).filter(isWanted));
   }
   for (const target of targets) {
-    mutants.push(...sampleOf((await mutantsOfTarget(target, bench)).filter(isWanted)));
+    mutants.push(...sampleOf((await mutantsOfTarget(target, copy)).filter(isWanted)));
   }
   return mutants;
 }

@@ -1,27 +1,27 @@
 import { compiled } from './compiled.ts';
 import { isOnDevices, type Mutant, mutated, type Row, type Subject } from './defect.ts';
-import type { Workbench } from './driver-copy.ts';
+import type { DriverCopy } from './driver-copy.ts';
 import { mutantsOf } from './generated/operators.ts';
 import type { Target } from './generated/targets.ts';
 import type { TestRun } from './run-tests.ts';
 
 export const generated = 'generated';
 
-export async function mutantsOfRows({ title, rows }: Subject, bench: Workbench): Promise<Mutant[]> {
+export async function mutantsOfRows({ title, rows }: Subject, copy: DriverCopy): Promise<Mutant[]> {
   const make = async (row: Row): Promise<Mutant> => ({
     subject: title,
     name: row.name,
     file: row.file,
     tests: row.tests,
-    module: await compiled(mutated(await bench.sourceOf(row.file), row)),
+    module: await compiled(mutated(await copy.sourceOf(row.file), row)),
     mayHang: row.mayHang === true,
   });
   return Promise.all(rows.map(make));
 }
 
-export async function mutantsOfTarget(target: Target, bench: Workbench): Promise<Mutant[]> {
+export async function mutantsOfTarget(target: Target, copy: DriverCopy): Promise<Mutant[]> {
   const { file, tests } = target;
-  const all = mutantsOf(await compiled(await bench.sourceOf(file)));
+  const all = mutantsOf(await compiled(await copy.sourceOf(file)));
   return all.map((one) => ({ ...one, subject: generated, file, tests, mayHang: true }));
 }
 
@@ -48,11 +48,11 @@ function timeLimitMs({ tests, subject }: Mutant): number {
 
 /** Runs the mutant's tests with it in place. `passing` are the titles that pass without it: only one of them can detect it. */
 export async function tryMutant(
-  bench: Workbench,
+  copy: DriverCopy,
   mutant: Mutant,
   passing: ReadonlySet<string>,
 ): Promise<Verdict> {
-  const run = await bench.try(mutant, timeLimitMs(mutant));
+  const run = await copy.try(mutant, timeLimitMs(mutant));
   return { mutant, ...judged(run, passing), seconds: run.seconds };
 }
 

@@ -7,7 +7,7 @@ import { slownessVariable } from '../helpers/slowness.ts';
 import { type Boot, bootJob, type End, type Job } from './machine/boot.ts';
 import type { MachineFiles } from './machine/make.ts';
 import { Report } from './report.ts';
-import type { Bench, Inside, Suite } from './suite.ts';
+import type { Inside, Suite, SuiteContext } from './suite.ts';
 
 export interface RunContext {
   readonly machine: MachineFiles;
@@ -75,7 +75,7 @@ interface BenchContext {
   readonly boots: Boot[];
 }
 
-function benchOf(suite: Suite, benchContext: BenchContext): Bench {
+function benchOf(suite: Suite, benchContext: BenchContext): SuiteContext {
   const { context, directory, signal, report, isSample, boots } = benchContext;
   const bootDirectory = join(directory, 'boot');
   const imageOf = (name: string): string => join(directory, `${name}.img`);
@@ -112,18 +112,18 @@ function benchOf(suite: Suite, benchContext: BenchContext): Bench {
   };
 }
 
-async function follow(suite: Suite, bench: Bench): Promise<void> {
-  if ('drive' in suite) return suite.drive(bench);
-  const inside = bench.isSample ? suite.sample : suite.inside;
+async function follow(suite: Suite, context: SuiteContext): Promise<void> {
+  if ('drive' in suite) return suite.drive(context);
+  const inside = context.isSample ? suite.sample : suite.inside;
   if (inside === undefined) throw new Error('it has no sample');
-  const boot = await bench.boot(inside);
+  const boot = await context.boot(inside);
   const end = await boot.ended;
-  requireGoodEnd(end, bench);
-  await suite.check?.(bench);
+  requireGoodEnd(end, context);
+  await suite.check?.(context);
 }
 
 /** A job that failed without a failed test counts as one failure. */
-function requireGoodEnd(end: End, { report }: Bench): void {
+function requireGoodEnd(end: End, { report }: SuiteContext): void {
   switch (end.kind) {
     case 'job-ended':
       report.line(`# the machine was up for ${Math.round(end.seconds)} s`);

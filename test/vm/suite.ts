@@ -36,7 +36,7 @@ export type Inside = (
 ) & { readonly environment?: Readonly<Record<string, string>> };
 
 /** The files and functions on the host that a suite can use while it runs. */
-export interface Bench {
+export interface SuiteContext {
   /** The path of the image of a disk of the suite. Read or change it only while no machine runs. */
   imageOf(diskName: string): string;
   /** A directory on the host that is removed after the suite. */
@@ -74,12 +74,12 @@ export type Suite = SuiteBase &
         readonly inside: Inside;
         /** Runs instead of `inside` with `--sample`. A suite without it is not part of the sample. */
         readonly sample?: Inside;
-        /** Inspects the images and `out` after the machine has powered off, and reports to `bench.report`. */
-        readonly check?: (bench: Bench) => Promise<void>;
+        /** Inspects the images and `out` after the machine has powered off, and reports to `context.report`. */
+        readonly check?: (context: SuiteContext) => Promise<void>;
       }
     | {
         /** For a suite that boots more than once, or cuts the power. It reports its own test points. */
-        readonly drive: (bench: Bench) => Promise<void>;
+        readonly drive: (context: SuiteContext) => Promise<void>;
         readonly isSample?: boolean;
       }
   );

@@ -7,7 +7,7 @@ import { makeClient } from '../../../src/csi/client.ts';
 import { serviceType } from '../../../src/csi/codec.ts';
 import type { ServiceName } from '../../../src/csi/rpc-types.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { makeVictim, type Victim } from './fixture.ts';
+import { type Fixture, makeFixture } from './fixture.ts';
 import { hostile, hostileTexts } from './messages.ts';
 
 const runs = Number(process.env['LOOPCSI_FUZZ_RUNS'] ?? 25);
@@ -52,10 +52,13 @@ async function outcomeOf(
   }
 }
 
-async function attack(victim: Victim, name: (typeof services)[number]): Promise<readonly string[]> {
+async function attack(
+  fixture: Fixture,
+  name: (typeof services)[number],
+): Promise<readonly string[]> {
   const wrong: string[] = [];
-  const texts = fc.constantFrom(...hostileTexts(victim), secret);
-  const client = makeClient(name, `unix://${victim.driver.endpoint}`);
+  const texts = fc.constantFrom(...hostileTexts(fixture), secret);
+  const client = makeClient(name, `unix://${fixture.driver.endpoint}`);
   const calls = client as unknown as Readonly<Record<string, AnyCall>>;
   try {
     for (const method of serviceType(name).methodsArray) {
@@ -78,8 +81,8 @@ async function attack(victim: Victim, name: (typeof services)[number]): Promise<
   return wrong;
 }
 
-async function makeTarget(victim: Victim): Promise<void> {
-  const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+async function makeTarget(fixture: Fixture): Promise<void> {
+  const client = makeClient('csi.v1.Controller', `unix://${fixture.driver.endpoint}`);
   await client.CreateVolume({
     name: 'victim',
     capacity_range: { required_bytes: 2n ** 25n },
@@ -96,28 +99,28 @@ onNode(
   async (t) => {
     t.timeout(10 * 60_000);
     t.log(`seed ${seed}`);
-    const victim = await makeVictim();
+    const fixture = await makeFixture();
     try {
-      await makeTarget(victim);
-      const before = await victim.canary();
+      await makeTarget(fixture);
+      const before = await fixture.canary();
       for (const name of services) {
-        const wrong = await attack(victim, name);
+        const wrong = await attack(fixture, name);
         t.deepEqual(wrong.slice(0, 5), [], `${name}: ${wrong.length} wrong codes`);
-        t.is(await victim.canary(), before, `${name} touched the canary`);
-        await victim.requireAlive();
+        t.is(await fixture.canary(), before, `${name} touched the canary`);
+        await fixture.requireAlive();
       }
-      await t.throwsAsync(access(join(victim.canaryDir, 'pwned')));
-      t.true((await victim.footprint()).residentBytes < 400 * 2 ** 20, 'memory is bounded');
+      await t.throwsAsync(access(join(fixture.canaryDir, 'pwned')));
+      t.true((await fixture.footprint()).residentBytes < 400 * 2 ** 20, 'memory is bounded');
     } finally {
-      await victim.end();
+      await fixture.end();
     }
   },
 );
 
 onNode('secrets appear neither in the log nor in responses', async (t) => {
-  const victim = await makeVictim();
+  const fixture = await makeFixture();
   try {
-    const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+    const client = makeClient('csi.v1.Controller', `unix://${fixture.driver.endpoint}`);
     const secrets = { password: secret };
     const capability = {
       access_mode: { mode: 'SINGLE_NODE_WRITER' },
@@ -141,20 +144,20 @@ onNode('secrets appear neither in the log nor in responses', async (t) => {
     await client.CreateSnapshot({ name: 'snap', source_volume_id: volume_id, secrets });
     await client.DeleteVolume({ volume_id, secrets });
     client.close();
-    const log = await victim.driver.log();
+    const log = await fixture.driver.log();
     t.true(log.includes('secretive'), 'the calls are in the log');
     t.regex(log, /"file":"mkfs\.ext4","args":\[/, 'and the command lines of programs');
     t.false(log.includes(secret));
-    t.false((await readFile(`/proc/${victim.driver.pid}/cmdline`, 'utf8')).includes(secret));
+    t.false((await readFile(`/proc/${fixture.driver.pid}/cmdline`, 'utf8')).includes(secret));
   } finally {
-    await victim.end();
+    await fixture.end();
   }
 });
 
-async function plugin(victim: Victim, call: string, body: string): Promise<number> {
+async function plugin(fixture: Fixture, call: string, body: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const sent = request(
-      { socketPath: victim.dockerSocket, path: call, method: 'POST', timeout: 60_000 },
+      { socketPath: fixture.dockerSocket, path: call, method: 'POST', timeout: 60_000 },
       (response) => {
         response.resume();
         response.once('end', () => {
@@ -169,10 +172,10 @@ async function plugin(victim: Victim, call: string, body: string): Promise<numbe
 
 onNode('hostile bodies of every plugin call touch no file outside the pool', async (t) => {
   t.timeout(5 * 60_000);
-  const victim = await makeVictim();
+  const fixture = await makeFixture();
   try {
-    const before = await victim.canary();
-    const texts = fc.constantFrom(...hostileTexts(victim));
+    const before = await fixture.canary();
+    const texts = fc.constantFrom(...hostileTexts(fixture));
     const body = fc.oneof(
       fc
         .record({ Name: texts, ID: texts, Opts: fc.dictionary(texts, texts, { maxKeys: 3 }) })
@@ -203,17 +206,17 @@ onNode('hostile bodies of every plugin call touch no file outside the pool', asy
       for (const one of fc.sample(body, { numRuns: runs, seed })) {
         // Docker's retries have no body and get no response: to Docker any response would mean that the volume does not exist.
         if (call === 'Get' && one.trim() === '') {
-          await t.throwsAsync(plugin(victim, '/VolumeDriver.Get', one), { code: 'ECONNRESET' });
+          await t.throwsAsync(plugin(fixture, '/VolumeDriver.Get', one), { code: 'ECONNRESET' });
           continue;
         }
-        const code = await plugin(victim, `/VolumeDriver.${call}`, one);
+        const code = await plugin(fixture, `/VolumeDriver.${call}`, one);
         t.true(code === 200 || (code >= 400 && code < 500), `${call} ${one}: ${code}`);
       }
     }
-    t.is(await victim.canary(), before);
-    t.false((await victim.driver.log()).includes('"level":"fatal"'));
-    await victim.requireAlive();
+    t.is(await fixture.canary(), before);
+    t.false((await fixture.driver.log()).includes('"level":"fatal"'));
+    await fixture.requireAlive();
   } finally {
-    await victim.end();
+    await fixture.end();
   }
 });

@@ -7,7 +7,7 @@ import { makeClient } from '../../../src/csi/client.ts';
 import { type DriverProcess, startDriver } from '../../helpers/driver.ts';
 import { removeAll } from '../../helpers/scratch-pool.ts';
 
-export interface Victim {
+export interface Fixture {
   readonly directory: string;
   readonly kubeletDir: string;
   readonly canaryDir: string;
@@ -22,7 +22,7 @@ export interface Victim {
   end(): Promise<readonly string[]>;
 }
 
-export async function makeVictim(flags: readonly string[] = []): Promise<Victim> {
+export async function makeFixture(flags: readonly string[] = []): Promise<Fixture> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hostile-'));
   const kubeletDir = join(directory, 'kubelet');
   const canaryDir = join(directory, 'canary');

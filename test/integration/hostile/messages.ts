@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
 import { nodeTagOf, volumeIdFor } from '../../../src/volumes/ids.ts';
-import type { Victim } from './fixture.ts';
+import type { Fixture } from './fixture.ts';
 
 /** Texts with a special meaning for a shell, a path, an option parser, a log or a JavaScript object. */
-export function hostileTexts({ canaryDir, kubeletDir, directory }: Victim): readonly string[] {
+export function hostileTexts({ canaryDir, kubeletDir, directory }: Fixture): readonly string[] {
   const pwned = join(canaryDir, 'pwned');
   return [
     '',

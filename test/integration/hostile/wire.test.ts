@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import { makeClient } from '../../../src/csi/client.ts';
 import { makeRandom } from '../../crash/random.ts';
 import { onNode } from '../../helpers/on-node.ts';
-import { makeVictim, type Victim } from './fixture.ts';
+import { type Fixture, makeFixture } from './fixture.ts';
 
 const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
@@ -43,8 +43,8 @@ async function connectMany(path: string, count: number): Promise<readonly Socket
   return sockets;
 }
 
-async function requireSmall(victim: Victim): Promise<void> {
-  const { residentBytes } = await victim.footprint();
+async function requireSmall(fixture: Fixture): Promise<void> {
+  const { residentBytes } = await fixture.footprint();
   if (residentBytes > 400 * mebibyte)
     throw new Error(`the driver has grown to ${residentBytes} bytes`);
 }
@@ -55,11 +55,11 @@ onNode(
     t.timeout(5 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed);
-    const victim = await makeVictim();
+    const fixture = await makeFixture();
     try {
       const noise = (length: number) =>
         Buffer.from(Array.from({ length }, () => random.below(256)));
-      for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+      for (const path of [fixture.driver.endpoint, fixture.dockerSocket]) {
         for (let round = 0; round < 60; round += 1) {
           const settings = frame(4, 0, 0, Buffer.alloc(0));
           const some = frame(
@@ -93,19 +93,19 @@ onNode(
           ]);
           await send(path, bytes);
         }
-        await victim.requireAlive();
-        await requireSmall(victim);
+        await fixture.requireAlive();
+        await requireSmall(fixture);
       }
-      t.false((await victim.driver.log()).includes('"level":"fatal"'));
+      t.false((await fixture.driver.log()).includes('"level":"fatal"'));
     } finally {
-      await victim.end();
+      await fixture.end();
     }
   },
 );
 
 onNode('a message above the limit is refused, and the connection stays open', async (t) => {
-  const victim = await makeVictim();
-  const client = makeClient('csi.v1.Controller', `unix://${victim.driver.endpoint}`);
+  const fixture = await makeFixture();
+  const client = makeClient('csi.v1.Controller', `unix://${fixture.driver.endpoint}`);
   try {
     await t.throwsAsync(
       client.CreateVolume({ name: 'x'.repeat(3 * mebibyte) }, { timeoutMs: 30_000 }),
@@ -114,10 +114,10 @@ onNode('a message above the limit is refused, and the connection stays open', as
       },
     );
     t.deepEqual((await client.ListVolumes({}, { timeoutMs: 30_000 })).entries, []);
-    await requireSmall(victim);
+    await requireSmall(fixture);
   } finally {
     client.close();
-    await victim.end();
+    await fixture.end();
   }
 });
 
@@ -125,14 +125,14 @@ onNode(
   'silent clients, and clients that send one byte per second, do not block others',
   async (t) => {
     t.timeout(2 * 60_000);
-    const victim = await makeVictim();
+    const fixture = await makeFixture();
     try {
-      for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+      for (const path of [fixture.driver.endpoint, fixture.dockerSocket]) {
         const slow = await connectMany(path, 60);
         let gone = 0;
         for (const socket of slow) socket.once('close', () => (gone += 1));
         const bytes =
-          path === victim.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
+          path === fixture.dockerSocket ? Buffer.from('POST / HTTP/1.1\r\nhost: ') : preface;
         // The driver closes them after ten seconds, and Docker's front checks every five; these requests never end.
         const last = bytes.length - 1;
         for (let at = 0; at < 30 && gone < slow.length; at += 1) {
@@ -142,40 +142,40 @@ onNode(
           }
           for (const socket of slow)
             if (!socket.destroyed) socket.write(bytes.subarray(at, at + 1));
-          await victim.requireAlive();
+          await fixture.requireAlive();
           await delay(1_000);
         }
         t.is(gone, slow.length, 'connections without a complete request are closed');
         for (const socket of slow) socket.destroy();
       }
     } finally {
-      await victim.end();
+      await fixture.end();
     }
   },
 );
 
 onNode('thousands of connections are limited, and leave no descriptors behind', async (t) => {
   t.timeout(3 * 60_000);
-  const victim = await makeVictim();
+  const fixture = await makeFixture();
   try {
-    await victim.requireAlive();
-    const before = await victim.footprint();
-    for (const path of [victim.driver.endpoint, victim.dockerSocket]) {
+    await fixture.requireAlive();
+    const before = await fixture.footprint();
+    for (const path of [fixture.driver.endpoint, fixture.dockerSocket]) {
       const many = await connectMany(path, 3_000);
       await delay(500);
       t.true(
-        (await victim.footprint()).descriptors < before.descriptors + 400,
+        (await fixture.footprint()).descriptors < before.descriptors + 400,
         'the number of descriptors is limited',
       );
       for (const socket of many) socket.destroy();
-      await victim.requireAlive();
+      await fixture.requireAlive();
     }
     for (const giveUpAt = Date.now() + 30_000; Date.now() < giveUpAt; await delay(200)) {
-      if ((await victim.footprint()).descriptors <= before.descriptors + 10) break;
+      if ((await fixture.footprint()).descriptors <= before.descriptors + 10) break;
     }
-    t.true((await victim.footprint()).descriptors <= before.descriptors + 10, 'all are closed');
-    await requireSmall(victim);
+    t.true((await fixture.footprint()).descriptors <= before.descriptors + 10, 'all are closed');
+    await requireSmall(fixture);
   } finally {
-    await victim.end();
+    await fixture.end();
   }
 });

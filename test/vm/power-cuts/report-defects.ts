@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
 import { compiled } from '../../mutants/compiled.ts';
 import { type Defect, mutated } from '../../mutants/defect.ts';
-import type { Bench } from '../suite.ts';
+import type { SuiteContext } from '../suite.ts';
 import { checkRecording } from './check-recording.ts';
 import { defects } from './defects.ts';
 import { disksOfRecordings, recordingDisks } from './recording.ts';
@@ -14,36 +14,36 @@ import { findScratch } from './scratch.ts';
 /** The defects are in the driver, so one filesystem suffices. */
 const type = 'ext4';
 
-export async function reportDefects(bench: Bench): Promise<void> {
+export async function reportDefects(context: SuiteContext): Promise<void> {
   // A defect that no longer fits the driver fails here, before any machine boots.
   for (const defect of defects) await moduleWith(defect);
   for (const defect of defects) {
-    const log = await recordWith(defect, bench);
+    const log = await recordWith(defect, context);
     const seen = await checkRecording(
-      { log, facts: join(bench.out, `${type}.json`) },
+      { log, facts: join(context.out, `${type}.json`) },
       {
         scratch: await findScratch(),
-        signal: bench.signal,
+        signal: context.signal,
         endsAtFailure: true,
-        say: (line) => bench.report.line(`# ${line}`),
+        say: (line) => context.report.line(`# ${line}`),
       },
     );
     const name = `${defect.name}: detected in state ${seen.checked} of ${seen.states}`;
-    if (seen.failed > 0) bench.report.passed(name);
-    else bench.report.failed(defect.name, `none of ${seen.checked} states shows it`);
+    if (seen.failed > 0) context.report.passed(name);
+    else context.report.failed(defect.name, `none of ${seen.checked} states shows it`);
   }
 }
 
 /** Boots a machine whose driver has that defect; returns the log of its work. */
-async function recordWith(defect: Defect, bench: Bench): Promise<string> {
+async function recordWith(defect: Defect, context: SuiteContext): Promise<string> {
   for (const { name, bytes } of disksOfRecordings) {
     // A log is replayed on a disk of zeros.
-    const image = bench.imageOf(name);
+    const image = context.imageOf(name);
     await rm(image, { force: true });
     await writeFile(image, '');
     await truncate(image, Number(bytes));
   }
-  const boot = await bench.boot({
+  const boot = await context.boot({
     program: 'record-power-cuts',
     args: ['1', type],
     environment: replacing({
@@ -55,7 +55,7 @@ async function recordWith(defect: Defect, bench: Bench): Promise<string> {
   if (end.kind !== 'job-ended' || end.exitCode !== 0) {
     throw new Error(`${defect.name}: nothing was recorded: ${JSON.stringify(end)}`);
   }
-  return bench.imageOf(recordingDisks(type).log);
+  return context.imageOf(recordingDisks(type).log);
 }
 
 /** The compiled module of the driver with that defect in it. */

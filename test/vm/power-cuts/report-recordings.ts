@@ -1,7 +1,7 @@
 import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
-import type { Bench } from '../suite.ts';
+import type { SuiteContext } from '../suite.ts';
 import { type CheckedRecording, checkRecording } from './check-recording.ts';
 import { poolFilesystems, recordingDisks } from './recording.ts';
 import { findScratch } from './scratch.ts';
@@ -12,13 +12,13 @@ const sampleMs = 60_000;
 const keepVariable = 'LOOPCSI_KEEP_RECORDINGS';
 
 /** Checks every recording that the machine wrote, and reports one test point for each. */
-export async function reportRecordings(bench: Bench): Promise<void> {
-  const { out, report, signal } = bench;
+export async function reportRecordings(context: SuiteContext): Promise<void> {
+  const { out, report, signal } = context;
   let states = 0;
   for (const type of poolFilesystems) {
     const facts = join(out, `${type}.json`);
     if (!(await exists(facts))) continue;
-    const log = bench.imageOf(recordingDisks(type).log);
+    const log = context.imageOf(recordingDisks(type).log);
     await keep([log, facts]);
     const startedAtMs = performance.now();
     const seen = await checkRecording(
@@ -26,7 +26,7 @@ export async function reportRecordings(bench: Bench): Promise<void> {
       {
         scratch: await findScratch(),
         signal,
-        boundMs: bench.isSample ? sampleMs : undefined,
+        boundMs: context.isSample ? sampleMs : undefined,
         say: (line) => report.line(`# ${line}`),
       },
     );

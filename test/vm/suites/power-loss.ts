@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { GiB } from '../../../src/units.ts';
 import { makeRandom, seedOf } from '../../crash/random.ts';
 import { workingLine } from '../power-loss/working-line.ts';
-import type { Bench, Suite } from '../suite.ts';
+import type { Suite, SuiteContext } from '../suite.ts';
 
 const filesystems = ['ext4', 'xfs', 'btrfs'] as const;
 const cutsEach = 5;
@@ -18,16 +18,16 @@ export const suite: Suite = {
     ...filesystems.map((name) => ({ name, bytes: 12n * GiB, cache: 'directsync' as const })),
     { name: 'journal', bytes: GiB / 4n, cache: 'directsync' },
   ],
-  drive: async (bench) => {
+  drive: async (context) => {
     const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);
-    bench.report.line(`# seed ${seed}`);
+    context.report.line(`# seed ${seed}`);
     const random = makeRandom(seed);
     for (const filesystem of filesystems) {
       for (let cut = 0; cut < cutsEach; cut += 1) {
         const workMs = random.below(longestWorkMs);
-        await cutDuringWork(bench, { filesystem, seed: seed + cut, workMs });
+        await cutDuringWork(context, { filesystem, seed: seed + cut, workMs });
       }
-      const boot = await bench.boot({ program: 'power-loss', args: [filesystem, '0', 'rest'] });
+      const boot = await context.boot({ program: 'power-loss', args: [filesystem, '0', 'rest'] });
       const end = await boot.ended;
       if (end.kind !== 'job-ended') throw new Error(`the machine did not power off: ${end.kind}`);
     }
@@ -35,17 +35,17 @@ export const suite: Suite = {
 };
 
 async function cutDuringWork(
-  bench: Bench,
+  context: SuiteContext,
   { filesystem, seed, workMs }: { filesystem: string; seed: number; workMs: number },
 ): Promise<void> {
   const args = [filesystem, String(seed), 'work'];
   const working = new AbortController();
-  const boot = await bench.boot(
+  const boot = await context.boot(
     { program: 'power-loss', args },
     {
       onLine: (line) => {
         if (line === workingLine) working.abort();
-        else bench.report.line(line);
+        else context.report.line(line);
       },
     },
   );
@@ -56,5 +56,5 @@ async function cutDuringWork(
   if (early !== undefined) throw new Error(`the machine ended before its work: ${early.kind}`);
   await delay(workMs);
   await boot.cutPower();
-  bench.report.line(`# power cut ${workMs} ms after the work had begun`);
+  context.report.line(`# power cut ${workMs} ms after the work had begun`);
 }

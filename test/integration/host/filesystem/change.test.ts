@@ -14,9 +14,9 @@ import {
   hashOf,
   isSound,
   loops,
-  onBench,
   readAt,
   tool,
+  withFixture,
   writeAt,
 } from './fixture.ts';
 
@@ -32,12 +32,12 @@ for (const fsType of fsTypes) {
   const fs = filesystems[fsType];
 
   onNode(`${fsType}: an unattached image grows and keeps its files`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image, uuid } = await bench.make(fsType, 320n * MiB);
+    await withFixture(t, async (fixture) => {
+      const { image, uuid } = await fixture.make(fsType, 320n * MiB);
       const data = randomBytes(4 << 20);
       const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
-      await bench.mounted(fsType, image, write);
-      const { workDir } = bench;
+      await fixture.mounted(fsType, image, write);
+      const { workDir } = fixture;
       for (const sizeBytes of [320n * MiB, GiB, GiB, 1300n * MiB]) {
         await files.growImage(image, { sizeBytes, allocate: false });
         await fs.growImage(image, { sectorSize: 4096, workDir });
@@ -46,7 +46,7 @@ for (const fsType of fsTypes) {
         t.is(after?.uuid, uuid);
         t.true(await isSound(fsType, image));
       }
-      await bench.mounted(fsType, image, async (target) => {
+      await fixture.mounted(fsType, image, async (target) => {
         t.true((await readFile(join(target, 'file'))).equals(data));
         const { bsize, blocks } = await statfs(target);
         t.true(bsize * blocks > 1200 << 20);
@@ -55,9 +55,9 @@ for (const fsType of fsTypes) {
   });
 
   onNode(`${fsType}: a mounted filesystem grows under a writer`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make(fsType, 320n * MiB);
-      await bench.mounted(fsType, image, async (target, device) => {
+    await withFixture(t, async (fixture) => {
+      const { image } = await fixture.make(fsType, 320n * MiB);
+      await fixture.mounted(fsType, image, async (target, device) => {
         t.is(await fs.growMounted(target, device, 320n * MiB), 'grown', 'nothing to do');
         const file = await open(join(target, 'file'), 'w+');
         const before = randomBytes(1 << 20);
@@ -84,12 +84,12 @@ for (const fsType of fsTypes) {
   onNode(
     `${fsType}: growth through the wrong directory is refused and changes nothing`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const { image } = await bench.make(fsType, 320n * MiB);
-        await bench.mounted(fsType, image, async (_target, device) => {
+      await withFixture(t, async (fixture) => {
+        const { image } = await fixture.make(fsType, 320n * MiB);
+        await fixture.mounted(fsType, image, async (_target, device) => {
           await files.growImage(image, { sizeBytes: GiB, allocate: false });
           await loops.refreshSize(device);
-          const wrong = fs.growMounted(bench.workDir, device, GiB);
+          const wrong = fs.growMounted(fixture.workDir, device, GiB);
           await t.throwsAsync(wrong, { name: 'KernelError', message: /ENODEV/ });
         });
         t.is((await fs.readSuperblock(image))?.sizeBytes, 320n * MiB);
@@ -100,15 +100,15 @@ for (const fsType of fsTypes) {
   onNode(
     `${fsType}: a copy gets its own UUID and is mounted together with its source`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const { image, uuid } = await bench.make(fsType, 320n * MiB);
+      await withFixture(t, async (fixture) => {
+        const { image, uuid } = await fixture.make(fsType, 320n * MiB);
         const data = randomBytes(1 << 20);
-        await bench.mounted(fsType, image, async (target) => {
+        await fixture.mounted(fsType, image, async (target) => {
           await writeFile(join(target, 'file'), data, { flush: true });
           // Twice: a copy of a copy, and a second copy while both are mounted.
-          const copy = await bench.copy(image);
+          const copy = await fixture.copy(image);
           const first = randomUUID();
-          const options = { sectorSize: 4096, workDir: bench.workDir } as const;
+          const options = { sectorSize: 4096, workDir: fixture.workDir } as const;
           const renewed = fs.renewUuid(copy, { ...options, uuid: first });
           if (fsType === 'btrfs' && !keepsDuplicatesApart) {
             await t.throwsAsync(renewed, {
@@ -118,13 +118,13 @@ for (const fsType of fsTypes) {
           }
           await renewed;
           t.is((await fs.readSuperblock(copy))?.uuid, first);
-          const grandchild = await bench.copy(copy);
+          const grandchild = await fixture.copy(copy);
           const second = randomUUID();
           await fs.renewUuid(grandchild, { ...options, uuid: second });
           t.is((await fs.readSuperblock(grandchild))?.uuid, second);
           t.true(await isSound(fsType, grandchild));
           for (const each of [copy, grandchild]) {
-            await bench.mounted(fsType, each, async (beside) => {
+            await fixture.mounted(fsType, each, async (beside) => {
               t.true((await readFile(join(beside, 'file'))).equals(data));
               await writeFile(join(beside, 'file'), 'changed', { flush: true });
             });
@@ -139,8 +139,8 @@ for (const fsType of fsTypes) {
   onNode(
     `${fsType}: a superblock that is missing or has a flipped bit is detected, and left unchanged`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const { image } = await bench.make(fsType, 320n * MiB);
+      await withFixture(t, async (fixture) => {
+        const { image } = await fixture.make(fsType, 320n * MiB);
         const at = { ext4: 1024 + 0x70, xfs: 0x28, btrfs: 65_536 + 0x28 }[fsType];
         const byte = (await readAt(image, at, 1)).readUInt8();
         await writeAt(image, at, Buffer.from([byte ^ 1]));
@@ -150,7 +150,7 @@ for (const fsType of fsTypes) {
         await writeAt(image, 0, Buffer.alloc(128 << 10));
         t.is(await fs.readSuperblock(image), undefined);
         const hash = await hashOf(image);
-        const { workDir } = bench;
+        const { workDir } = fixture;
         await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
         await t.throwsAsync(fs.growImage(image, { sectorSize: 4096, workDir }));
         const uuid = randomUUID();
@@ -167,9 +167,9 @@ for (const fsType of fsTypes) {
 onNode(
   'ext4: growth by more than a factor of 1000 is refused, and the image is unchanged',
   async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make('ext4', 16n * MiB);
-      const { workDir } = bench;
+    await withFixture(t, async (fixture) => {
+      const { image } = await fixture.make('ext4', 16n * MiB);
+      const { workDir } = fixture;
       await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
       const grow = filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
       await t.throwsAsync(grow, { instanceOf: CommandError, message: /at most a factor of 1000/ });
@@ -180,12 +180,12 @@ onNode(
 );
 
 onNode('ext4: steps within the factor reach a size that resize2fs alone cannot', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 16n * MiB);
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('ext4', 16n * MiB);
     const data = randomBytes(1 << 20);
     const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
-    await bench.mounted('ext4', image, write);
-    const { workDir } = bench;
+    await fixture.mounted('ext4', image, write);
+    const { workDir } = fixture;
     for (const sizeBytes of [GiB, 17n * GiB]) {
       await files.growImage(image, { sizeBytes, allocate: false });
       await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
@@ -193,7 +193,7 @@ onNode('ext4: steps within the factor reach a size that resize2fs alone cannot',
     }
     const read = async (target: string) =>
       t.true((await readFile(join(target, 'file'))).equals(data));
-    await bench.mounted('ext4', image, read);
+    await fixture.mounted('ext4', image, read);
   });
 });
 
@@ -201,19 +201,19 @@ for (const extraMiB of [1n, 5n, 9n]) {
   onNode(
     `ext4: ${extraMiB} MiB after a group count as filled when ext4 cannot use them`,
     async (t) => {
-      await onBench(t, async (bench) => {
+      await withFixture(t, async (fixture) => {
         const sizeBytes = 256n * MiB + extraMiB * MiB;
-        const { image } = await bench.make('ext4', sizeBytes);
+        const { image } = await fixture.make('ext4', sizeBytes);
         const before = await hashOf(image);
         // A second growth has nothing to do, whether or not mke2fs used the tail.
-        await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: bench.workDir });
+        await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: fixture.workDir });
         t.is(await hashOf(image), before);
-        await bench.mounted('ext4', image, async (target, device) => {
+        await fixture.mounted('ext4', image, async (target, device) => {
           t.is(await filesystems.ext4.growMounted(target, device, sizeBytes), 'grown');
         });
-        const { image: smaller } = await bench.make('ext4', 256n * MiB);
+        const { image: smaller } = await fixture.make('ext4', 256n * MiB);
         await files.growImage(smaller, { sizeBytes, allocate: false });
-        await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: bench.workDir });
+        await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: fixture.workDir });
         t.true(await isSound('ext4', smaller));
       });
     },
@@ -221,12 +221,12 @@ for (const extraMiB of [1n, 5n, 9n]) {
 }
 
 onNode('xfs: the mount refuses a damaged allocation group, and nothing is left', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('xfs', 320n * MiB);
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('xfs', 320n * MiB);
     // The inode header (AGI) of the first group, in the third sector.
     await writeAt(image, 2 * 4096, randomBytes(4096));
     await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
-    const { workDir } = bench;
+    const { workDir } = fixture;
     const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
     await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
     await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
@@ -235,12 +235,12 @@ onNode('xfs: the mount refuses a damaged allocation group, and nothing is left',
 });
 
 onNode('xfs: a copy with the UUID of its source does not grow while that is mounted', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('xfs', 320n * MiB);
-    await bench.mounted('xfs', image, async () => {
-      const copy = await bench.copy(image);
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('xfs', 320n * MiB);
+    await fixture.mounted('xfs', image, async () => {
+      const copy = await fixture.copy(image);
       await files.growImage(copy, { sizeBytes: 640n * MiB, allocate: false });
-      const options = { sectorSize: 4096, workDir: bench.workDir } as const;
+      const options = { sectorSize: 4096, workDir: fixture.workDir } as const;
       await t.throwsAsync(filesystems.xfs.growImage(copy, options), {
         message: /^mount .*EINVAL$/,
       });

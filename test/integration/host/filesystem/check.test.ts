@@ -5,15 +5,15 @@ import { parseExt4Superblock } from '../../../../src/host/filesystem/ext4/superb
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import {
-  type Bench,
+  type Fixture,
   files,
   filesystems,
   hashOf,
   isSound,
   mounts,
-  onBench,
   readAt,
   tool,
+  withFixture,
   writeAt,
 } from './fixture.ts';
 
@@ -21,9 +21,9 @@ const { ext4 } = filesystems;
 const data = randomBytes(3 << 20);
 
 /** An ext4 image with files in it, cleanly unmounted. */
-async function filled(bench: Bench): Promise<string> {
-  const { image } = await bench.make('ext4', 128n * MiB);
-  await bench.mounted('ext4', image, fill);
+async function filled(fixture: Fixture): Promise<string> {
+  const { image } = await fixture.make('ext4', 128n * MiB);
+  await fixture.mounted('ext4', image, fill);
   return image;
 }
 
@@ -36,19 +36,19 @@ async function fill(target: string): Promise<void> {
 }
 
 /** A copy as after a power cut: the journal has data that the filesystem lacks. */
-async function copyAfterPowerCut(bench: Bench): Promise<string> {
-  const { image } = await bench.make('ext4', 128n * MiB);
-  return bench.mounted('ext4', image, async (target) => {
+async function copyAfterPowerCut(fixture: Fixture): Promise<string> {
+  const { image } = await fixture.make('ext4', 128n * MiB);
+  return fixture.mounted('ext4', image, async (target) => {
     await fill(target);
     // A copy of a mounted filesystem is complete once the writes of the device are done.
     await mounts.syncFilesystem(target);
     await writeFile(join(target, 'last'), 'last', { flush: true });
-    return bench.copy(image);
+    return fixture.copy(image);
   });
 }
 
-async function holdsData(bench: Bench, image: string): Promise<boolean> {
-  return bench.mounted('ext4', image, async (target) =>
+async function holdsData(fixture: Fixture, image: string): Promise<boolean> {
+  return fixture.mounted('ext4', image, async (target) =>
     (await readFile(join(target, 'directory', 'file'))).equals(data),
   );
 }
@@ -60,19 +60,19 @@ const debugfs = (image: string, ...commands: readonly string[]) =>
 const setErrorFlag = (image: string) => debugfs(image, 'ssv state 3');
 
 onNode('the error flag of a sound filesystem is cleared', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await filled(bench);
+  await withFixture(t, async (fixture) => {
+    const image = await filled(fixture);
     await setErrorFlag(image);
     t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
     t.deepEqual(await ext4.check(image), { outcome: 'sound' });
     t.is((await ext4.readSuperblock(image))?.state, 'clean');
-    t.true(await holdsData(bench, image));
+    t.true(await holdsData(fixture, image));
   });
 });
 
 onNode('small damage is repaired', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await filled(bench);
+  await withFixture(t, async (fixture) => {
+    const image = await filled(fixture);
     await setErrorFlag(image);
     await debugfs(image, 'ssv free_blocks_count 7');
     await debugfs(image, 'sif small-3 links_count 5');
@@ -80,7 +80,7 @@ onNode('small damage is repaired', async (t) => {
     t.deepEqual(await ext4.check(image), { outcome: 'repaired' });
     t.is((await ext4.readSuperblock(image))?.state, 'clean');
     t.true(await isSound('ext4', image));
-    t.true(await holdsData(bench, image));
+    t.true(await holdsData(fixture, image));
   });
 });
 
@@ -105,8 +105,8 @@ for (const { name, harm } of [
   onNode(
     `damage that needs an operator is refused, and the image is unchanged: ${name}`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const image = await filled(bench);
+      await withFixture(t, async (fixture) => {
+        const image = await filled(fixture);
         await harm(image);
         await setErrorFlag(image);
         t.false(await isSound('ext4', image));
@@ -117,7 +117,7 @@ for (const { name, harm } of [
           t.regex(result.detail, /^e2fsck ended with exit code \d+: ./);
         t.is(await hashOf(image), hash);
         t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
-        const left = (await readdir(bench.directory)).filter((file) => file.includes('undo'));
+        const left = (await readdir(fixture.directory)).filter((file) => file.includes('undo'));
         t.deepEqual(left, []);
       });
     },
@@ -125,8 +125,8 @@ for (const { name, harm } of [
 }
 
 onNode('an image without a superblock is damaged and unchanged', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await filled(bench);
+  await withFixture(t, async (fixture) => {
+    const image = await filled(fixture);
     await writeAt(image, 0, Buffer.alloc(4096));
     const hash = await hashOf(image);
     t.is((await ext4.check(image)).outcome, 'damaged');
@@ -138,8 +138,8 @@ for (const state of ['clean', 'has-errors'] as const) {
   onNode(
     `a journal with data is replayed although the superblock requests no replay: ${state}`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const image = await copyAfterPowerCut(bench);
+      await withFixture(t, async (fixture) => {
+        const image = await copyAfterPowerCut(fixture);
         await debugfs(image, 'feature -needs_recovery');
         if (state === 'has-errors') await setErrorFlag(image);
         t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
@@ -147,20 +147,20 @@ for (const state of ['clean', 'has-errors'] as const) {
         t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
         t.is((await ext4.readSuperblock(image))?.state, 'clean');
         t.true(await isSound('ext4', image));
-        await bench.mounted('ext4', image, async (target) => {
+        await fixture.mounted('ext4', image, async (target) => {
           t.is(await readFile(join(target, 'last'), 'utf8'), 'last');
         });
-        t.true(await holdsData(bench, image));
+        t.true(await holdsData(fixture, image));
       });
     },
   );
 }
 
 onNode('after a power cut only a replay is needed', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await copyAfterPowerCut(bench);
+  await withFixture(t, async (fixture) => {
+    const image = await copyAfterPowerCut(fixture);
     t.is((await ext4.readSuperblock(image))?.state, 'needs-replay');
-    t.true(await holdsData(bench, image));
+    t.true(await holdsData(fixture, image));
     t.is((await ext4.readSuperblock(image))?.state, 'clean');
     t.true(await isSound('ext4', image));
   });
@@ -169,13 +169,13 @@ onNode('after a power cut only a replay is needed', async (t) => {
 onNode(
   'after a power cut with an error flag, the journal is replayed and the flag cleared',
   async (t) => {
-    await onBench(t, async (bench) => {
-      const image = await copyAfterPowerCut(bench);
+    await withFixture(t, async (fixture) => {
+      const image = await copyAfterPowerCut(fixture);
       await setErrorFlag(image);
       const result = await ext4.check(image);
       t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
       t.is((await ext4.readSuperblock(image))?.state, 'clean');
-      t.true(await holdsData(bench, image));
+      t.true(await holdsData(fixture, image));
     });
   },
 );
@@ -185,11 +185,11 @@ for (const asks of [true, false]) {
   onNode(
     `after a power cut with an error flag and damage, not even the journal is replayed${how}`,
     async (t) => {
-      await onBench(t, async (bench) => {
-        const source = await filled(bench);
-        const image = await bench.mounted('ext4', source, async (target) => {
+      await withFixture(t, async (fixture) => {
+        const source = await filled(fixture);
+        const image = await fixture.mounted('ext4', source, async (target) => {
           await writeFile(join(target, 'last'), 'last', { flush: true });
-          return bench.copy(source);
+          return fixture.copy(source);
         });
         // The second block of the inode table has older files, which this journal does not contain.
         const { stdout } = await tool('dumpe2fs', [image]);
@@ -208,8 +208,8 @@ for (const asks of [true, false]) {
 }
 
 onNode('an error recorded only in the journal is found', async (t) => {
-  await onBench(t, async (bench) => {
-    const image = await copyAfterPowerCut(bench);
+  await withFixture(t, async (fixture) => {
+    const image = await copyAfterPowerCut(fixture);
     const superblock = parseExt4Superblock(await readAt(image, 1024, 1024));
     const at = Number(superblock?.journalBlock ?? 0n) * 4096;
     const journal = await readAt(image, at, 1024);
@@ -225,16 +225,16 @@ onNode('an error recorded only in the journal is found', async (t) => {
 onNode(
   'when a pool was full, the journal stopped, and the volume can be used again once there is space',
   async (t) => {
-    await onBench(t, async (bench) => {
-      const { image: poolImage } = await bench.make('ext4', 96n * MiB);
-      await bench.mounted('ext4', poolImage, async (pool) => {
+    await withFixture(t, async (fixture) => {
+      const { image: poolImage } = await fixture.make('ext4', 96n * MiB);
+      await fixture.mounted('ext4', poolImage, async (pool) => {
         const ballast = join(pool, 'ballast');
         await files.createImage(ballast, { sizeBytes: 40n * MiB, allocate: true });
         const image = join(pool, 'disk.img');
         await files.createImage(image, { sizeBytes: 256n * MiB, allocate: false });
         const uuid = randomUUID();
         await ext4.make(image, { sectorSize: 4096, thick: false, uuid, options: [] });
-        await bench.mounted('ext4', image, async (target) => {
+        await fixture.mounted('ext4', image, async (target) => {
           await fill(target);
           await t.throwsAsync(
             writeFile(join(target, 'large'), Buffer.alloc(128 << 20, 1), { flush: true }),
@@ -246,7 +246,7 @@ onNode(
         const result = await ext4.check(image);
         t.true(result.outcome === 'sound' || result.outcome === 'repaired', JSON.stringify(result));
         t.is((await ext4.readSuperblock(image))?.state, 'clean');
-        await bench.mounted('ext4', image, async (target) => {
+        await fixture.mounted('ext4', image, async (target) => {
           t.true((await readFile(join(target, 'directory', 'file'))).equals(data));
           await writeFile(join(target, 'after'), 'x', { flush: true });
         });

@@ -30,7 +30,7 @@ export const filesystems = makeFilesystems(driverLane, {
 });
 
 /** A scratch directory, and what must be cleaned up after the test, whatever its result. */
-export class Bench {
+export class Fixture {
   readonly directory: string;
   readonly workDir: string;
   readonly #t: ExecutionContext;
@@ -133,17 +133,17 @@ export class Bench {
   }
 }
 
-/** Runs `body` with a workbench and cleans it up afterwards. */
-export async function onBench(
+/** Runs `body` with a fixture and removes it afterwards. */
+export async function withFixture(
   t: ExecutionContext,
-  body: (bench: Bench) => Promise<void>,
+  body: (fixture: Fixture) => Promise<void>,
 ): Promise<void> {
-  const bench = new Bench(t, await mkdtemp(join(tmpdir(), 'loopcsi-fs-')));
-  await mkdir(bench.workDir);
+  const fixture = new Fixture(t, await mkdtemp(join(tmpdir(), 'loopcsi-fs-')));
+  await mkdir(fixture.workDir);
   try {
-    await body(bench);
+    await body(fixture);
   } finally {
-    await bench.close();
+    await fixture.close();
   }
 }
 

@@ -11,15 +11,15 @@ import {
   parseMountOptions,
 } from '../../../../src/volumes/parameters/mount-options.ts';
 import { onNode } from '../../../helpers/on-node.ts';
-import { files, filesystems, isSound, mounts, onBench, tool } from './fixture.ts';
+import { files, filesystems, isSound, mounts, tool, withFixture } from './fixture.ts';
 
 /** Maximum of allocated bytes of a fresh thin 1 GiB image. */
 const freshBytes = { ext4: MiB, xfs: MiB, btrfs: 8n * MiB } as const;
 
 for (const fsType of fsTypes) {
   onNode(`${fsType}: a fresh thin 1 GiB image is small and sound and has its UUID`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image, uuid } = await bench.make(fsType, GiB);
+    await withFixture(t, async (fixture) => {
+      const { image, uuid } = await fixture.make(fsType, GiB);
       const { allocatedBytes, sizeBytes } = await files.imageStatus(image);
       t.is(sizeBytes, GiB);
       t.true(allocatedBytes < freshBytes[fsType], `${allocatedBytes} bytes`);
@@ -39,14 +39,14 @@ for (const fsType of fsTypes) {
 
   for (const sectorSize of [512, 4096] as const) {
     onNode(`${fsType}: the minimum size works with ${sectorSize}-byte sectors`, async (t) => {
-      await onBench(t, async (bench) => {
+      await withFixture(t, async (fixture) => {
         const { minBytes } = filesystems[fsType];
-        const { image } = await bench.make(fsType, minBytes, { sectorSize });
+        const { image } = await fixture.make(fsType, minBytes, { sectorSize });
         const data = randomBytes(1 << 20);
         const write = (target: string) => writeFile(join(target, 'file'), data, { flush: true });
-        await bench.mounted(fsType, image, write, { sectorSize });
+        await fixture.mounted(fsType, image, write, { sectorSize });
         t.true(await isSound(fsType, image));
-        await bench.mounted(
+        await fixture.mounted(
           fsType,
           image,
           async (target) => t.true((await readFile(join(target, 'file'))).equals(data)),
@@ -61,15 +61,15 @@ for (const fsType of fsTypes) {
     async (t) => {
       // mke2fs accepts less, but without a journal.
       if (fsType === 'ext4') {
-        await onBench(t, async (bench) => {
-          const { image } = await bench.make('ext4', 7n * MiB);
+        await withFixture(t, async (fixture) => {
+          const { image } = await fixture.make('ext4', 7n * MiB);
           const { stdout } = await tool('dumpe2fs', ['-h', image]);
           t.notRegex(stdout, /has_journal/);
         });
         return;
       }
-      await onBench(t, async (bench) => {
-        const tooSmall = bench.make(fsType, filesystems[fsType].minBytes - MiB);
+      await withFixture(t, async (fixture) => {
+        const tooSmall = fixture.make(fsType, filesystems[fsType].minBytes - MiB);
         await t.throwsAsync(tooSmall, { name: 'CommandError' });
       });
     },
@@ -78,9 +78,9 @@ for (const fsType of fsTypes) {
   onNode(
     `${fsType}: a thick image stays allocated during mkfs, use, deletion and trim`,
     async (t) => {
-      await onBench(t, async (bench) => {
+      await withFixture(t, async (fixture) => {
         const sizeBytes = 512n * MiB;
-        const { image } = await bench.make(fsType, sizeBytes, { thick: true });
+        const { image } = await fixture.make(fsType, sizeBytes, { thick: true });
         const isWhole = async () => (await files.imageStatus(image)).allocatedBytes >= sizeBytes;
         t.true(await isWhole(), 'after mkfs');
         const use = async (target: string, device: Parameters<typeof mounts.trim>[1]) => {
@@ -93,7 +93,7 @@ for (const fsType of fsTypes) {
           );
           t.true(hasErrno(error, 'EOPNOTSUPP'));
         };
-        await bench.mounted(fsType, image, use, { discard: false });
+        await fixture.mounted(fsType, image, use, { discard: false });
         t.true(await isWhole(), 'after use and trim');
         t.true(await isSound(fsType, image));
       });
@@ -102,13 +102,13 @@ for (const fsType of fsTypes) {
 }
 
 onNode('ext4: neither a mount nor background work of the kernel fills a thin image', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', GiB);
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('ext4', GiB);
     const { stdout } = await tool('dumpe2fs', [image]);
     const groups = stdout.match(/^Group \d+:.*$/gm) ?? [];
     t.is(groups.length, 8);
     t.true(groups.every((line) => line.includes('ITABLE_ZEROED')));
-    await bench.mounted('ext4', image, async (target) => {
+    await fixture.mounted('ext4', image, async (target) => {
       const { bsize, blocks, bfree, bavail, files: inodes } = await statfs(target);
       // The kernel reserves up to 4096 blocks for delayed allocation; nothing is reserved for root.
       t.true(bfree - bavail <= 4096);
@@ -120,9 +120,9 @@ onNode('ext4: neither a mount nor background work of the kernel fills a thin ima
 });
 
 onNode('ext4: small images have more inodes relative to their size', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 64n * MiB);
-    await bench.mounted('ext4', image, async (target) => {
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('ext4', 64n * MiB);
+    await fixture.mounted('ext4', image, async (target) => {
       t.is((await statfs(target)).files, Number((64n * MiB) / (4n * KiB)));
     });
   });
@@ -140,12 +140,12 @@ for (const { fsType, text } of [
   onNode(
     `${fsType}: mkfsOptions '${text}' are accepted by mkfs, and the volume mounts`,
     async (t) => {
-      await onBench(t, async (bench) => {
+      await withFixture(t, async (fixture) => {
         const options = parseMkfsOptions(fsType, text);
-        const { image, uuid } = await bench.make(fsType, 512n * MiB, { options });
+        const { image, uuid } = await fixture.make(fsType, 512n * MiB, { options });
         t.is((await filesystems[fsType].readSuperblock(image))?.uuid, uuid);
         const write = (target: string) => writeFile(join(target, 'file'), 'x', { flush: true });
-        await bench.mounted(fsType, image, write);
+        await fixture.mounted(fsType, image, write);
         t.true(await isSound(fsType, image));
       });
     },
@@ -153,9 +153,9 @@ for (const { fsType, text } of [
 }
 
 onNode('ext4: quota features are created even if this kernel cannot mount them', async (t) => {
-  await onBench(t, async (bench) => {
+  await withFixture(t, async (fixture) => {
     const options = parseMkfsOptions('ext4', '-O project,quota');
-    const { image, uuid } = await bench.make('ext4', 64n * MiB, { options });
+    const { image, uuid } = await fixture.make('ext4', 64n * MiB, { options });
     t.is((await filesystems.ext4.readSuperblock(image))?.uuid, uuid);
     t.true(await isSound('ext4', image));
   });
@@ -187,8 +187,8 @@ const sampleValues: Readonly<Record<string, string>> = {
 
 for (const fsType of fsTypes) {
   onNode(`${fsType}: the kernel accepts every allowed mount option`, async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make(fsType, 320n * MiB);
+    await withFixture(t, async (fixture) => {
+      const { image } = await fixture.make(fsType, 320n * MiB);
       const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];
       const words = allowed.map((option) =>
         typeof option === 'string' ? option : `${option.name}=${sampleValues[option.name] ?? ''}`,
@@ -197,7 +197,7 @@ for (const fsType of fsTypes) {
         // Quota support depends on the build of the kernel.
         if (/quota|noenforce/.test(word)) continue;
         const look = () => Promise.resolve();
-        await t.notThrowsAsync(bench.mounted(fsType, image, look, { options: [word] }), word);
+        await t.notThrowsAsync(fixture.mounted(fsType, image, look, { options: [word] }), word);
       }
     });
   });

@@ -6,19 +6,19 @@ import { withPrivateMount } from '../../../../src/host/filesystem/private-mount.
 import { driverLane } from '../../../../src/host/lane.ts';
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
-import { files, loops, mounts, onBench } from './fixture.ts';
+import { files, loops, mounts, withFixture } from './fixture.ts';
 
 const deps = { loops, mounts };
 const ext4 = { fsType: 'ext4', sectorSize: 4096, mountOptions: [] } as const;
 
 onNode('the changes of work are in the image, and nothing stays mounted or attached', async (t) => {
-  await onBench(t, async (bench) => {
-    const { image } = await bench.make('ext4', 32n * MiB);
-    const options = { ...ext4, workDir: bench.workDir };
+  await withFixture(t, async (fixture) => {
+    const { image } = await fixture.make('ext4', 32n * MiB);
+    const options = { ...ext4, workDir: fixture.workDir };
     await withPrivateMount(driverLane, deps, image, options, (target) =>
       writeFile(join(target, 'file'), 'x'),
     );
-    t.deepEqual(await readdir(bench.workDir), []);
+    t.deepEqual(await readdir(fixture.workDir), []);
     t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
     await withPrivateMount(driverLane, deps, image, options, async (target) => {
       t.is(await readFile(join(target, 'file'), 'utf8'), 'x');
@@ -29,9 +29,9 @@ onNode('the changes of work are in the image, and nothing stays mounted or attac
 onNode(
   'after a failure of the work or of the mount, nothing stays mounted or attached',
   async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make('ext4', 32n * MiB);
-      const options = { ...ext4, workDir: bench.workDir };
+    await withFixture(t, async (fixture) => {
+      const { image } = await fixture.make('ext4', 32n * MiB);
+      const options = { ...ext4, workDir: fixture.workDir };
       const fails = () => Promise.reject(new Error('no'));
       await t.throwsAsync(withPrivateMount(driverLane, deps, image, options, fails), {
         message: 'no',
@@ -40,7 +40,7 @@ onNode(
       await t.throwsAsync(withPrivateMount(driverLane, deps, image, wrong), {
         message: /^mount .*EINVAL$/,
       });
-      t.deepEqual(await readdir(bench.workDir), []);
+      t.deepEqual(await readdir(fixture.workDir), []);
       t.deepEqual(await loops.findByImage(await files.imageStatus(image)), []);
     });
   },
@@ -49,9 +49,9 @@ onNode(
 onNode(
   'a private mount ends only after a mount namespace with a copy of the mount has ended',
   async (t) => {
-    await onBench(t, async (bench) => {
-      const { image } = await bench.make('ext4', 32n * MiB);
-      const options = { ...ext4, workDir: bench.workDir };
+    await withFixture(t, async (fixture) => {
+      const { image } = await fixture.make('ext4', 32n * MiB);
+      const options = { ...ext4, workDir: fixture.workDir };
       let container: ChildProcess | undefined;
       let ended = false;
       const mounted = withPrivateMount(driverLane, deps, image, options, async () => {
@@ -63,7 +63,7 @@ onNode(
         ended = true;
       });
       const status = await files.imageStatus(image);
-      while ((await readdir(bench.workDir)).length === 0) await new Promise(setImmediate);
+      while ((await readdir(fixture.workDir)).length === 0) await new Promise(setImmediate);
       while (container === undefined) await new Promise(setImmediate);
       // Unmounted here, but still attached because of the other namespace.
       for (;;) {

@@ -3,39 +3,39 @@ import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { execa } from 'execa';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './fixture.ts';
+import { Fixture, untilDone, wrongStatements } from './fixture.ts';
 
 const blockBytes = 4096;
 
 test.serial(
   'btrfs: an image whose first block fails its checksum is not called damaged, and is intact once the block is',
   async (t) => {
-    await Bench.use(t, 'btrfs', async (bench) => {
-      const well = await bench.createInUse('well');
-      const changed = await bench.createInUse('changed');
-      await bench.unstage(changed);
-      const block = await firstBlockOf(bench.imageOf(changed), bench.disk.path);
-      const bytes = await readBlock(bench.disk.path, block);
+    await Fixture.use(t, 'btrfs', async (fixture) => {
+      const well = await fixture.createInUse('well');
+      const changed = await fixture.createInUse('changed');
+      await fixture.unstage(changed);
+      const block = await firstBlockOf(fixture.imageOf(changed), fixture.disk.path);
+      const bytes = await readBlock(fixture.disk.path, block);
 
-      await writeBlock(bench.disk.path, { block, bytes: randomBytes(blockBytes) });
-      await bench.disk.dropCaches();
-      const stage = await attempt(() => bench.stage(changed));
+      await writeBlock(fixture.disk.path, { block, bytes: randomBytes(blockBytes) });
+      await fixture.disk.dropCaches();
+      const stage = await attempt(() => fixture.stage(changed));
       t.log(`stage: ${textOf(stage)}`);
       t.is(stage.code, 'INTERNAL');
       t.regex(stage.message, /EIO; the disk of pool 'bad' has failed: check the disk/);
       t.notRegex(stage.message, wrongStatements);
-      const health = (await bench.health(changed)).join('\n');
+      const health = (await fixture.health(changed)).join('\n');
       t.log(`health: ${health}`);
       t.regex(health, /^INACCESSIBLE ImageUnreadable: .*EIO/);
       t.notRegex(health, wrongStatements);
-      t.true(await bench.isServed());
-      await bench.verify(well);
-      t.deepEqual(await bench.health(well), []);
+      t.true(await fixture.isServed());
+      await fixture.verify(well);
+      t.deepEqual(await fixture.health(well), []);
 
-      await writeBlock(bench.disk.path, { block, bytes });
-      await untilDone('the repeated stage succeeds', () => bench.stage(changed));
-      await bench.verify(changed);
-      t.deepEqual(await bench.health(changed), []);
+      await writeBlock(fixture.disk.path, { block, bytes });
+      await untilDone('the repeated stage succeeds', () => fixture.stage(changed));
+      await fixture.verify(changed);
+      t.deepEqual(await fixture.health(changed), []);
     });
   },
 );

@@ -39,7 +39,7 @@ const capability = {
 const timeoutMs = 15 * 60_000;
 
 /** A driver with a pool, `bad`, on a disk that can fail, and a pool, `good`, on another disk. */
-export class Bench {
+export class Fixture {
   readonly directory: string;
   readonly disk: MappedDisk;
   readonly #poolType: PoolType;
@@ -57,23 +57,23 @@ export class Bench {
   static async use(
     t: ExecutionContext,
     poolType: PoolType,
-    run: (bench: Bench) => Promise<void>,
+    run: (fixture: Fixture) => Promise<void>,
   ): Promise<void> {
     t.timeout(20 * 60_000);
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-bad-disk-'));
     const disk = await MappedDisk.make('bad', '/dev/vm/bad');
-    const bench = new Bench(directory, disk, poolType);
+    const fixture = new Fixture(directory, disk, poolType);
     try {
-      await bench.#start();
-      await run(bench);
-      t.deepEqual(await bench.#clear(), []);
+      await fixture.#start();
+      await run(fixture);
+      t.deepEqual(await fixture.#clear(), []);
     } catch (error) {
       // Logged here, because a failure of the assertion below would replace this error.
       t.log(String(error));
-      t.log((await bench.#driver?.log())?.split('\n').slice(-15).join('\n') ?? 'no driver');
+      t.log((await fixture.#driver?.log())?.split('\n').slice(-15).join('\n') ?? 'no driver');
       throw error;
     } finally {
-      t.deepEqual(await bench.#end(), []);
+      t.deepEqual(await fixture.#end(), []);
     }
   }
 

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { until } from '../../../helpers/until.ts';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, poolHasFailed, untilDone, wrongStatements } from './fixture.ts';
+import { Fixture, type PoolType, poolHasFailed, untilDone, wrongStatements } from './fixture.ts';
 
 interface NodeFixture {
   readonly poolType: PoolType;
@@ -36,36 +36,36 @@ for (const { poolType, fault, operation, code, stops } of fixtures) {
   test.serial(
     `${poolType}: ${what} fail during a ${operation}, which succeeds afterwards`,
     async (t) => {
-      await Bench.use(t, poolType, async (bench) => {
-        const idle = await bench.createInUse('idle');
-        await bench.unstage(idle);
-        const repeat = () => (operation === 'create' ? bench.create('new') : bench.stage(idle));
+      await Fixture.use(t, poolType, async (fixture) => {
+        const idle = await fixture.createInUse('idle');
+        await fixture.unstage(idle);
+        const repeat = () => (operation === 'create' ? fixture.create('new') : fixture.stage(idle));
 
-        await bench.disk[fault]();
+        await fixture.disk[fault]();
         const first = await attempt(repeat);
-        await bench.disk.recover();
+        await fixture.disk.recover();
         t.log(textOf(first));
         t.true([code, 'UNAVAILABLE'].includes(first.code), first.code);
         t.regex(first.message, /pool 'bad'.*check/);
         t.notRegex(first.message, wrongStatements);
 
-        const isStopped = await bench.poolIsStopped();
+        const isStopped = await fixture.poolIsStopped();
         t.log(`the kernel has ${isStopped ? '' : 'not '}stopped the pool's filesystem`);
         if (stops !== undefined) t.is(isStopped, stops);
         if (isStopped) {
           await until('health reports that the pool is stopped', async () => {
-            return poolHasFailed.test((await bench.health(idle)).join('\n'));
+            return poolHasFailed.test((await fixture.health(idle)).join('\n'));
           });
           const refused = await attempt(repeat);
           t.is(refused.code, 'UNAVAILABLE');
           t.regex(refused.message, poolHasFailed);
-          await bench.unstage(idle);
-          await bench.remountPool();
+          await fixture.unstage(idle);
+          await fixture.remountPool();
         }
         await untilDone(`the repeated ${operation} succeeds`, repeat);
-        await bench.stage(idle);
-        await bench.verify(idle);
-        t.deepEqual(await bench.health(idle), []);
+        await fixture.stage(idle);
+        await fixture.verify(idle);
+        t.deepEqual(await fixture.health(idle), []);
       });
     },
   );

@@ -2,12 +2,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { attempt, textOf } from './attempt.ts';
-import { Bench, type PoolType, untilDone, wrongStatements } from './fixture.ts';
+import { Fixture, type PoolType, untilDone, wrongStatements } from './fixture.ts';
 
 interface NodeFixture {
   readonly poolType: PoolType;
   readonly what: string;
-  readonly silence: (bench: Bench) => Promise<void>;
+  readonly silence: (fixture: Fixture) => Promise<void>;
   /** The calls that wait for the disk. A single create waits in an fsync, so its caller gets an answer only after ten minutes. */
   readonly waits: readonly ('create' | 'expand' | 'delete')[];
 }
@@ -16,19 +16,19 @@ const fixtures: readonly NodeFixture[] = [
   {
     poolType: 'ext4',
     what: 'takes 60 s for each answer',
-    silence: (bench) => bench.disk.delay(60_000),
+    silence: (fixture) => fixture.disk.delay(60_000),
     waits: ['create', 'expand', 'delete'],
   },
   {
     poolType: 'XFS',
     what: 'does not answer',
-    silence: (bench) => bench.disk.hang(),
+    silence: (fixture) => fixture.disk.hang(),
     waits: ['create'],
   },
   {
     poolType: 'btrfs',
     what: 'takes 60 s for each answer',
-    silence: (bench) => bench.disk.delay(60_000),
+    silence: (fixture) => fixture.disk.delay(60_000),
     waits: ['create', 'expand', 'delete'],
   },
 ];
@@ -43,29 +43,29 @@ for (const { poolType, what, silence, waits } of fixtures) {
   test.serial(
     `${poolType}: while a disk ${what} only its pool waits, and the pool continues when the disk does`,
     async (t) => {
-      await Bench.use(t, poolType, async (bench) => {
-        const used = await bench.createInUse('used');
-        const idle = await bench.create('idle');
-        const usualMs = await bench.liveInGoodPool('before');
+      await Fixture.use(t, poolType, async (fixture) => {
+        const used = await fixture.createInUse('used');
+        const idle = await fixture.create('idle');
+        const usualMs = await fixture.liveInGoodPool('before');
 
-        await silence(bench);
+        await silence(fixture);
         const silentAtMs = Date.now();
         const calls = {
-          create: () => bench.create('new'),
-          expand: () => bench.expand(used),
-          delete: () => bench.delete(idle),
+          create: () => fixture.create('new'),
+          expand: () => fixture.expand(used),
+          delete: () => fixture.delete(idle),
         };
         const waiting = waits.map((name) => ({ name, ended: attempt(calls[name]) }));
         const besideMs: number[] = [];
         let isServed = true;
         while (isServed && Date.now() - silentAtMs < noticedWithinMs) {
-          besideMs.push(await bench.liveInGoodPool(`beside-${besideMs.length}`));
-          isServed = await bench.isServed();
+          besideMs.push(await fixture.liveInGoodPool(`beside-${besideMs.length}`));
+          isServed = await fixture.isServed();
           await delay(500);
         }
         t.log(`the pool is not served after ${Math.round((Date.now() - silentAtMs) / 1000)} s`);
         t.false(isServed);
-        const refused = await attempt(() => bench.create('another'));
+        const refused = await attempt(() => fixture.create('another'));
         t.log(`create once more: ${textOf(refused)}`);
         t.is(refused.code, 'UNAVAILABLE');
         t.regex(
@@ -73,17 +73,17 @@ for (const { poolType, what, silence, waits } of fixtures) {
           /pool 'bad': .*(?:does not answer|has not answered).*check its disk/,
         );
         t.true(refused.ms < 10_000, `${refused.ms} ms`);
-        const health = (await bench.health(used)).join('\n');
+        const health = (await fixture.health(used)).join('\n');
         t.regex(
           health,
           /^INACCESSIBLE PoolNotServed: pool 'bad': .*(?:does not answer|has not answered).*check its disk/,
         );
         t.notRegex(health, wrongStatements);
-        besideMs.push(await bench.liveInGoodPool('beside-at-last'));
+        besideMs.push(await fixture.liveInGoodPool('beside-at-last'));
         t.log(`a volume's life in the other pool: ${besideMs.join(', ')} ms, before ${usualMs} ms`);
         for (const ms of besideMs) t.true(ms < Math.max(withoutWaitingMs, 3 * usualMs), `${ms} ms`);
 
-        await bench.disk.recover();
+        await fixture.disk.recover();
         for (const { name, ended } of waiting) {
           const end = await ended;
           t.log(`${name}: ${textOf(end)}`);
@@ -94,9 +94,9 @@ for (const { poolType, what, silence, waits } of fixtures) {
         for (const [name, repeat] of Object.entries(calls)) {
           await untilDone(`the ${name} succeeds`, repeat);
         }
-        await bench.verify(used);
-        await bench.write(used);
-        t.deepEqual(await bench.health(used), []);
+        await fixture.verify(used);
+        await fixture.write(used);
+        t.deepEqual(await fixture.health(used), []);
       });
     },
   );

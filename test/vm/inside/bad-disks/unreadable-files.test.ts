@@ -1,7 +1,7 @@
 /** The disk of a pool cannot read one file or directory of a volume, and works elsewhere. */
 import test, { type ExecutionContext } from 'ava';
 import { attempt, type Ended, textOf } from './attempt.ts';
-import { Bench, untilDone, wrongStatements } from './fixture.ts';
+import { Fixture, untilDone, wrongStatements } from './fixture.ts';
 
 const poolType = 'ext4 that continues after errors';
 
@@ -17,10 +17,10 @@ function assertOfDisk(t: ExecutionContext, what: string, { id, end }: { id: stri
 /** Asserts that one condition matches, and that none has a wrong statement. */
 async function assertCondition(
   t: ExecutionContext,
-  bench: Bench,
+  fixture: Fixture,
   { id, condition }: { id: string; condition: RegExp },
 ) {
-  const conditions = await bench.health(id);
+  const conditions = await fixture.health(id);
   t.log(`health of ${id}: ${conditions.join('; ')}`);
   t.true(
     conditions.some((one) => condition.test(one)),
@@ -30,62 +30,65 @@ async function assertCondition(
 }
 
 /** Asserts that everything that does not need the failed blocks works: the pool's other volumes, its lists and its capacity. */
-async function assertOthersWork(t: ExecutionContext, bench: Bench, well: string) {
-  await bench.overwrite(well);
-  await bench.verify(well);
-  t.notRegex((await bench.health(well)).join('\n'), /ImageUnreadable|PoolNot/);
-  t.true(await bench.isServed());
-  const beside = await bench.createInUse('beside');
-  await bench.unstage(beside);
-  await bench.delete(beside);
-  const { entries } = await bench.controller.ListVolumes({});
+async function assertOthersWork(t: ExecutionContext, fixture: Fixture, well: string) {
+  await fixture.overwrite(well);
+  await fixture.verify(well);
+  t.notRegex((await fixture.health(well)).join('\n'), /ImageUnreadable|PoolNot/);
+  t.true(await fixture.isServed());
+  const beside = await fixture.createInUse('beside');
+  await fixture.unstage(beside);
+  await fixture.delete(beside);
+  const { entries } = await fixture.controller.ListVolumes({});
   t.true(entries.some(({ volume }) => volume?.volume_id === well));
-  const { available_capacity } = await bench.controller.GetCapacity({
+  const { available_capacity } = await fixture.controller.GetCapacity({
     parameters: { pool: 'bad' },
   });
   t.true(available_capacity > 0n);
-  t.regex(await bench.command(['volume', 'list']), /\bwell\b/);
+  t.regex(await fixture.command(['volume', 'list']), /\bwell\b/);
 }
 
 test.serial(
   'ext4: an unreadable directory, superblock or snapshot fails only the calls of its own volume',
   async (t) => {
-    await Bench.use(t, poolType, async (bench) => {
-      const well = await bench.createInUse('well');
-      const hidden = await bench.create('hidden');
-      const headless = await bench.create('headless');
-      const source = await bench.createInUse('source');
-      await bench.unstage(source);
-      const snapshot = await bench.snapshot(source);
+    await Fixture.use(t, poolType, async (fixture) => {
+      const well = await fixture.createInUse('well');
+      const hidden = await fixture.create('hidden');
+      const headless = await fixture.create('headless');
+      const source = await fixture.createInUse('source');
+      await fixture.unstage(source);
+      const snapshot = await fixture.snapshot(source);
 
-      await bench.disk.failDataOf(
-        bench.pathOf(hidden),
-        { path: bench.imageOf(headless), block: 'first' },
-        { path: bench.imageOfSnapshot(snapshot), block: 'last' },
+      await fixture.disk.failDataOf(
+        fixture.pathOf(hidden),
+        { path: fixture.imageOf(headless), block: 'first' },
+        { path: fixture.imageOfSnapshot(snapshot), block: 'last' },
       );
       for (const id of [hidden, headless]) {
-        assertOfDisk(t, 'stage', { id, end: await attempt(() => bench.stage(id)) });
-        await assertCondition(t, bench, { id, condition: /^INACCESSIBLE ImageUnreadable: .*EIO/ });
+        assertOfDisk(t, 'stage', { id, end: await attempt(() => fixture.stage(id)) });
+        await assertCondition(t, fixture, {
+          id,
+          condition: /^INACCESSIBLE ImageUnreadable: .*EIO/,
+        });
       }
-      assertOfDisk(t, 'delete', { id: hidden, end: await attempt(() => bench.delete(hidden)) });
-      const restore = () => bench.create('restored', 'bad', snapshot);
+      assertOfDisk(t, 'delete', { id: hidden, end: await attempt(() => fixture.delete(hidden)) });
+      const restore = () => fixture.create('restored', 'bad', snapshot);
       assertOfDisk(t, 'restore', { id: snapshot, end: await attempt(restore) });
-      await assertOthersWork(t, bench, well);
-      const doctor = await bench.command(['doctor', '--json'], 1);
+      await assertOthersWork(t, fixture, well);
+      const doctor = await fixture.command(['doctor', '--json'], 1);
       for (const name of ['hidden', 'headless']) {
         t.regex(doctor, new RegExp(`volume:${name}.*ImageUnreadable`, 's'));
       }
-      t.deepEqual(await bench.halfMade(), []);
+      t.deepEqual(await fixture.halfMade(), []);
 
-      await bench.disk.recover();
+      await fixture.disk.recover();
       for (const id of [hidden, headless]) {
-        await untilDone('the repeated stage succeeds', () => bench.stage(id));
-        t.deepEqual(await bench.health(id), []);
+        await untilDone('the repeated stage succeeds', () => fixture.stage(id));
+        t.deepEqual(await fixture.health(id), []);
       }
       const restored = await restore();
-      await bench.stage(restored);
-      await bench.verify(restored, source);
-      await bench.deleteSnapshot(snapshot);
+      await fixture.stage(restored);
+      await fixture.verify(restored, source);
+      await fixture.deleteSnapshot(snapshot);
     });
   },
 );
@@ -93,41 +96,41 @@ test.serial(
 test.serial(
   'ext4: a record or node state that is unreadable at the start prevents no pod from ending, and is used once it is readable',
   async (t) => {
-    await Bench.use(t, poolType, async (bench) => {
-      const well = await bench.createInUse('well');
-      const unknown = await bench.createInUse('unknown');
-      const noted = await bench.createInUse('noted');
-      const idle = await bench.create('idle');
+    await Fixture.use(t, poolType, async (fixture) => {
+      const well = await fixture.createInUse('well');
+      const unknown = await fixture.createInUse('unknown');
+      const noted = await fixture.createInUse('noted');
+      const idle = await fixture.create('idle');
 
-      await bench.disk.failDataOf(
-        ...[unknown, idle].map((id) => bench.pathOf(id, 'volume.json')),
-        bench.pathOf(noted, 'node.json'),
+      await fixture.disk.failDataOf(
+        ...[unknown, idle].map((id) => fixture.pathOf(id, 'volume.json')),
+        fixture.pathOf(noted, 'node.json'),
       );
-      await bench.restartDriver();
-      await assertCondition(t, bench, {
+      await fixture.restartDriver();
+      await assertCondition(t, fixture, {
         id: idle,
         condition: /^INACCESSIBLE RecordUnreadable: .*EIO/,
       });
-      assertOfDisk(t, 'stage', { id: idle, end: await attempt(() => bench.stage(idle)) });
-      assertOfDisk(t, 'create', { id: idle, end: await attempt(() => bench.create('idle')) });
-      await assertCondition(t, bench, {
+      assertOfDisk(t, 'stage', { id: idle, end: await attempt(() => fixture.stage(idle)) });
+      assertOfDisk(t, 'create', { id: idle, end: await attempt(() => fixture.create('idle')) });
+      await assertCondition(t, fixture, {
         id: noted,
         condition: /^INACCESSIBLE ImageUnreadable: .*node\.json/,
       });
-      assertOfDisk(t, 'stage', { id: noted, end: await attempt(() => bench.stage(noted)) });
-      await assertOthersWork(t, bench, well);
-      const doctor = await bench.command(['doctor', '--json'], 1);
+      assertOfDisk(t, 'stage', { id: noted, end: await attempt(() => fixture.stage(noted)) });
+      await assertOthersWork(t, fixture, well);
+      const doctor = await fixture.command(['doctor', '--json'], 1);
       t.regex(doctor, /volume:noted.*ImageUnreadable/s);
       t.regex(doctor, /pool:bad:record.*idle.*check the pool's disk/s);
-      for (const id of [unknown, noted]) await bench.unstage(id);
+      for (const id of [unknown, noted]) await fixture.unstage(id);
 
-      await bench.disk.recover();
+      await fixture.disk.recover();
       for (const id of [unknown, noted]) {
-        await untilDone('the repeated stage succeeds', () => bench.stage(id));
-        await bench.verify(id);
-        t.deepEqual(await bench.health(id), []);
+        await untilDone('the repeated stage succeeds', () => fixture.stage(id));
+        await fixture.verify(id);
+        t.deepEqual(await fixture.health(id), []);
       }
-      await bench.stage(idle);
+      await fixture.stage(idle);
     });
   },
 );

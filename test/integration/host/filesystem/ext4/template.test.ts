@@ -19,7 +19,16 @@ import { driverLane } from '../../../../../src/host/lane.ts';
 import { makeRun } from '../../../../../src/host/programs/run.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
-import { type Bench, files, hashOf, isSound, onBench, readAt, tool, writeAt } from '../fixture.ts';
+import {
+  type Fixture,
+  files,
+  hashOf,
+  isSound,
+  readAt,
+  tool,
+  withFixture,
+  writeAt,
+} from '../fixture.ts';
 
 interface Kind {
   readonly sizeBytes: bigint;
@@ -40,8 +49,12 @@ const kinds: fc.Arbitrary<Kind> = fc.record({
 });
 
 /** An image made by mkfs.ext4 itself, never from a template. */
-async function byMkfs(bench: Bench, { sizeBytes, options }: Kind, uuid: string): Promise<string> {
-  const image = bench.newPath();
+async function byMkfs(
+  fixture: Fixture,
+  { sizeBytes, options }: Kind,
+  uuid: string,
+): Promise<string> {
+  const image = fixture.newPath();
   await files.createImage(image, { sizeBytes, allocate: false });
   const make = { sectorSize: 4096, thick: false, uuid, options } as const;
   const { exitCode } = await tool('mkfs.ext4', ext4MakeArguments(image, sizeBytes, make, true));
@@ -77,16 +90,16 @@ onNode(
   async (t) => {
     await fc.assert(
       fc.asyncProperty(kinds, async (kind) => {
-        await onBench(t, async (bench) => {
+        await withFixture(t, async (fixture) => {
           const uuid = randomUUID();
-          const template = await learnt(await byMkfs(bench, kind, uuid), uuid);
+          const template = await learnt(await byMkfs(fixture, kind, uuid), uuid);
           let other: string;
           let identity: Ext4Identity | undefined;
           do {
-            other = await byMkfs(bench, kind, uuid);
+            other = await byMkfs(fixture, kind, uuid);
             identity = await identityOf(other, uuid);
           } while (identity === undefined);
-          const ours = bench.newPath();
+          const ours = fixture.newPath();
           await writeFile(ours, '');
           await truncate(ours, Number(kind.sizeBytes));
           await write(ours, template, identity);
@@ -103,10 +116,10 @@ onNode(
   async (t) => {
     await fc.assert(
       fc.asyncProperty(kinds, async (kind) => {
-        await onBench(t, async (bench) => {
+        await withFixture(t, async (fixture) => {
           const [first, second] = [randomUUID(), randomUUID()];
-          const made = await byMkfs(bench, kind, first);
-          const image = bench.newPath();
+          const made = await byMkfs(fixture, kind, first);
+          const image = fixture.newPath();
           await files.createImage(image, { sizeBytes: kind.sizeBytes, allocate: false });
           await writeTemplate(driverLane, image, await learnt(made, first), second);
           t.true(await isSound('ext4', image));
@@ -136,11 +149,11 @@ function seedIn(told: string): string | undefined {
 onNode(
   'mkfs makes the first image of a kind, later ones are written; with features, mkfs always runs',
   async (t) => {
-    await onBench(t, async (bench) => {
+    await withFixture(t, async (fixture) => {
       let runs = 0;
       const ext4 = new Ext4(driverLane, makeRun({ onEnd: () => (runs += 1) }), new Ext4Learned());
       const make = async (sizeBytes: bigint, options: readonly string[] = [], thick = false) => {
-        const image = bench.newPath();
+        const image = fixture.newPath();
         const uuid = randomUUID();
         await files.createImage(image, { sizeBytes, allocate: thick });
         await ext4.make(image, { sectorSize: 4096, thick, uuid, options });
@@ -153,7 +166,7 @@ onNode(
       const image = await make(GiB);
       t.is(runs, 1);
       t.true((await files.imageStatus(image)).allocatedBytes < MiB);
-      await bench.mounted('ext4', image, (target) =>
+      await fixture.mounted('ext4', image, (target) =>
         writeFile(join(target, 'file'), 'content', { flush: true }),
       );
       t.true(await isSound('ext4', image));
@@ -180,9 +193,9 @@ for (const { what, at } of [
   { what: 'the root’s inode', at: undefined },
 ]) {
   onNode(`an image with a wrong byte in ${what} is not used as a template`, async (t) => {
-    await onBench(t, async (bench) => {
+    await withFixture(t, async (fixture) => {
       const uuid = randomUUID();
-      const image = await byMkfs(bench, { sizeBytes: 512n * MiB, options: [] }, uuid);
+      const image = await byMkfs(fixture, { sizeBytes: 512n * MiB, options: [] }, uuid);
       t.truthy(await learnt(image, uuid));
       const descriptor = await readAt(image, 4096, 64);
       const place = at ?? descriptor.readUInt32LE(8) * 4096 + 256 + 0x10;
@@ -197,9 +210,9 @@ onNode(
   'an image without ext4, with another UUID, or without a stored seed is not used as a template',
   async (t) => {
     t.is(templateOf([], randomUUID()), undefined);
-    await onBench(t, async (bench) => {
+    await withFixture(t, async (fixture) => {
       const uuid = randomUUID();
-      const image = await byMkfs(bench, { sizeBytes: 64n * MiB, options: [] }, uuid);
+      const image = await byMkfs(fixture, { sizeBytes: 64n * MiB, options: [] }, uuid);
       await t.throwsAsync(learnt(image, randomUUID()));
       const before = await hashOf(image);
       await learnt(image, uuid);
