@@ -14,7 +14,7 @@ import { scaledMs } from '../helpers/slowness.ts';
 const kinds = ['ext4', 'xfs', 'btrfs', 'block'] as const;
 type Kind = (typeof kinds)[number];
 
-/** The pool's filesystem: that of the machine (ext4), or one that can share blocks. */
+/** The pool's filesystem: the machine's (ext4), or one that can share blocks. */
 const poolFilesystems = ['directory', 'xfs', 'btrfs'] as const satisfies readonly PoolFs[];
 
 const root = join(import.meta.dirname, '..', '..', '..');

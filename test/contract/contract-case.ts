@@ -10,7 +10,7 @@ export interface ContractCase {
   readonly run: (context: CaseContext) => Promise<void>;
 }
 
-/** What a case uses, and how it asserts. */
+/** The host, directory and assertions that a case uses. */
 export interface CaseContext {
   readonly host: Host;
   readonly otherSoftware: OtherSoftware;

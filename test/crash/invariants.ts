@@ -45,7 +45,7 @@ export interface PoolCounts {
 const entriesOf = async (paths: PoolPaths, area: string): Promise<readonly string[]> =>
   readdir(join(paths.poolPath, area)).catch(() => []);
 
-/** Whether a mount or image is that of a pool's filesystem, including an embedded pool. */
+/** Whether a mount or image belongs to a pool's filesystem, including an embedded pool. */
 const isPoolFs = ({ directory, poolPath }: PoolPaths, path: string): boolean =>
   path === poolPath ||
   path.includes(join(directory, 'pool-fs.img')) ||

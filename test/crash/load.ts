@@ -221,7 +221,7 @@ export class Load {
   }
 }
 
-/** What the driver acknowledged about a volume. Each call that creates or deletes it increments `version`. */
+/** The acknowledged state of a volume. Each call that creates or deletes it increments `version`. */
 export interface Fact {
   readonly name: string;
   readonly kind: Kind;
@@ -235,7 +235,7 @@ function factOf({ name, kind, version, exists, text, snapshots }: Claim): Fact {
   return { name, kind, version, exists, text, snapshots: [...snapshots] };
 }
 
-/** The facts that were certain during the whole time between two instants. */
+/** The facts that were certain for the entire time between two instants. */
 export function certainBetween(before: readonly Fact[], after: readonly Fact[]): readonly Fact[] {
   return before.flatMap((fact) => {
     const later = after.find(({ name }) => name === fact.name);
@@ -302,7 +302,7 @@ async function writeText(testNode: TestNode, of: { name: string; kind: Kind }, t
   }
 }
 
-/** Reads the text. `length` is that of a text in a raw volume, which has no end of file. */
+/** Reads the text. `length` is the length of a text in a raw volume, which has no end of file. */
 async function readText(testNode: TestNode, of: { name: string; kind: Kind }, length: number) {
   const path = await textPathOf(testNode, of);
   if (of.kind !== 'block') return readFile(path, 'utf8');

@@ -10,7 +10,7 @@ import { asMarkdown, asSummary } from './report.ts';
 import { killAt, type Outcome, rehearse } from './run-case.ts';
 import { TestNode } from './test-node.ts';
 
-/** A sample kills at every fault point at least once; a whole run kills at every moment of every operation. */
+/** A sample kills at every fault point at least once; a full run kills at every moment of every operation. */
 const isSample = process.env['LOOPCSI_CRASH'] === 'sample';
 /** Absolute path; empty to write nothing. */
 const reportFile = process.env['LOOPCSI_CRASH_WRITE'] ?? '';

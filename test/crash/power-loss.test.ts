@@ -13,7 +13,7 @@ import { poolOn, TestNode } from './test-node.ts';
 
 /**
  * Simulated power cuts: the pool's filesystem is an image on another filesystem, and FICLONE captures that image at one instant.
- * docs/crash-safety.md says what this proves and what it does not.
+ * docs/crash-safety.md describes this test and its limits.
  */
 const isSample = process.env['LOOPCSI_CRASH'] !== 'whole';
 const seed = seedOf(process.env['LOOPCSI_CRASH_SEED']);

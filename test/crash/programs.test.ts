@@ -148,7 +148,7 @@ const rows: readonly Row[] = [
   { program: 'btrfstune', operation: operationOf('clone staged btrfs', 'btrfs') },
 ];
 
-/** What is killed at the write: the program, both, or only the driver, which the stopped program outlives. */
+/** The processes that are killed at the write: the program, both, or only the driver, which the stopped program outlives. */
 const killTargets = ['the program', 'both', 'the driver'] as const;
 type KillTarget = (typeof killTargets)[number];
 

@@ -1,4 +1,4 @@
-/** Everything that a lab has, found by its name alone, so that a later run can remove what a killed one left. */
+/** Everything that a lab has, found by its name alone, so that a later run can remove the leftovers of a killed one. */
 import { access, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { attempt } from '../../scripts/command.ts';

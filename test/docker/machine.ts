@@ -92,7 +92,7 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
 const namespaces =
   'unshare --mount --pid --cgroup --uts --ipc --fork --kill-child --propagation private';
 
-/** The machine's own part of systemd's cgroup hierarchy, or of both hierarchies if those of version 1 are mounted. */
+/** The machine's own part of systemd's cgroup hierarchy, or of both hierarchies if version 1 is mounted. */
 async function joinCgroup(name: string): Promise<string> {
   const lines: string[] = [];
   for (const root of ['', 'systemd', 'unified'].map((one) => join('/sys/fs/cgroup', one))) {

@@ -23,7 +23,7 @@ interface Deps {
 
 /** Filesystems that consist of one block, which describes them. */
 export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesystem>> {
-  // Minimum sizes and mount options are those of the real filesystems; none of their programs runs.
+  // Minimum sizes and mount options equal those of the real filesystems; none of their programs runs.
   const run = () => Promise.reject(new Error('the fake runs no program'));
   const real = makeFilesystems(driverLane, {
     ...deps,

@@ -113,7 +113,7 @@ export class FakeKernel {
     }
   }
 
-  /** LOOP_CLR_FD of any process: the device is detached at its last close, possibly that of this call. */
+  /** LOOP_CLR_FD of any process: the device is detached at its last close, which may be the close of this call. */
   clear(device: FakeDevice): void {
     device.autoclear = true;
     this.detachIfUnused(device);

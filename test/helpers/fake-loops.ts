@@ -8,7 +8,7 @@ import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 /** The loop table in memory. `abilities.directIo` is false when the filesystem of the pool refuses direct I/O. */
 export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean }): LoopDevices {
   const all = () => [...kernel.devices.values()];
-  /** Numbers of held devices that were detached; other numbers are preferred. */
+  /** Numbers of devices that the driver kept open and detached; other numbers are preferred. */
   const avoidedNumbers = new Set<number>();
   const keep = (device: LoopDevice) => {
     const found = kernel.find(device);

@@ -8,7 +8,7 @@ import { mountsBelow } from './scratch-pool.ts';
 export type StopUse = () => Promise<void>;
 
 /**
- * What other software does on the node: services, operators, other programs. The driver does not know about it.
+ * Actions of other software on the node: services, operators, other programs. The driver is not informed of them.
  */
 export interface OtherSoftware {
   /** Opens a device node without claiming it, as udev, LVM and backup agents do. */

@@ -14,7 +14,7 @@ export const serviceNames = Object.keys({
   'pluginregistration.Registration': true,
 } satisfies Record<ServiceName, true>) as readonly ServiceName[];
 
-/** All messages of the three protos, including nested ones, without those of google.protobuf. */
+/** All messages of the three protos, including nested ones, except google.protobuf. */
 export function everyMessage(): readonly protobuf.Type[] {
   const packages = new Set<protobuf.NamespaceBase>();
   for (const name of serviceNames) {

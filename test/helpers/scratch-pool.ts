@@ -5,7 +5,7 @@ import type { FsType } from '../../src/host/host.ts';
 import { GiB } from '../../src/units.ts';
 import { until } from './until.ts';
 
-/** The filesystem of a test's pool: that of the scratch directory, or a separate one on a loop device. */
+/** The filesystem of a test's pool: the scratch directory's, or a separate one on a loop device. */
 export type PoolFs = 'directory' | FsType;
 
 /** Makes `DIRECTORY/pool`, and makes and mounts its filesystem if it has a separate one. */
@@ -97,7 +97,7 @@ export async function devicesBelow(
   return found;
 }
 
-/** Loop devices whose images are on the filesystem of the loop device `poolFs`, whatever path they were attached by. */
+/** Loop devices whose images are on the filesystem of the loop device `poolFs`, by whatever path they were attached. */
 export async function devicesOn(poolFs: string): Promise<readonly string[]> {
   const columns = ['--noheadings', '--output', 'NAME,BACK-MAJ:MIN'];
   const { stdout } = await execa('losetup', ['--list', ...columns]);

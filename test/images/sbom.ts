@@ -1,6 +1,6 @@
 /**
  * Writes the software bill of materials of an image (CycloneDX 1.6): Debian packages, npm packages and the Node runtime. It is read
- * from the unpacked image, so it lists what is installed and not what was requested.
+ * from the unpacked image, so it lists the installed packages, not the requested ones.
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

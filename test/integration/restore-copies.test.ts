@@ -62,7 +62,7 @@ async function killedAt(
   });
 }
 
-/** Leaves the pool space for the restore, but not for a second copy of what it has already copied. */
+/** Leaves the pool space for the restore, but not for a second copy of the data that it has already copied. */
 async function tightPool(node: ScratchNode): Promise<Partial<PoolSettings>> {
   const { space } = node.domain.pools.named('default');
   const { reserveBytes } = await space.facts();

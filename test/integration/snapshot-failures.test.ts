@@ -18,7 +18,7 @@ class OneFailure {
     throw new Error(`failed at ${point}`);
   };
 
-  /** `work` fails at the point; what it leaves must not affect the repeated call. */
+  /** `work` fails at the point; its leftovers must not affect the repeated call. */
   async at<T>(t: ExecutionContext, point: FaultPoint, work: () => Promise<T>): Promise<T> {
     this.#point = point;
     const reason = await reasonOf(work());

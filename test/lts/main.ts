@@ -1,5 +1,5 @@
 /**
- * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from that of all other tests: all
+ * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from the version of all other tests: all
  * unit tests, and the tests on real devices that depend on Node (thread pool, kernel calls, sockets, signals).
  */
 import { spawn } from 'node:child_process';

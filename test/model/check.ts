@@ -30,7 +30,7 @@ export function checkOptions<T>({ runs, limitMs }: { runs: number; limitMs: numb
   };
 }
 
-/** The failure of a check, with the variables that reproduce it. `problems` are those of its runs; the smallest is last. */
+/** The failure of a check, with the variables that reproduce it. `problems` contains the problems of its runs; the smallest is last. */
 export function failureOf<T>(
   { seed, counterexamplePath, counterexample, errorInstance }: RunDetails<T>,
   problems: readonly string[],

@@ -16,7 +16,7 @@ export interface Marks {
 }
 
 const markBytes = 64;
-/** After every superblock, including that of the fake. */
+/** After every superblock, including the fake's. */
 const markOffset = 1024 * 1024;
 
 async function writeAt(path: string, mark: string): Promise<void> {

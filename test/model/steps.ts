@@ -168,7 +168,7 @@ const otherSoftwareStep: fc.Arbitrary<OtherSoftwareStep> = fc.oneof(
   { weight: 3, arbitrary: fc.constant({ do: 'stopUse' as const }) },
 );
 
-/** Calls of the host that can fail, and errors that they were seen to return. */
+/** Calls of the host that can fail, and errors that they have returned. */
 const failures: readonly (readonly [string, readonly string[]])[] = [
   ['filesystems.ext4.make', ['program']],
   ['filesystems.xfs.make', ['program']],

@@ -205,7 +205,7 @@ export async function subjectOn(
     },
     restart: async () => {
       countdown = 0;
-      // Calls of a killed driver never end; those of a running driver may end.
+      // Calls of a killed driver never end; calls of a running driver may end.
       await opened.close(dead ? 1 : 2_000);
       dead = false;
       opened = await open();

@@ -4,7 +4,7 @@ import { compiled } from './compiled.ts';
 import { type Defect, mutated, type Row, testPathOf } from './defect.ts';
 import type { Target } from './generated/targets.ts';
 
-/** What is wrong with rows and targets, found before any defect is tried; empty when all of them match the driver and its tests. */
+/** The errors of rows and targets, found before any defect is tried; empty if all match the driver and its tests. */
 export async function findProblems(
   root: string,
   options: {

@@ -1,16 +1,16 @@
 import { transform } from 'esbuild';
 
-/** As tsconfig.json has it, as far as the output depends on it. */
+/** The options of tsconfig.json that affect the output. */
 const compilerOptions = {
   target: 'es2023',
   verbatimModuleSyntax: true,
   useDefineForClassFields: true,
 } as const;
 
-/** An import of ours, or a dynamic one, of what the compiler calls `.js`. */
+/** A static or dynamic import of a source file, whose name the compiler changes to `.js`. */
 const ownImport = /(\bfrom\s*|\bimport\s*\(?\s*)(["'])(\.{1,2}\/[^"']+)\.ts\2/g;
 
-/** What the compiler makes of a module, without looking at types. */
+/** Compiles a module without checking types. */
 export async function compiled(source: string): Promise<string> {
   const { code } = await transform(source, {
     loader: 'ts',

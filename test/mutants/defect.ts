@@ -1,6 +1,6 @@
 /** One deliberate defect of the driver, as data: a piece of its source, and what replaces it. */
 export interface Defect {
-  /** What the driver does wrong. */
+  /** The wrong behaviour of the driver. */
   readonly name: string;
   /** Below `src/`. */
   readonly file: string;

@@ -10,8 +10,8 @@ import { runTests, type TestRun } from './run-tests.ts';
 const root = join(import.meta.dirname, '..', '..', '..');
 
 /**
- * A copy of the compiled driver and its tests, in which one module at a time is replaced. The tests' files are below it too, so
- * whatever a defect leaves behind is removed with it.
+ * A copy of the compiled driver and its tests, in which one module at a time is replaced. The files of the tests are in it too, so
+ * the leftovers of a defect are removed with it.
  */
 export class DriverCopy {
   readonly #directory: string;

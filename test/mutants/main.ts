@@ -1,6 +1,6 @@
 /**
- * Tries whether tests can fail: puts deliberate defects into the compiled driver, one at a time, and runs the tests that must detect
- * each. Build first: the defects are put into a copy of `dist/`.
+ * Checks whether tests can fail: makes deliberate defects in the compiled driver, one at a time, and runs the tests that must detect
+ * each. Build first: the defects are made in a copy of `dist/`.
  *
  *   npm run test:mutants                    all
  *   npm run test:mutants -- --only TEXT     those whose subject, name or file contains TEXT; `--only generated` leaves out the rows
@@ -41,7 +41,7 @@ if (!(sample >= 1)) {
   console.error(`--sample ${String(values.sample)}: must be a number, at least 1`);
   process.exitCode = 2;
 } else if (isRoot && process.env[insideVariable] === undefined) {
-  // In a mount namespace of its own: mounts that a defect leaves end with it, and other programs do not get copies of them.
+  // In its own mount namespace: mounts that a defect leaves end with it, and other programs do not get copies of them.
   const { status } = spawnSync(
     'unshare',
     [

@@ -1,5 +1,5 @@
 /**
- * Hundreds of volumes in random life cycles under load, for as long as asked.
+ * Hundreds of volumes in random life cycles under load, for the given time.
  *
  *   npm run test:soak -- MINUTES [--seed N] [--write FILE]   --write also writes the report to FILE, as Markdown
  */

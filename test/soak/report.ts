@@ -26,7 +26,7 @@ const columns = [
   'descriptors',
 ] as const satisfies readonly (keyof Sample)[];
 
-/** The whole run as Markdown. */
+/** The run as Markdown. */
 export function reportOf(run: {
   readonly seed: number;
   readonly workers: number;

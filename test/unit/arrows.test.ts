@@ -177,7 +177,7 @@ test('.oxlintrc.json allows downward imports only', (t) => {
     rmSync(directory, { recursive: true });
   });
   const refused = arrows.map((arrow, index) => {
-    // Each row gets a tree of its own, because two rows may have the same `from`.
+    // Each row gets its own tree, because two rows may have the same `from`.
     const tree = join(directory, String(index));
     const from = join(tree, arrow.from);
     mkdirSync(dirname(from), { recursive: true });

@@ -46,7 +46,7 @@ export interface SuiteContext {
   readonly report: Report;
   /** Whether `--sample` was given. */
   readonly isSample: boolean;
-  /** Aborts when the suite exceeds its time limit, or a signal ends the whole run. */
+  /** Aborts when the suite exceeds its time limit, or a signal ends the run. */
   readonly signal: AbortSignal;
   /**
    * Starts a machine with the disks of the suite, as the last machine left them. Only one machine may run at a time. The test

@@ -107,7 +107,7 @@ export class Cluster {
     await this.untilNodeReady();
   }
 
-  /** Stops only what was started here and undoes every change to the machine. Throws if something is left. */
+  /** Stops only the processes of this cluster and undoes every change to the machine. Throws if something is left. */
   async down(): Promise<void> {
     const { layout } = this;
     const first = ['kubelet', 'proxy', 'scheduler', 'controller-manager', 'apiserver'];

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 export interface Layout {
   readonly state: string;
-  /** Unique for each cluster, and so is the node tag of its volume ids, which tells whose leftovers they are. */
+  /** Unique for each cluster, as is the node tag of its volume ids, which identifies the cluster of a leftover. */
   readonly nodeName: string;
   readonly logs: string;
   readonly pki: string;
@@ -14,7 +14,7 @@ export interface Layout {
   readonly kubeletDir: string;
   readonly criSocket: string;
   readonly kubeconfig: string;
-  /** The network namespace of the whole cluster: its addresses exist nowhere else. */
+  /** The network namespace of the cluster: its addresses exist nowhere else. */
   readonly namespace: string;
   /** The parent cgroup of all pods. */
   readonly cgroup: string;

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
 import { addresses, type Layout, namespacePrefix } from './layout.ts';
 
-/** The kubelet sets these for the whole machine. */
+/** The kubelet sets these for the entire machine. */
 const kubeletSysctls = [
   'kernel/keys/root_maxbytes',
   'kernel/keys/root_maxkeys',
@@ -24,7 +24,7 @@ const kubeletSysctls = [
   'vm/panic_on_oom',
 ];
 
-/** A veth pair carries the node's address, so that there is a default route for service addresses to be rewritten on. */
+/** A veth pair carries the node's address, so that service addresses have a default route on which they are rewritten. */
 export async function makeNetwork(layout: Layout): Promise<void> {
   const name = layout.namespace;
   const ip = async (...args: string[]): Promise<string> => run('ip', ['-netns', name, ...args]);
@@ -183,7 +183,7 @@ async function cgroupTree(top: string): Promise<string[]> {
   return [top, ...below.sort()];
 }
 
-/** containerd's shims outlive it; those of this cluster have its socket on their command line. */
+/** containerd's shims outlive it; the shims of this cluster have its socket on their command line. */
 export async function shimProcesses(layout: Layout): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(
@@ -218,7 +218,7 @@ export async function restoreSysctls(): Promise<void> {
   await rm(keptSysctls, { force: true });
 }
 
-/** The kubelet creates links to pod logs here, whatever its own directory is. */
+/** The kubelet creates links to pod logs here, even if its own directory is elsewhere. */
 export async function removeLogLinks(layout: Layout): Promise<void> {
   const links = '/var/log/containers';
   for (const name of await readdir(links).catch(() => [])) {

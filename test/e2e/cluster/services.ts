@@ -89,7 +89,7 @@ export function serviceCommand(layout: Layout, programs: string, service: Servic
         'cluster-cidr': addresses.pods,
         'proxy-mode': 'iptables',
         'bind-address': '127.0.0.1',
-        // These three are sysctls of the whole machine; 0 leaves them alone.
+        // These three are sysctls of the machine; 0 does not change them.
         'conntrack-max-per-core': '0',
         'conntrack-tcp-timeout-established': '0',
         'conntrack-tcp-timeout-close-wait': '0',

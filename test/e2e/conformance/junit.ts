@@ -7,7 +7,7 @@ export interface Outcome {
   readonly message: string;
 }
 
-/** The tests of a JUnit report. The caller removes those that the focus did not select. */
+/** The tests of a JUnit report. The caller removes the tests that the focus did not select. */
 export function outcomesOf(report: string): readonly Outcome[] {
   const cases = report.matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs);
   return [...cases].flatMap(([, attributes = '', body = '']): Outcome[] => {

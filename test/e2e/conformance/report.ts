@@ -1,7 +1,7 @@
 import type { Outcome } from './junit.ts';
 import { left } from './test-driver.ts';
 
-/** Lists in Markdown the tests that passed, those that the suite skipped, and those that were left out, with the reasons. */
+/** Lists in Markdown the passed, the skipped and the excluded tests, with the reasons. */
 export function reportOf(outcomes: readonly Outcome[], all: readonly string[]): string {
   const count = (status: Outcome['status']): number =>
     outcomes.filter((one) => one.status === status).length;

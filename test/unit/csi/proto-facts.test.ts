@@ -140,7 +140,7 @@ for (const { name, from, to, at } of changes) {
   });
 }
 
-/** The file above as protoc would compile it, so that both readers are held to one truth. */
+/** The file above as protoc would compile it, so that both readers must give the same facts. */
 const compiled = {
   name: 'shop.proto',
   package: 'shop.v1',

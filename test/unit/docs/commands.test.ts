@@ -4,7 +4,7 @@ import test from 'ava';
 import * as v from 'valibot';
 
 /**
- * Every command that a page shows sets up what it needs on a machine that has Node alone: it goes through scripts/bootstrap,
+ * Every command that a page shows installs its prerequisites on a machine that has only Node: it goes through scripts/bootstrap,
  * or it is listed here with the reason why not.
  */
 const root = join(import.meta.dirname, '..', '..', '..', '..');

@@ -19,7 +19,7 @@ function section(title: string): string {
   return text.split('\n## ')[0] ?? '';
 }
 
-/** The drawings of a section: what is between fences. */
+/** The drawings of a section: its fenced blocks. */
 function drawings(title: string): readonly string[] {
   return section(title)
     .split('```')

@@ -69,7 +69,7 @@ for (const reflink of [true, false]) {
       }),
       parameters,
     );
-    // The last failure is that of the smallest sequence.
+    // The last failure belongs to the smallest sequence.
     t.false(result.failed, failureOf(result, problems));
     t.true(result.numRuns > 0);
   });

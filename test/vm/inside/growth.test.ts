@@ -164,7 +164,7 @@ for (const { operation, enter, growsInUse, points } of ways) {
   });
 }
 
-/** The times of the kills, as fractions of the duration of the whole call. */
+/** The times of the kills, as fractions of the duration of the call. */
 const parts = [0, 0.15, 0.3, 0.5, 0.7, 0.9];
 
 test.serial(

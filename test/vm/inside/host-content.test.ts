@@ -72,7 +72,7 @@ const holdersOf = (device: string): Promise<string[]> =>
 
 const hostDevices = [`${content.hostGroup}-data`];
 
-/** Mounts the host's btrfs, and checks that its content is the host's: `ok`, or what was mounted instead. */
+/** Mounts the host's btrfs, and checks that its content is the host's: returns `ok`, or a description of the difference. */
 async function hostBtrfs(): Promise<string> {
   const target = join(directory, 'host-btrfs');
   await mkdir(target, { recursive: true });

@@ -1,11 +1,11 @@
 import { execa } from 'execa';
 
-/** Ends with the process that started it, however that one ended. */
+/** Ends the program when its parent process ends, for whatever reason. */
 export const withParent: readonly string[] = ['setpriv', '--pdeathsig', 'KILL'];
 
 /**
- * Runs a program that mounts or starts others, in namespaces of its own: when it ends, is aborted or loses its parent, its mounts
- * and processes are gone with it. The error holds the end of what it printed.
+ * Runs a program that makes mounts or starts processes in its own namespaces: when it ends, is aborted or loses its parent, its mounts
+ * and processes are removed. The error contains the end of its output.
  */
 export async function runContained(
   argv: readonly string[],

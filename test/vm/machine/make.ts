@@ -1,6 +1,6 @@
 /**
  * A Debian machine from packages alone: its kernel, an initial ram disk and the image of its filesystem. It is made once for
- * each release and processor, and kept in the project's cache; a run boots it with a throw-away layer above the image.
+ * each release and processor, and kept in the project's cache; a run boots it with a temporary layer above the image.
  */
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -24,7 +24,7 @@ export interface MachineFiles {
   readonly base: string;
 }
 
-/** What the recipe is: a change of any of these makes another machine. */
+/** The inputs of the recipe: a change of any of them makes another machine. */
 const recipe = [
   'contained.ts',
   'initrd-init.sh',
@@ -38,7 +38,7 @@ const recipe = [
 /** Sparse: what tests write goes to a layer above it. */
 const baseBytes = '32G';
 
-/** Modules that the initial ram disk needs to mount an ext4 on a virtio disk. crc32c is asked for by name at run time. */
+/** Modules that the initial ram disk needs to mount an ext4 on a virtio disk. crc32c is requested by name at run time. */
 const earlyModules = ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4'];
 
 /** Of a fresh Debian, nothing in a test reads these. */
@@ -108,7 +108,7 @@ async function installPackages(
   signal: AbortSignal,
 ): Promise<void> {
   const { release, architecture } = kind;
-  // Without it debootstrap asks the mirror that it knows by itself.
+  // Without it debootstrap uses its default mirror.
   const mirror = process.env['DEBIAN_MIRROR'];
   const options = [
     '--variant=minbase',
@@ -142,7 +142,7 @@ async function unpackKernel(
   const described = await runContained(['apt-cache', ...apt, 'depends', kernelPackage], { signal });
   const versioned = /^\s*Depends: (linux-image-\d\S*)$/m.exec(described)?.[1];
   if (versioned === undefined) throw new Error(`${kernelPackage} names no kernel:\n${described}`);
-  // Newer releases have the modules in a package of their own, with the same end of its name.
+  // Newer releases have the modules in a separate package, whose name has the same suffix.
   const parts = await runContained(['apt-cache', ...apt, 'depends', versioned], { signal });
   const names = [versioned, ...kernelParts(parts, versioned)];
   await runContained(['apt-get', ...apt, 'download', ...names], { signal, cwd: work });

@@ -35,7 +35,7 @@ export async function makePayload(
   }
   const { node, csiSanity, koffi } = programs;
   if (koffi !== undefined) await copy(koffi.directory, `node_modules/${koffi.name}`);
-  // Files that only the machine needs are in a directory of their own, which is also its cache directory.
+  // Files that only the machine needs are in a separate directory, which is also its cache directory.
   await mkdir(join(tree, '.vm/bin'), { recursive: true });
   await copyFile(join(projectRoot, 'test/vm/machine/boot.sh'), join(tree, '.vm/boot.sh'));
   await chmod(join(tree, '.vm/boot.sh'), 0o755);

@@ -46,7 +46,7 @@ export async function findPrograms(
   };
 }
 
-/** The version of an optional dependency that an installed package asks for. */
+/** The version of an optional dependency that an installed package requires. */
 async function versionWanted(installed: string, dependency: string): Promise<string> {
   const path = join(projectRoot, 'node_modules', installed, 'package.json');
   const { optionalDependencies } = v.parse(packageShape, JSON.parse(await readFile(path, 'utf8')));
@@ -65,7 +65,7 @@ async function buildCsiSanity(
 ): Promise<void> {
   const { version, architecture, signal } = options;
   const modules = (await runContained(['go', 'env', 'GOMODCACHE'], { signal })).trim();
-  // Where Go puts a program for another processor follows from GOPATH alone.
+  // Go's output directory for another processor depends only on GOPATH.
   const gopath = join(directory, 'go');
   const environment = [
     `GOPATH=${gopath}`,

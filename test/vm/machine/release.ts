@@ -1,4 +1,4 @@
-/** The releases of Debian whose machines can be made, and what is installed in each. */
+/** The releases of Debian whose machines can be made, and the packages that are installed in each. */
 import { type Architecture, isForeign } from './architecture.ts';
 
 export const releases = ['bookworm', 'trixie', 'sid'] as const;
@@ -20,7 +20,7 @@ export const kernelPackageOf = (architecture: Architecture): string =>
 
 /** Besides Debian's minimal base. Node comes with the payload: it is the one that runs the tests on the host. */
 const packages = [
-  // What the driver runs, and what it is tested with.
+  // The programs of the driver, and the programs of its tests.
   'btrfs-progs',
   'e2fsprogs',
   'fuse-overlayfs',
@@ -32,7 +32,7 @@ const packages = [
   'strace',
   'util-linux',
   'xfsprogs',
-  // What other programs of a host do with disks.
+  // Programs of a host that use disks.
   'cryptsetup-bin',
   'dmsetup',
   'lvm2',

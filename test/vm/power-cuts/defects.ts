@@ -7,7 +7,7 @@ const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
   file: 'volumes/pool/commit.ts',
   find: 'await host.files.renameNoReplace(made.temporary, target);',
-  // The record has been written before the rename as well, and is removed here, so that the rename no longer brings it along.
+  // The record has been written before the rename as well, and is removed here, so that the rename does not include it.
   replace: `
     await host.files.removeFile(join(made.temporary, recordFiles[entry.area]));
     await host.files.renameNoReplace(made.temporary, target);

@@ -97,7 +97,7 @@ export class ReopenedPool implements PoolPaths {
     return [`checker of the pool's ${this.#filesystem}: ${String(exitCode)}: ${stdout}${stderr}`];
   }
 
-  /** Removes the pool in any stage; returns what the driver left mounted or attached. */
+  /** Removes the pool in any state; returns the mounts and devices that the driver left. */
   async remove(): Promise<readonly string[]> {
     return removeAll(this.directory);
   }

@@ -29,7 +29,7 @@ export const filesystems = makeFilesystems(driverLane, {
   kernelRelease: release(),
 });
 
-/** A scratch directory, and what must be cleaned up after the test, whatever its result. */
+/** A scratch directory, and the cleanup after the test, whatever its result. */
 export class Fixture {
   readonly directory: string;
   readonly workDir: string;
@@ -196,7 +196,7 @@ export async function readAt(image: string, offset: number, length: number): Pro
   }
 }
 
-/** SHA-256 of a whole file. */
+/** SHA-256 of a file. */
 export async function hashOf(path: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {

@@ -23,7 +23,7 @@ const newOperations = (): Operations => new Operations();
 const plan = (request?: unknown) =>
   ({ name: 'CreateVolume', lane: v, exclusive: ['volume:v'], request }) as const;
 
-/** A step that a test lets go on. */
+/** A step that waits until the test resumes it. */
 function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   let open = (): void => undefined;
   const passed = new Promise<void>((resolve) => {

@@ -27,7 +27,7 @@ async function trimmedNode(
     const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
     await opened.volumes.stageVolume(call(), asked);
   }
-  /** Number of volumes that a check trims so much later. Each trim asks for the first range once. */
+  /** Number of volumes that a check trims that much later. Each trim requests the first range once. */
   const trimsAfter = async (hours: number): Promise<number> => {
     const from = node.host.watch.calls.length;
     nowMs += hours * hourMs;

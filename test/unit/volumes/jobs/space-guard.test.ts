@@ -18,9 +18,9 @@ import {
 import { until } from '../../../helpers/until.ts';
 
 const totalBytes = 8n * GiB;
-/** Below the watermark of the freeze, and above that of the thaw. */
+/** Free bytes below the freeze watermark, and above the trim watermark. */
 const [tooFew, enough] = [128n * MiB, 4n * GiB];
-/** Below the watermark of the trim, and above that of the freeze. */
+/** Free bytes below the trim watermark, and above the freeze watermark. */
 const few = 384n * MiB;
 
 /** A node with a staged volume in an overcommitted pool, whose free bytes the test sets. */

@@ -74,7 +74,7 @@ class Machine {
     this.#opened = undefined;
   }
 
-  /** Describes what is wrong after the step. */
+  /** Describes the errors after the step. */
   async step(step: Step): Promise<string | undefined> {
     const before = await this.#copies();
     const used = 'v' in step ? this.#usedPool(step.v) : undefined;

@@ -217,7 +217,7 @@ test('a clone that shares blocks makes them count for its source again', async (
     make('clone', { source: { kind: 'volume', id } }),
   );
   t.true(inFlight >= sizeBytes + 8n * MiB, String(inFlight));
-  // Neither has blocks of its own, and both may be rewritten completely.
+  // All blocks are shared, and both volumes may be rewritten completely.
   t.is((await pool.space.facts()).outstandingBytes, 2n * sizeBytes);
 });
 

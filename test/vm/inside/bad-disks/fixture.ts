@@ -286,7 +286,7 @@ export class Fixture {
     }
   }
 
-  /** Unstages and deletes all volumes. Returns what is left in the pools. */
+  /** Unstages and deletes all volumes. Returns the leftovers in the pools. */
   async #clear(): Promise<readonly string[]> {
     for (const volume_id of await readdir(join(this.directory, 'staging'))) {
       await this.unstage(volume_id);

@@ -7,7 +7,7 @@ import { Ext4, Ext4Learned } from '../../../../../src/host/filesystem/ext4/ext4.
 import { driverLane } from '../../../../../src/host/lane.ts';
 import type { Run } from '../../../../../src/host/programs/run.ts';
 
-/** Output of e2fsck 1.47 on a disk with read errors; its exit code is that of a damaged filesystem. */
+/** Output of e2fsck 1.47 on a disk with read errors; its exit code is the same as for a damaged filesystem. */
 const unreadable = `e2fsck: Input/output error while trying to open disk.img
 The superblock could not be read or does not describe a valid ext2/ext3/ext4 filesystem.`;
 
