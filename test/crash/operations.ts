@@ -70,7 +70,7 @@ async function fillBlock(testNode: TestNode, name: string, bytes: bigint): Promi
   }
 }
 
-/** An idle raw block volume with more data than is copied at once. */
+/** An idle raw block volume with more data than a call copies. */
 async function longBlock(testNode: TestNode, name: string): Promise<void> {
   await calls.create(testNode, name, { kind: 'block', sizeBytes: longCopyBytes });
   await calls.stage(testNode, name, 'block');

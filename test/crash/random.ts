@@ -17,7 +17,7 @@ export function makeRandom(seed: number): Random {
   return { below, pick: (from) => from[below(from.length)] ?? from[0] };
 }
 
-/** The seed of this run: the given one, or the number of the day, so that each day tests other moments, reproducibly. */
+/** The seed of this run: the given one, or the number of the day, so that each day tests other moments, which can be reproduced. */
 export function seedOf(text: string | undefined): number {
   const asked = Number(text);
   return text !== undefined && text !== '' && Number.isInteger(asked)

@@ -26,7 +26,7 @@ const labels = {
 
 function countsText(sight: PoolCounts): string {
   const parts = Object.entries(labels).flatMap(([key, label]) => {
-    // The keys are those of the table above.
+    // The keys are the columns of the table above.
     const count = sight[key as keyof PoolCounts];
     return count === 0 ? [] : [`${count} ${label}`];
   });

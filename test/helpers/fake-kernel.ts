@@ -132,8 +132,8 @@ export class FakeKernel {
   }
 
   /**
-   * The device visible at a path: that of the filesystem mounted there, or the one that now has the number of the node
-   * bound there; undefined if there is none.
+   * The device visible at a path: the device of the filesystem mounted there, or the device that now has the number of
+   * the node bound there; undefined if there is none.
    */
   deviceShownAt(target: string): FakeDevice | undefined {
     const mount = this.mounts.findLast((one) => one.target === target);

@@ -6,7 +6,7 @@ export interface FakeSuperblock extends Superblock {
   /** The damage that a check finds. */
   readonly damage: 'none' | 'repairable' | 'beyond';
   readonly hasLostAndFound: boolean;
-  /** A program was killed while it changed the image; only `recover` may touch it. */
+  /** A program was killed while it changed the image; only `recover` may change it. */
   readonly isInterrupted: boolean;
 }
 

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { execa } from 'execa';
 
 /**
- * The directory of a module's files, downloaded through the Go module proxy or taken from Go's cache. Throws an error that
- * says what to do when Go is missing or the module cannot be downloaded.
+ * The directory of a module's files, downloaded through the Go module proxy or taken from Go's cache. Throws an error with
+ * the remedy when Go is missing or the module cannot be downloaded.
  */
 export async function goModule(module: string, version: string): Promise<string> {
   const result = await execa('go', ['mod', 'download', '-json', `${module}@${version}`], {

@@ -106,7 +106,7 @@ for (const { what, name, when } of [
           t.false(first?.isServed);
           await until('the hang is reported', async () => gate.stuckCalls().length > 0, 90_000);
           pool.fuse.resume();
-          // Another process with its lock could only be this process itself.
+          // Only this process could have the lock.
           await until(
             'it is served',
             async () => {

@@ -1,4 +1,4 @@
-/** Defects that a named test must detect, in the order in which they are tried. */
+/** The rows: defects that a named test must detect, in the order in which they are tried. */
 import type { Subject } from './defect.ts';
 import { copies } from './rows/copies.ts';
 import { devices } from './rows/devices.ts';

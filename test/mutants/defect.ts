@@ -1,4 +1,4 @@
-/** One deliberate defect of the driver, as data: a piece of its source, and what replaces it. */
+/** One deliberate defect of the driver, as data: a piece of its source, and the replacement. */
 export interface Defect {
   /** The wrong behaviour of the driver. */
   readonly name: string;
@@ -65,7 +65,7 @@ export function testPathOf(name: string): string {
   return isOnDevices(name) ? `test/${name}.test` : `test/unit/${name}.test`;
 }
 
-/** Whether a test file attaches loop devices and mounts them: it needs root, and no other tests beside it. */
+/** Whether a test file attaches loop devices and mounts them: it needs root, and must run alone. */
 export function isOnDevices(name: string): boolean {
   return name.startsWith('integration/');
 }

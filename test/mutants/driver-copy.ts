@@ -37,7 +37,7 @@ export class DriverCopy {
     // bin/loopcsi starts the bundle, which has no defect in it.
     await mkdir(join(directory, 'dist', 'bundle'));
     await writeFile(join(directory, 'dist', 'bundle', 'main.js'), "import '../src/main.js';\n");
-    // Copied, since it may be edited meanwhile.
+    // Copied, since the original may be edited meanwhile.
     await cp(join(root, 'src'), join(directory, 'src'), { recursive: true });
     // Packages, and the other files that tests read.
     const own = ['dist', 'src', '.git'];
@@ -52,7 +52,7 @@ export class DriverCopy {
     for (const file of files) await this.#restore(file);
   }
 
-  /** Runs the tests of a mutant with it in place. */
+  /** Runs the tests of a mutant on the driver with its defect. */
   async try({ file, module, tests }: Mutant, timeLimitMs: number): Promise<TestRun> {
     await this.#put(file, module);
     try {

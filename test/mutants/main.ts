@@ -2,9 +2,9 @@
  * Checks whether tests can fail: makes deliberate defects in the compiled driver, one at a time, and runs the tests that must detect
  * each. Build first: the defects are made in a copy of `dist/`.
  *
- *   npm run test:mutants                    all
- *   npm run test:mutants -- --only TEXT     those whose subject, name or file contains TEXT; `--only generated` leaves out the rows
- *   npm run test:mutants -- --sample N      of the generated ones at most N of each file
+ *   npm run test:mutants                    all defects
+ *   npm run test:mutants -- --only TEXT     defects whose subject, name or file contains TEXT; `--only generated` excludes the rows
+ *   npm run test:mutants -- --sample N      at most N generated defects of each file
  *   npm run test:mutants -- --write FILE    also writes every result to FILE, as Markdown
  *
  * It fails if a row does not match the driver, if no test detects a row's defect, and if more of a file's generated defects

@@ -4,7 +4,7 @@ import { tryMutant, type Verdict } from './trial.ts';
 
 type DriverCopies = readonly [DriverCopy, DriverCopy];
 
-/** Titles of the tests that pass without a defect; undefined, with a message, if one does not. */
+/** Titles of the tests that pass without a defect; undefined, with a message, if a test fails. */
 export async function findPassingTests(
   copies: DriverCopies,
   mutants: readonly Mutant[],
@@ -40,7 +40,7 @@ async function titlesThatPass(
   return undefined;
 }
 
-/** Two at a time, then those on devices alone. Reports each as soon as those before it have ended. */
+/** Runs two mutants at a time, then the ones on devices one by one. Reports each one as soon as all earlier ones have ended. */
 export async function tryAll(
   copies: DriverCopies,
   { mutants, passing }: { mutants: readonly Mutant[]; passing: ReadonlySet<string> },

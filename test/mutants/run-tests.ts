@@ -41,7 +41,7 @@ export async function runTests(
     [
       join(directory, 'node_modules', 'ava', 'entrypoints', 'cli.mjs'),
       '--tap',
-      // The time limit is ours: AVA would count every test that waits as failed.
+      // The time limit below applies: AVA would count every test that waits as failed.
       ...['--timeout', '1h'],
       // The same test fails first each time.
       ...['--serial', '--concurrency', '1'],
@@ -50,7 +50,7 @@ export async function runTests(
     ],
     {
       cwd: directory,
-      // A process group, to be killed with everything that it started.
+      // A process group, so that all processes that it started can be killed.
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, TMPDIR: scratch, LOOPCSI_TEST_SCRATCH: scratch },

@@ -30,7 +30,7 @@ export type Outcome = 'caught' | 'hung' | 'survived' | 'broken';
 export interface Verdict {
   readonly mutant: Mutant;
   readonly outcome: Outcome;
-  /** The test that failed, or what happened instead. */
+  /** The test that failed, or the other result. */
   readonly by: string;
   readonly seconds: number;
 }
@@ -46,7 +46,7 @@ function timeLimitMs({ tests, subject }: Mutant): number {
   return subject === generated ? 30_000 : 90_000;
 }
 
-/** Runs the mutant's tests with it in place. `passing` are the titles that pass without it: only one of them can detect it. */
+/** Runs the tests of a mutant. `passing` has the titles that pass without the defect: only these tests can detect it. */
 export async function tryMutant(
   copy: DriverCopy,
   mutant: Mutant,

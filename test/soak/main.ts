@@ -48,7 +48,7 @@ async function sampleOf(testNode: TestNode, load: Load, startedAtMs: number): Pr
   };
 }
 
-/** Deletes the present volumes and snapshots; to undo every call of a long run would take too long. */
+/** Deletes the present volumes and snapshots. Undoing every call of a long run would take too long. */
 async function deleteAll(testNode: TestNode, load: Load): Promise<void> {
   for (const { name } of load.facts()) await unstage(testNode, name);
   const { entries: snapshots } = await testNode.controller.ListSnapshots({});

@@ -1,6 +1,6 @@
 /**
  * `npm run test:vm`: boots a Debian machine with its own kernel in QEMU and runs suites of tests in it (CONTRIBUTING.md, "Tests in
- * a virtual machine"). The last line is `N passed, N failed`; the exit code is 1 when anything failed.
+ * a virtual machine"). The last line is `N passed, N failed`; the exit code is 1 if a test failed.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

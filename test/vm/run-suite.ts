@@ -48,7 +48,7 @@ export async function runSuite(
     await rm(directory, { recursive: true, force: true });
   }
   if (report.skippedTests.length > 0) {
-    // The machine has all that any test needs.
+    // The machine has all prerequisites of every test.
     report.failed(`${suite.name} skips nothing`, report.skippedTests.join('\n'));
   }
   return judge(report.counts, 0);

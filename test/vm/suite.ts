@@ -25,7 +25,7 @@ export type Inside = (
       readonly tests: readonly string[];
       /** Only the tests with these titles, which are patterns of `ava --match`. */
       readonly match?: readonly string[];
-      /** AVA gives up after so many minutes in which no test ended. Default: 10. */
+      /** AVA gives up after this number of minutes in which no test ended. Default: 10. */
       readonly idleMinutes?: number;
     }
   | {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 
 export const projectRoot = join(import.meta.dirname, '..', '..', '..', '..');
 
-/** So many entries of each name are kept, whatever their age, and no entry that was used within the last hour is removed. */
+/** This number of entries of each name is kept, regardless of age, and no entry that was used within the last hour is removed. */
 const keptEntries = 2;
 const freshMs = 3_600_000;
 

@@ -1,20 +1,20 @@
 /**
- * Makes defects of a module without knowing it. The module is the compiled one, parsed by acorn: compiled, because acorn reads no
- * types; parsed, because a pattern of text cannot find the end of a call of several lines, or tell a comparison from a generic.
- * AVA brings acorn along, so it costs no download. Three operators, for the three ways in which this driver loses data:
+ * Generates defects of any module. It parses the compiled module with acorn, because acorn does not accept types, and because a text
+ * pattern can neither find the end of a call of several lines nor distinguish a comparison from a generic. acorn is a dependency of
+ * AVA, so it needs no download. There are three operators, for the three kinds of defects with which this driver could lose data:
  *
- * - `call`: a statement that is only a call, awaited or not, is left out. A missing fsync, lock, thaw or detach is one.
- * - `comparison`: a comparison has the opposite result.
- * - `guard`: an `if` without `else` that only throws or returns is left out.
+ * - `call`: removes a statement that is only a call, awaited or not, such as an fsync, lock, thaw or detach.
+ * - `comparison`: inverts a comparison.
+ * - `guard`: removes an `if` without `else` that ends with a throw or a return.
  *
- * Calls that only log, measure or mark a fault point stay: no test should depend on them.
+ * Calls that only log, measure or mark a fault point are not removed: no test should depend on them.
  */
 import { type Node, type Options, parse } from 'acorn';
 
 export interface GeneratedMutant {
-  /** Operator, function and code: the same for the same defect as long as that code is. */
+  /** Operator, function and code: it stays the same as long as the code does. */
   readonly name: string;
-  /** The whole module with the defect in it. */
+  /** The text of the module with the defect. */
   readonly module: string;
 }
 

@@ -4,14 +4,14 @@ export interface Target {
   readonly file: string;
   /** Below `test/unit/`. */
   readonly tests: readonly string[];
-  /** How many of its generated defects may go undetected. More fail the command; after new tests, lower the number. */
+  /** Maximum number of undetected generated defects; more fail the command. Lower it when new tests detect more. */
   readonly maxSurvivors: number;
 }
 
 /**
- * Each number is what survived a run, plus a twentieth of the file's defects, at least one: on a busy machine a test may also fail
- * or exceed its time limit by chance. Most survivors change nothing that a caller can see (caches, clean-up after a failure, another
- * check behind the one that was left out).
+ * Each number is the number of survivors of a run, plus a twentieth of the file's defects, at least one: on a busy machine a test may
+ * fail or exceed its time limit by chance, so a defect may be detected by accident. Most survivors change nothing that a caller can
+ * observe (caches, clean-up after a failure, a check that is followed by a second one).
  */
 const measured: readonly Target[] = [
   { file: 'csi/redact.ts', tests: ['csi/redact'], maxSurvivors: 5 },

@@ -1,4 +1,4 @@
-/** Images that a pod may write to its raw block volume, with content on which a host acts if it finds it on one of its disks. */
+/** Images that a pod may write to its raw block volume, with content that a host would use if it found it on one of its disks. */
 import { mkdtemp, open, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * A pod may write anything to its raw block volume: docs/security.md, "Hostile content". These tests write content on which udev,
- * LVM, md and btrfs of a Debian machine act, with the project's udev rule and without it.
+ * A pod may write anything to its raw block volume: docs/security.md, "Hostile content". These tests write content that udev,
+ * LVM, md and btrfs of a Debian machine use, with the project's udev rule and without it.
  */
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * The I/O limits that docs/limits-io.md describes: io.max of a pod's cgroup, set for the number of a volume's loop device or for
- * that of the disk below the pool. The limits are so low that I/O without a limit is much faster, even under emulation.
+ * The I/O limits that docs/limits-io.md describes: io.max of a pod's cgroup, set for the number of a volume's loop device or of
+ * the disk below the pool. The limits are so low that I/O without a limit is much faster, even under emulation.
  */
 import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';

@@ -15,7 +15,7 @@ import { certainFacts, FactJournal } from '../power-loss/fact-journal.ts';
 import { workingLine } from '../power-loss/working-line.ts';
 
 const workers = 4;
-/** After so many steps a power cut has something to lose. */
+/** After this number of steps a power cut can lose data. */
 const firstSteps = 12;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);

@@ -1,4 +1,4 @@
-/** The processors that a machine can have, and what depends on them. All are emulated, including the host's own kind. */
+/** The processors that a machine can have, and the settings that depend on them. All are emulated, including the host's own kind. */
 import { arch } from 'node:process';
 import { attempt } from '../../../scripts/command.ts';
 
@@ -51,7 +51,7 @@ export const emulations: Readonly<Record<Architecture, Emulation>> = {
   },
 };
 
-/** Throws if programs for another processor are missing: `scripts/bootstrap vm` only installs those for the host's own kind. */
+/** Throws if programs for another processor are missing: `scripts/bootstrap vm` only installs programs for the host's own kind. */
 export async function requirePrograms(architecture: Architecture): Promise<void> {
   if (!isForeign(architecture)) return;
   const { qemu, qemuPackage } = emulations[architecture];

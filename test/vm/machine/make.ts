@@ -35,13 +35,13 @@ const recipe = [
   'unpack-foreign.sh',
 ].map((name) => `test/vm/machine/${name}`);
 
-/** Sparse: what tests write goes to a layer above it. */
+/** The image is sparse: writes of tests go to a layer above it. */
 const baseBytes = '32G';
 
 /** Modules that the initial ram disk needs to mount an ext4 on a virtio disk. crc32c is requested by name at run time. */
 const earlyModules = ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4'];
 
-/** Of a fresh Debian, nothing in a test reads these. */
+/** Directories of a new Debian that no test reads. */
 const dispensable = [
   'usr/share/doc',
   'usr/share/info',
@@ -51,7 +51,7 @@ const dispensable = [
   'var/lib/apt/lists',
 ];
 
-/** Takes about two minutes when it is not in the cache. Needs root, and a Debian mirror that can be reached. */
+/** Makes the machine, which takes about two minutes if it is not in the cache. Needs root and a reachable Debian mirror. */
 export async function makeMachine(
   kind: MachineKind,
   options: { readonly signal: AbortSignal; readonly say: (line: string) => void },
@@ -124,7 +124,7 @@ async function installPackages(
   await runContained(['sh', unpack, root], { signal });
 }
 
-/** Puts the release's own kernel into the root: unpacked only, since nothing in the machine installs one. */
+/** Unpacks the release's kernel into the root. It is not configured, since nothing in the machine installs a kernel. */
 async function unpackKernel(
   work: string,
   root: string,
@@ -151,7 +151,7 @@ async function unpackKernel(
     if (!name.endsWith('.deb')) continue;
     await runContained(['dpkg-deb', '--extract', join(work, name), unpacked], { signal });
   }
-  // Newer releases have it below /usr only; in the machine the one is a link to the other.
+  // Newer releases have it only below /usr; in the machine the other path is a link to it.
   const below = await firstDirectory([
     join(unpacked, 'usr/lib/modules'),
     join(unpacked, 'lib/modules'),

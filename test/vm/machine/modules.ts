@@ -1,8 +1,8 @@
-/** Where a kernel's modules come from, and which of them an initial ram disk needs, in which order. */
+/** The packages of a kernel's modules, and the modules that an initial ram disk needs, in their order. */
 
 /**
- * Paths of the modules `wanted` and of all they depend on, each after those it depends on, as the text of `modules.dep` says. Names
- * that are not in it are built into the kernel, or no longer exist, and are left out.
+ * Paths of the modules `wanted` and of all their dependencies, each after its dependencies, according to the text of `modules.dep`.
+ * Names that are not in it are built into the kernel, or no longer exist, and are ignored.
  */
 export function loadOrder(modulesDep: string, wanted: readonly string[]): readonly string[] {
   const rows = new Map<string, readonly string[]>();
@@ -15,12 +15,12 @@ export function loadOrder(modulesDep: string, wanted: readonly string[]): readon
   return [...new Set(wanted.flatMap((name) => rows.get(moduleName(name)) ?? []))];
 }
 
-/** As the kernel has it: no folder, no ending, underscores for hyphens. */
+/** The kernel's name of a module: no directory, no suffix, underscores instead of hyphens. */
 export function moduleName(path: string): string {
   return (path.split('/').at(-1) ?? '').replace(/\.ko(?:\.\w+)?$/, '').replaceAll('-', '_');
 }
 
-/** Of what `apt-cache depends` says of a kernel's package: the packages that hold other parts of the same kernel. */
+/** The packages with other parts of the same kernel, from the output of `apt-cache depends` for the kernel's package. */
 export function kernelParts(depends: string, kernel: string): readonly string[] {
   const version = kernel.replace(/^linux-image-/, '');
   return depends.split('\n').flatMap((line) => {

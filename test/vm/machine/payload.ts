@@ -1,4 +1,4 @@
-/** The built project and all that its tests need, as a filesystem image that the machine mounts at /payload. */
+/** The built project and the files that its tests need, as a filesystem image that the machine mounts at /payload. */
 import { chmod, copyFile, cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectRoot } from '../../e2e/cluster/cache.ts';
@@ -8,7 +8,7 @@ import type { Programs } from './programs.ts';
 /** Directories and files of the project that a test reads. The sources are not among them, since dist/ is run. */
 const parts = ['bin', 'charts', 'contrib', 'csi-proto', 'dist', 'docs', 'package.json'];
 
-/** Packages that only build and check the project. They would be most of the size. */
+/** Packages that only build and check the project, which would make up most of the size. */
 const buildPackages =
   /^(?:@biomejs|@esbuild|@oxlint(?:-tsgolint)?|@typescript|esbuild|oxlint(?:-tsgolint)?|typescript|\..*)$/;
 

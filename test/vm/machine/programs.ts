@@ -1,4 +1,4 @@
-/** What runs in the machine and is built for one kind of processor: Node, csi-sanity, and koffi's library. */
+/** The parts that run in the machine and are built for one kind of processor: Node, csi-sanity, and koffi's library. */
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -16,7 +16,7 @@ export interface Programs {
   readonly koffi?: { readonly name: string; readonly directory: string };
 }
 
-/** Those of the host, or the same releases for another processor, from npm's packages and built with Go. */
+/** The host's programs, or the same releases for another processor, from npm's packages or built with Go. */
 export async function findPrograms(
   architecture: Architecture,
   signal: AbortSignal,

@@ -14,11 +14,11 @@ export interface MachineKind {
 export const machineName = ({ release, architecture }: MachineKind): string =>
   isForeign(architecture) ? `${release}-${architecture}` : release;
 
-/** Linux without the drivers of real hardware: 27 MB instead of 70, with all that a volume touches. */
+/** Linux without the drivers of real hardware: 27 MB instead of 70, with all parts that a volume uses. */
 export const kernelPackageOf = (architecture: Architecture): string =>
   `linux-image-cloud-${architecture}`;
 
-/** Besides Debian's minimal base. Node comes with the payload: it is the one that runs the tests on the host. */
+/** Packages in addition to Debian's minimal base. The payload contains Node, the one that runs the tests on the host. */
 const packages = [
   // The programs of the driver, and the programs of its tests.
   'btrfs-progs',
@@ -48,8 +48,8 @@ const packages = [
 ] as const;
 
 /**
- * In sid of 2026-11 the policy's package cannot be configured while others are not yet, and nothing is configured in a machine whose
- * processor is not the host's.
+ * In sid of 2026-11 the package of the policy cannot be configured before other packages, and no package is configured in a machine
+ * whose processor is not the host's.
  */
 export const hasSelinux = ({ release, architecture }: MachineKind): boolean =>
   release !== 'sid' && !isForeign(architecture);
@@ -58,7 +58,7 @@ export function packagesOf(kind: MachineKind): readonly string[] {
   return [
     ...packages,
     ...(hasSelinux(kind) ? ['selinux-policy-default', 'selinux-utils'] : []),
-    // The initial ram disk has the host's otherwise.
+    // Otherwise the initial ram disk would have the host's programs.
     ...(isForeign(kind.architecture) ? ['busybox-static'] : []),
   ];
 }

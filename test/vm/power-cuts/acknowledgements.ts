@@ -1,12 +1,12 @@
 /**
- * The calls that the driver got and acknowledged, according to the marks in the log, and what must therefore be on a disk. One mark
+ * The calls that the driver got and acknowledged, according to the marks in the log, and the content that a disk must therefore have. One mark
  * is written before each call, and one after its answer.
  */
 import type { Kind } from '../../crash/calls.ts';
 import type { PoolFilesystem } from './recording.ts';
 import type { DiskState } from './replay.ts';
 
-/** The change that a call makes, as data. Names are those in the calls; sizes are in bytes, and small enough for a number. */
+/** The change that a call makes, as data. It has the names of the calls; sizes are in bytes, and small enough for a number. */
 export type Change =
   | {
       readonly kind: 'create';

@@ -1,4 +1,4 @@
-/** Replays a recording once, from the first write to the last, and checks the disk in as many states as there is time for. */
+/** Replays a recording once, from the first write to the last, and checks the disk in as many states as the time permits. */
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { makeRealHost } from '../../../src/host/real-host.ts';
 import {
@@ -41,9 +41,9 @@ export interface CheckedRecording {
 }
 
 const failuresTold = 20;
-/** Progress is printed after so many states, since the check takes minutes. */
+/** Progress is printed after this number of states, since the check takes minutes. */
 const progressEvery = 200;
-/** In one of so many states all volumes and snapshots are read, and not only those that the current calls concern. */
+/** In one of this number of states all volumes and snapshots are read, and not only those that the current calls concern. */
 const wholeEvery = 25;
 
 export async function checkRecording(

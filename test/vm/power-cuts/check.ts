@@ -24,7 +24,7 @@ export interface CheckOptions {
   readonly all: boolean;
 }
 
-/** Describes everything that is wrong with a disk in one state; empty if nothing is. */
+/** Describes all errors of a disk in one state; empty if there are none. */
 export async function brokenIn(
   disk: ReplayedDisk,
   expected: Expected,

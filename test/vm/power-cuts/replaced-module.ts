@@ -1,4 +1,4 @@
-/** Tells the machine to run a driver in which one module is changed. */
+/** Makes the machine run a driver in which one module is replaced. */
 import * as v from 'valibot';
 
 const variable = 'LOOPCSI_REPLACED_MODULE';

@@ -15,7 +15,7 @@ import { findScratch } from './scratch.ts';
 const type = 'ext4';
 
 export async function reportDefects(context: SuiteContext): Promise<void> {
-  // A defect that no longer fits the driver fails here, before any machine boots.
+  // A defect that no longer matches the driver fails here, before any machine boots.
   for (const defect of defects) await moduleWith(defect);
   for (const defect of defects) {
     const log = await recordWith(defect, context);

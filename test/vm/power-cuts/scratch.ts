@@ -6,7 +6,7 @@ const memory = '/dev/shm';
 /** More than a state and the files that its check writes. */
 const neededBytes = 2n * GiB;
 
-/** The directory in which states of a disk are written and mounted. It is in memory if there is enough, since each is a new file. */
+/** The directory in which states of a disk are written and mounted. It is in memory if there is enough memory, since each state is a new file. */
 export async function findScratch(): Promise<string> {
   try {
     const { bavail, bsize } = await statfs(memory, { bigint: true });

@@ -111,7 +111,7 @@ class Script {
     });
   }
 
-  /** The calls that the Docker daemon makes. */
+  /** The calls that dockerd makes. */
   async docker(volume: string): Promise<void> {
     const testNode = this.#testNode;
     const sizeBytes = Number(calls.sizes.ext4);

@@ -13,7 +13,7 @@ const factShape = v.object({
 });
 const noteShape = v.union([v.object({ begins: v.string() }), v.object({ ends: factShape })]);
 
-/** Writes one line for each note, and makes it durable before the next step of the load. */
+/** Writes one line for each fact, and makes it durable before the next step of the load. */
 export class FactJournal implements Journal {
   readonly #file: FileHandle;
   #last: Promise<void> = Promise.resolve();

@@ -1,2 +1,2 @@
-/** Printed once the load has made enough changes that a power cut has something to lose. */
+/** Printed once the load has made enough changes that a power cut can lose data. */
 export const workingLine = 'working';

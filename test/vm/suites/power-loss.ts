@@ -7,7 +7,7 @@ import type { Suite, SuiteContext } from '../suite.ts';
 
 const filesystems = ['ext4', 'xfs', 'btrfs'] as const;
 const cutsEach = 5;
-/** Counted from the beginning of the load. A call takes a second under emulation. */
+/** The time since the beginning of the load. A call takes a second under emulation. */
 const longestWorkMs = 12_000;
 
 export const suite: Suite = {
