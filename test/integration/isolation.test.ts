@@ -107,9 +107,9 @@ onNode(
   },
 );
 
-/** Number of volumes whose calls hang: more than the driver has threads, and than it allows to wait for one disk. */
+/** Number of volumes whose calls hang: more than the threads of the driver, and more than it allows to wait for one disk. */
 const width = 150;
-/** How much slower a life cycle may be while they hang than alone, on a busy machine. */
+/** The factor by which a life cycle may be slower while these calls hang, on a busy machine. */
 const slowerBy = 8;
 const graceMs = 2_000;
 

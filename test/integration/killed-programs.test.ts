@@ -71,7 +71,7 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   for (const index of range(100)) await writeFile(join(stagingTargetPath, `f${index}`), `${index}`);
   await volumes.unstageVolume(call(), { volumeId, stagingTargetPath });
   const image = join(node.poolPath, 'volumes', volumeId, 'disk.img');
-  // So that e2fsck has something to repair.
+  // Makes an error that e2fsck repairs.
   if (kill.program === 'e2fsck') {
     for (const value of ['state 2', 'free_blocks_count 77', 'free_inodes_count 5']) {
       await execa('debugfs', ['-w', '-R', `set_super_value ${value}`, image]);

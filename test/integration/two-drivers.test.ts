@@ -48,7 +48,7 @@ async function machine(t: ExecutionContext) {
   };
 }
 
-/** Waits for an answer of the driver and returns why its pools are not served. */
+/** Waits for an answer of the driver and returns the reasons why its pools are not served. */
 async function problemsOf({ endpoint }: DriverProcess): Promise<readonly string[]> {
   const admin = makeClient('loopcsi.v1.Admin', `unix://${endpoint}`);
   let reasons: readonly string[] | undefined;

@@ -30,7 +30,7 @@ export interface Volume {
     isInUse: boolean;
     /** Maximum number of attached devices that its use does not need. */
     spareDevices: number;
-    /** Other software detached its read-write (false) or read-only (true) device, which may go at its last close. */
+    /** Other software detached its read-write (false) or read-only (true) device, which may be detached at its last close. */
     readonly cleared: Set<boolean>;
     /** How it was staged before an unstage that unmounted it but could not detach its device. */
     unfinished?: { readonly noatime: boolean } | undefined;
@@ -243,7 +243,7 @@ function snapshot(
 
 const hourMs = 3_600_000;
 
-/** Moves the clock. With the moves of a step, a trim is due or not wherever in their hour the trims are spread to. */
+/** Moves the clock. A step moves it by amounts for which the spread of trims over an hour does not affect whether a trim is due. */
 export function moveClock(state: State, hours: number): void {
   state.nowMs += hours * hourMs;
 }

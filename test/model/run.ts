@@ -34,7 +34,7 @@ import type { CallStep, Kind, Step, VolumeName } from './steps.ts';
 import { snapshotNames, targetNames, volumeNames } from './steps.ts';
 import type { Subject } from './subject.ts';
 
-/** Far more than any step takes, even if every step is a real mount. */
+/** Far longer than any step takes, even if every step is a real mount. */
 const stepBoundMs = 30_000;
 
 const nodeTag = (subject: Subject): string => subject.opened().domain.settings.nodeTag;

@@ -37,13 +37,13 @@ export interface Subject {
   /** Makes the next call of the host with that name hang until the returned function is called; `met` is called when it hangs. */
   readonly hangNext: (name: string, met: () => void) => () => void;
   readonly clearFailures: () => void;
-  /** Stops the driver for ever at its n-th fault point from now on, like a kill. Resolves when that has happened. */
+  /** Stops the driver forever at its n-th fault point from now on, like a kill. Resolves when that has happened. */
   readonly killAt: (nth: number) => Promise<void>;
   /** Makes the next program outlive its driver; undefined on nodes that cannot simulate it. */
   readonly outliveNext: FakePrograms['outliveNext'] | undefined;
   /** Opens another driver with a pool of that name and the same state directory. */
   readonly openBeside: (pool: string) => Promise<OpenedVolumes>;
-  /** Stops the driver for ever at its next fault point. */
+  /** Stops the driver forever at its next fault point. */
   readonly kill: () => void;
   /** Starts a new driver on the state that the old one left. */
   readonly restart: () => Promise<void>;

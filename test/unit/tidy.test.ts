@@ -22,13 +22,13 @@ const files = walk(root)
   .filter((path) => isText.test(path))
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
 const generated = /^src\/csi\/(?:\w+-)?(?:types|descriptor)\.ts$/;
-/** Published files that are carried along as they are. */
+/** Published files, which are not changed. */
 const foreign = /\/crds\/[^/]+\.yaml$/;
 const written = files.filter(({ path }) => !generated.test(path) && !foreign.test(path));
-/** These two hold the words they look for. */
+/** These two contain the words that they search for. */
 const outsideTidy = written.filter(({ path }) => !/^test\/.*\/tidy[\w.-]*\.ts$/.test(path));
 
-/** Started from outside, as programs. */
+/** Modules that are started as programs. */
 const entries = [
   'src/main.ts', // by bin/loopcsi
   'src/host/freeze/freeze-child.ts', // by client.ts

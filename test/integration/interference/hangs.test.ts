@@ -9,7 +9,7 @@ import { onNode } from '../../helpers/on-node.ts';
 import { until } from '../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
-/** More than libuv has threads, and more than the gate allows at once. */
+/** More than the threads of libuv, and more than the concurrent calls that the gate allows. */
 const width = 150;
 /** The time limit of a call on the other pool. On a busy machine it is a multiple of the time before the hang. */
 const boundMs = 3_000;

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', '..', 'bin', 'loopcsi');
 
-/** The candidates of bash for the last of these arguments. */
+/** The completions that bash offers for the last of these arguments. */
 async function completed(script: string, ...args: readonly string[]): Promise<readonly string[]> {
   const program = [
     'source "$1"; shift',

@@ -265,7 +265,7 @@ for (const name of ['ab', 'größe', '-lead', 'a/b', 'a b', 'A.b_c-1', 'x'.repea
   });
 }
 
-// Docker takes an error of Get for a missing volume, and creates a local volume of that name.
+// Docker interprets an error of Get as a missing volume, and creates a local volume of that name.
 test('Get of a volume in an unavailable pool returns the reason instead of an error', async (t) => {
   const unavailable = (): never => {
     throw new VolumeError('unavailable', "pool 'p' is unavailable: mount its disk");

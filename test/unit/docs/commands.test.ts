@@ -78,7 +78,7 @@ interface Command {
   readonly text: string;
 }
 
-/** Lines of code blocks and spans of code that hold one of these words, from that word on. */
+/** Lines of code blocks and spans of code that contain one of these commands, from the command on. */
 const starts =
   /(?:(?:exec )?sh (?:scripts|contrib)\/\S+|bash \.ci\/run|npm (?:run \S+|[a-z]+)|npx \S+|node (?:--\S+ )*dist\/\S+).*/;
 

@@ -12,7 +12,7 @@ function stepsOf(title: string): readonly string[] {
   return section.split('\n').filter((line) => /^\| \d+ \|/.test(line));
 }
 
-/** Spans of code in a text. */
+/** The code spans of a text. */
 function codeIn(text: string): readonly string[] {
   return [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
 }

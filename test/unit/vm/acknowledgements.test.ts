@@ -36,7 +36,7 @@ function marked(...all: readonly (readonly ['+' | '-', Change])[]): readonly Cha
   }));
 }
 
-/** In the state that was made at `upTo` and lasted until `until`. */
+/** The expected content in the state that was made at `upTo` and lasted until `until`. */
 const after = (marks: readonly ChangeMark[], upTo: number, until = upTo + 5): Expected =>
   expectedIn(marks, { upTo, until });
 

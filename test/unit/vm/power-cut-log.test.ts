@@ -77,7 +77,7 @@ test('a file that is not a log, or a log that ends early, is refused', async (t)
 test('a flush or FUA write makes a state if data was written before it', async (t) => {
   const { entries } = await entriesOf(t, syntheticLog(rows));
   t.deepEqual(planStates(entries, 'formatted'), {
-    // The flush behind the FUA write has nothing to flush.
+    // No data was written between the FUA write and the flush.
     states: [
       { upTo: 2, until: 5 },
       { upTo: 5, until: 6 },

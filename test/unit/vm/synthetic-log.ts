@@ -1,4 +1,4 @@
-/** Logs as dm-log-writes makes them, from a few words. */
+/** Makes logs of dm-log-writes from short descriptions. */
 
 const sectorBytes = 512;
 

@@ -14,7 +14,7 @@ const { parameters, timeoutMs } = checkOptions<[readonly Step[], Names]>({
   limitMs: 60_000,
 });
 
-/** Runs the sequence on a node in memory. Returns what goes wrong, or undefined. */
+/** Runs the sequence on a node in memory. Returns the failure, or undefined. */
 async function problemIn(
   sequence: readonly Step[],
   {
@@ -28,7 +28,7 @@ async function problemIn(
   try {
     const problem = await runSteps(subject, sequence, { reflink, growsExt4InUse });
     await subject.close();
-    // A simulated kill closes no descriptors. Those of a real process are closed by the kernel.
+    // A simulated kill closes no descriptors. The kernel closes the descriptors of a real process.
     if (
       problem !== undefined ||
       sequence.some((step) => step.do === 'killing' || step.do === 'outliving')

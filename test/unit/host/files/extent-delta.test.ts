@@ -104,7 +104,7 @@ const file = fc.array(fc.option(fc.integer({ min: 0, max: 40 }), { nil: undefine
   maxLength: 32,
 });
 
-/** Its map; consecutive pages are joined where `joins` says so. */
+/** The map of such a file; consecutive pages are joined where `joins` is true. */
 function mapOf(pages: readonly (number | undefined)[], joins: readonly boolean[]): Extent[] {
   const found: [number, number, number][] = [];
   for (const [i, address] of pages.entries()) {

@@ -6,7 +6,7 @@ import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
-/** A node with a volume that mount IDs can mount. xfs: nothing is looked for in its root. */
+/** A node with a volume that mount IDs can mount. The filesystem is xfs, so no lost+found is searched for in its root. */
 async function nodeWith(t: ExecutionContext) {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'mounts');

@@ -37,7 +37,7 @@ test('a lock is exclusive for a writer and shared by readers', (t) => {
   const [one, two] = [read(), read()];
   one();
   t.is(reasonOf(write), 'busy', 'the second one still reads');
-  // Given back twice, a lock is still given back once.
+  // A second release of the same lock has no effect.
   const three = read();
   one();
   two();

@@ -223,7 +223,7 @@ test('records that an operation had locked are read again after a call hung, bef
   t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
   read.open();
   await until('the locks are given back', async () => operations.locks.size === 0);
-  // Nothing hung: nothing is read.
+  // No call hung, so no record is read.
   t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'ok');
   t.is(asked.length, 1);
 });

@@ -60,7 +60,7 @@ test('the changes of a call are durable when it returns', async (t) => {
   const at = (what: string) => ({ what, pool });
   const open = async (): Promise<OpenedVolumes> => node.open([node.settings('a')]);
   const opened = await open();
-  // Empty directories have nothing to lose.
+  // Empty directories contain no data.
   const made = (path: string): boolean => needNot(pool)(path) || path === join(pool, 'tmp');
   t.deepEqual(disk.unsyncedIn(pool, made), [], 'first start');
   const isLock = (path: string): boolean => path.endsWith('.lock');
