@@ -26,12 +26,12 @@ export interface CapacityRange {
  */
 export function chooseCapacity(
   range: CapacityRange,
-  options: { minBytes: bigint; defaultBytes?: bigint; what: string },
+  options: { minBytes: bigint; defaultBytes?: bigint; subject: string },
 ): bigint {
-  const { minBytes, defaultBytes = defaultSizeBytes, what } = options;
+  const { minBytes, defaultBytes = defaultSizeBytes, subject } = options;
   const { requiredBytes, limitBytes } = range;
   if (requiredBytes < 0n || limitBytes < 0n) {
-    throw new VolumeError('invalid', `${what}: sizes must not be negative`);
+    throw new VolumeError('invalid', `${subject}: sizes must not be negative`);
   }
   const minimum = roundUp(minBytes, imageUnit);
   const asked = requiredBytes > 0n ? requiredBytes : withinLimit(defaultBytes, limitBytes);
@@ -40,14 +40,14 @@ export function chooseCapacity(
   if (limitBytes > 0n && size > limitBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: the limit of ${limitBytes} bytes is below the size that the volume would have, ${formatBytes(size)} (${size} bytes); ` +
+      `${subject}: the limit of ${limitBytes} bytes is below the size that the volume would have, ${formatBytes(size)} (${size} bytes); ` +
         `sizes are rounded up to 1 MiB, and the minimum is ${formatBytes(minimum)}`,
     );
   }
   if (size > maxImageBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: ${size} bytes is more than the maximum size of a volume, ${formatBytes(maxImageBytes)}`,
+      `${subject}: ${size} bytes is more than the maximum size of a volume, ${formatBytes(maxImageBytes)}`,
     );
   }
   return size;

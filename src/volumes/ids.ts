@@ -50,41 +50,41 @@ export function foundName(name: string): FoundName {
 }
 
 /** The node tag at the end of an id. */
-export function tagOf(id: EntryId): string {
+export function nodeTagIn(id: EntryId): string {
   return id.slice(-8);
 }
 
 /** The tag of the other node that an id belongs to; undefined for an id of this node, or one without the form of this driver's ids. */
-export function otherNodeOf(id: string, nodeTag: string): string | undefined {
+export function otherNodeTagIn(id: string, nodeTag: string): string | undefined {
   const parsed = parse(id);
-  if (parsed === undefined || tagOf(parsed) === nodeTag) return undefined;
-  return tagOf(parsed);
+  if (parsed === undefined || nodeTagIn(parsed) === nodeTag) return undefined;
+  return nodeTagIn(parsed);
 }
 
 /** Throws `not-found` for an id of another form or node, which cannot name anything on this node. */
-export function requireOurs<T extends EntryId>(
+export function requireOwnId<T extends EntryId>(
   id: string,
   options: { nodeTag: string; kind: string },
 ): T {
   const { nodeTag, kind } = options;
   const parsed = parse<T>(id);
   if (parsed === undefined) throw new VolumeError('not-found', `${kind} '${id}' does not exist`);
-  if (tagOf(parsed) !== nodeTag) {
+  if (nodeTagIn(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',
-      `${kind} '${id}' belongs to another node (tag ${tagOf(parsed)}, this node has ${nodeTag}); call the driver of that node`,
+      `${kind} '${id}' belongs to another node (tag ${nodeTagIn(parsed)}, this node has ${nodeTag}); call the driver of that node`,
     );
   }
   return parsed;
 }
 
 /** Throws `wrong-state` for an id of another node: only the driver of that node can delete what it names. */
-export function requireTag(id: EntryId, options: { nodeTag: string; kind: string }): void {
+export function requireOwnNodeTag(id: EntryId, options: { nodeTag: string; kind: string }): void {
   const { nodeTag, kind } = options;
-  if (tagOf(id) === nodeTag) return;
+  if (nodeTagIn(id) === nodeTag) return;
   throw new VolumeError(
     'wrong-state',
-    `${kind} '${id}' belongs to the node with tag ${tagOf(id)}, this one is ${nodeTag}; delete it there`,
+    `${kind} '${id}' belongs to the node with tag ${nodeTagIn(id)}, this one is ${nodeTag}; delete it there`,
   );
 }
 

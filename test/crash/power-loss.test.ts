@@ -88,7 +88,7 @@ interface Capture {
   readonly facts: readonly Fact[];
 }
 
-async function takeCaptures(
+async function captureVolumes(
   outer: Outer,
   load: Load,
   options: { random: Random; count: number },
@@ -135,7 +135,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
       try {
         const load = new Load(testNode, makeRandom(seed));
         const running = load.run(workers);
-        captures = await takeCaptures(outer, load, {
+        captures = await captureVolumes(outer, load, {
           random: makeRandom(seed + 1),
           count: captureCounts[type],
         });

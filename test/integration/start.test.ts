@@ -91,7 +91,7 @@ onNode(
       fuse.resume();
     }
     const { locks } = node.domain.operations;
-    const isOver = () => locks.holderOf('volume:csi-hung') === undefined;
+    const isOver = () => locks.lockedBy('volume:csi-hung') === undefined;
     await until('the check of the target has ended', isOver);
     t.is((await readdir(join(node.poolPath, 'ephemeral'))).length, 1);
     await node.volumes.unpublishVolume(call(), input);

@@ -17,7 +17,7 @@ import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
-import { conditionsOf, notAnswering } from '../volume/health.ts';
+import { conditionsOf, notAnsweringError } from '../volume/health.ts';
 
 export interface VolumeFacts {
   readonly record: VolumeRecord;
@@ -140,7 +140,7 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return { ...known, conditions: [...conditions, notAnswering(error)], ...noKernelFacts };
+    return { ...known, conditions: [...conditions, notAnsweringError(error)], ...noKernelFacts };
   }
 }
 

@@ -5,7 +5,7 @@ import { hasErrno } from '../../host/errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { readNodeState } from '../attachment/node-state.ts';
-import { targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
@@ -44,7 +44,7 @@ export async function mountManually(
 ): Promise<void> {
   const volume = domain.pools.getVolume(input.volumeId);
   const { id } = volume.record;
-  const targetPath = await targetPathOf(domain, input.targetPath, 'the directory to mount at');
+  const targetPath = await checkedTargetPath(domain, input.targetPath, 'the directory to mount at');
   const stagingTargetPath = stagingPathOf(input.directory, id);
   const capability = capabilityOf(volume, input.mountFlags);
   const { stagedAt } = await getVolumeFacts(domain, id);
@@ -142,7 +142,7 @@ export async function unmountManually(
   const targetPaths =
     input.targetPath === ''
       ? deepestFirst(publishedAt)
-      : [await targetPathOf(domain, input.targetPath, 'the directory to unmount')];
+      : [await checkedTargetPath(domain, input.targetPath, 'the directory to unmount')];
   for (const targetPath of targetPaths) {
     await busyIfInUse(() =>
       unpublishVolume(domain, call, { volumeId: id, targetPath, keepTarget: kind === 'mount' }),

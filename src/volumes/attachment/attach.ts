@@ -21,7 +21,7 @@ export async function ensureAttached(
   volume: FoundVolume,
   attachment: Attachment,
 ): Promise<LoopDevice> {
-  await requireNotShown(domain, volume, attachment);
+  await requireNotExposed(domain, volume, attachment);
   await detachForeignDevices(domain, volume, attachment);
   const { readWrite } = attachment;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
@@ -33,19 +33,19 @@ export async function ensureAttached(
  * Throws `wrong-state` while its device has the number of one that another volume lost: its data can be seen at that volume's
  * targets.
  */
-async function requireNotShown(
+async function requireNotExposed(
   domain: Domain,
   volume: FoundVolume,
-  { shown, devices }: Attachment,
+  { exposed, devices }: Attachment,
 ): Promise<void> {
-  const [bind] = shown;
+  const [bind] = exposed;
   if (bind === undefined) return;
   const { id } = volume.record;
   const [owner = 'another volume'] = await ownersOf(domain, bind.target, id);
   const device = devices.find((one) => isNodeOf(bind, one))?.path ?? bind.root;
   throw new VolumeError(
     'wrong-state',
-    `volume '${id}' is attached to ${device}; volume '${owner}' lost a device of that number and still has it bound at ${shown.map(({ target }) => target).join(', ')}, where the data of '${id}' can be seen; ` +
+    `volume '${id}' is attached to ${device}; volume '${owner}' lost a device of that number and still has it bound at ${exposed.map(({ target }) => target).join(', ')}, where the data of '${id}' can be seen; ` +
       `unpublish and unstage '${owner}' first`,
   );
 }
@@ -150,7 +150,7 @@ export async function mountAttached(
  * Keeps the devices of a staged volume attached, even if another process requested their detach. Throws `busy` if one was just
  * detached.
  */
-export async function keepDevices(
+export async function keepStagedAttached(
   domain: Domain,
   volume: FoundVolume,
   { readWrite, readOnly }: Attachment,

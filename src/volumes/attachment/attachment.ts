@@ -21,7 +21,7 @@ export interface Attachment {
   /** Bind mounts at its own targets that no longer show it, because another process detached its device. */
   readonly lost: readonly Mount[];
   /** Bind mounts at targets of other volumes that show it, because its device has the number of a lost one. */
-  readonly shown: readonly Mount[];
+  readonly exposed: readonly Mount[];
   /** All mounts of our namespace, read at the same time; undefined if they were not needed. */
   readonly table: readonly Mount[] | undefined;
 }
@@ -79,7 +79,11 @@ export async function attachmentOfDevices(
     claimedTargets.length > 0 ||
     hasBindTargets(nodeState);
   const table = known.table ?? (needsTable ? await domain.host.mounts.list() : undefined);
-  const byRelation: Record<'live' | 'lost' | 'shown', Mount[]> = { live: [], lost: [], shown: [] };
+  const byRelation: Record<'live' | 'lost' | 'exposed', Mount[]> = {
+    live: [],
+    lost: [],
+    exposed: [],
+  };
   for (const mount of table ?? []) {
     const bind = nodeBindOf(mount);
     if (bind !== undefined) {
@@ -92,7 +96,7 @@ export async function attachmentOfDevices(
       if (relation !== undefined) byRelation[relation].push(mount);
     } else if (devices.some((device) => isFilesystemOn(mount, device))) byRelation.live.push(mount);
   }
-  const { live: mounts, lost, shown } = byRelation;
+  const { live: mounts, lost, exposed } = byRelation;
   return {
     image,
     readWrite: preferredDevice(devices, mounts, ({ readOnly }) => !readOnly),
@@ -100,7 +104,7 @@ export async function attachmentOfDevices(
     devices,
     mounts,
     lost,
-    shown,
+    exposed,
     table,
   };
 }

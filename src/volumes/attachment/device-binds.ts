@@ -33,20 +33,20 @@ export interface BindContext {
 
 /**
  * `live`: it belongs to the volume and shows it. `lost`: it belongs to the volume, but another process detached its device.
- * `shown`: it belongs to another volume and shows this one, whose device has the number that the other one lost. undefined: it
+ * `exposed`: it belongs to another volume and shows this one, whose device has the number that the other one lost. undefined: it
  * has nothing to do with the volume.
  */
 export async function classifyBind(
   domain: Domain,
   { mount: { target }, number, isRemoved }: NodeBind,
   { volume, devices, nodeState, claimedTargets }: BindContext,
-): Promise<'live' | 'lost' | 'shown' | undefined> {
+): Promise<'live' | 'lost' | 'exposed' | undefined> {
   const isShown = !isRemoved && devices.some((device) => device.number === number);
   const isRecorded = nodeState !== undefined && bindTargetsIn(nodeState).includes(target);
   if (isShown && isRecorded) return 'live';
   if (!isShown && !isRecorded && !claimedTargets.includes(target)) return undefined;
   const others = await findVolumesBoundAt(domain, target, volume?.record.id);
-  if (isShown) return others.length === 0 ? 'live' : 'shown';
+  if (isShown) return others.length === 0 ? 'live' : 'exposed';
   const device = isRemoved ? undefined : await domain.host.loops.at(number);
   if (device !== undefined) {
     for (const other of others) if (await isAttachedTo(domain, device, other)) return undefined;

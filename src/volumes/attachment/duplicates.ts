@@ -133,7 +133,7 @@ export async function reloadSetAside(
 export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
     for (const name of [...pool.indexOf(area).aside.keys()]) {
-      if (domain.operations.locks.holderOf(`${lockKindOf[area]}:${name}`) !== undefined) continue;
+      if (domain.operations.locks.lockedBy(`${lockKindOf[area]}:${name}`) !== undefined) continue;
       await reloadEntry(domain, pool, { area, name });
     }
   }

@@ -4,7 +4,7 @@ import type { Filesystem, FsType, LoopDevice, Superblock } from '../../host/host
 import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { tryChange } from '../pool/problem.ts';
+import { probeWrite } from '../pool/problem.ts';
 import { ensureAttached, mountAttached } from './attach.ts';
 import { type Attachment, attachmentOf } from './attachment.ts';
 import { duplicateUuidError } from './duplicate-uuid.ts';
@@ -52,7 +52,7 @@ export async function mountVolume(
     );
   } catch (error) {
     await tryDetach(domain, volume, device);
-    throw await explainMount(domain, volume, { error, mountOptions, filesystem });
+    throw await refusedMountError(domain, volume, { error, mountOptions, filesystem });
   }
   await domain.reached('stage:mounted');
   return growIfSmaller(domain, volume, { device, superblock, target });
@@ -66,7 +66,7 @@ function hasErrnoOfDamage(error: unknown): boolean {
  * The error for a mount that was refused twice. If the superblock cannot be read at all, or the pool accepts no changes, the
  * disk below has failed.
  */
-async function explainMount(
+async function refusedMountError(
   domain: Domain,
   volume: FoundVolume,
   refusal: { error: unknown; mountOptions: readonly string[]; filesystem: Filesystem },
@@ -79,7 +79,7 @@ async function explainMount(
   if (superblock === undefined) return noSuperblockError(volume, filesystem.type);
   if (hasErrno(error, 'EIO')) {
     try {
-      await tryChange(domain.host.files, volume.pool.root);
+      await probeWrite(domain.host.files, volume.pool.root);
     } catch {
       return error;
     }
@@ -127,7 +127,7 @@ export async function growIfSmaller(
   if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return 'grown';
   if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
   // A frozen filesystem grows only after its thaw.
-  await domain.guard.release(record.id);
+  await domain.guard.thaw(record.id);
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     target,
     device,

@@ -48,24 +48,24 @@ export async function requireNotTruncated(
   if (image.sizeBytes >= record.sizeBytes) return;
   const { reachedBytes } = record;
   if (reachedBytes !== undefined && image.sizeBytes < reachedBytes) {
-    throw truncated(volume, image, { what: 'it', hadBytes: reachedBytes });
+    throw truncatedError(volume, image, { what: 'it', hadBytes: reachedBytes });
   }
   if (record.fsType === null) return;
   const superblock = await domain.host.filesystems[record.fsType].readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, record.fsType);
-  requireHoldsFilesystem(volume, superblock, image);
+  requireImageHoldsFilesystem(volume, superblock, image);
 }
 
-function requireHoldsFilesystem(
+function requireImageHoldsFilesystem(
   volume: FoundVolume,
   superblock: Superblock,
   image: ImageStatus,
 ): void {
   if (superblock.sizeBytes <= image.sizeBytes) return;
-  throw truncated(volume, image, { what: 'its filesystem', hadBytes: superblock.sizeBytes });
+  throw truncatedError(volume, image, { what: 'its filesystem', hadBytes: superblock.sizeBytes });
 }
 
-function truncated(
+function truncatedError(
   { record, imagePath }: FoundVolume,
   image: ImageStatus,
   { what, hadBytes }: { what: string; hadBytes: bigint },
@@ -141,7 +141,7 @@ export async function prepareImage(
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
   const image = attachment.image ?? (await imageStatusOf(domain, volume));
-  requireHoldsFilesystem(volume, superblock, image);
+  requireImageHoldsFilesystem(volume, superblock, image);
   await growImageToPromisedSize(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow =

@@ -11,7 +11,11 @@ import { isInMountDir } from './driver-mounts.ts';
  * The path of a stage or publish call as mountinfo shows it, with symlinks above its last element resolved. If a kubelet
  * directory is configured, throws `invalid` for a path outside it; below it, no later use follows a symlink.
  */
-export async function targetPathOf(domain: Domain, path: string, field: string): Promise<string> {
+export async function checkedTargetPath(
+  domain: Domain,
+  path: string,
+  field: string,
+): Promise<string> {
   const resolved = await resolveTarget(domain, path, field);
   const pool = domain.pools.served.find(({ root }) => isInPool(root, resolved));
   if (pool === undefined) return resolved;
@@ -78,11 +82,11 @@ export async function ensureTarget(
   try {
     await domain.host.mounts.makeTarget(path, kind, targetOptions(domain, path));
   } catch (error) {
-    throw explainTarget(error, path, kind);
+    throw targetError(error, path, kind);
   }
 }
 
-function explainTarget(error: unknown, path: string, kind: string): VolumeError {
+function targetError(error: unknown, path: string, kind: string): VolumeError {
   const cause = { cause: error };
   if (hasErrno(error, 'ELOOP')) {
     return new VolumeError(
@@ -121,9 +125,9 @@ export async function requireFreeTarget(
   // The kind is checked again when the target is opened for the mount, so replacing it meanwhile gains nothing.
   if (found === undefined) return;
   if (found.kind === 'symlink')
-    throw explainTarget(new KernelError('lstat', 'ELOOP', path), path, kind);
+    throw targetError(new KernelError('lstat', 'ELOOP', path), path, kind);
   if ((kind === 'file') === (found.kind === 'directory')) {
-    throw explainTarget(new KernelError('lstat', 'EEXIST', path), path, kind);
+    throw targetError(new KernelError('lstat', 'EEXIST', path), path, kind);
   }
   const isEmpty = kind === 'file' ? found.sizeBytes === 0n : await files.isEmptyDirectory(path);
   if (!isEmpty) {
@@ -141,7 +145,7 @@ export async function removeTarget(domain: Domain, path: string): Promise<void> 
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
     if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) throw holdsDataError(path, error);
-    throw explainTarget(error, path, 'mount target');
+    throw targetError(error, path, 'mount target');
   }
 }
 

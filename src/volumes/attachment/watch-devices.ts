@@ -26,7 +26,7 @@ export function watchDevices(domain: Domain): () => void {
     const isForAll = checks % checksPerFullCheck === 0;
     if (isChecking || (domain.openDevices.size === 0 && !isForAll)) return;
     isChecking = true;
-    (isForAll ? keepAllAttached(domain) : keepOpenAttached(domain))
+    (isForAll ? cancelAllDetaches(domain) : cancelDetachesOfOpenDevices(domain))
       .catch((err: unknown) => {
         domain.log.error({ err }, 'a check of the loop devices failed');
       })
@@ -41,20 +41,20 @@ export function watchDevices(domain: Domain): () => void {
 }
 
 /** For the devices that only the driver keeps open. */
-async function keepOpenAttached(domain: Domain): Promise<void> {
+async function cancelDetachesOfOpenDevices(domain: Domain): Promise<void> {
   for (const open of domain.openDevices.all) {
     if (!domain.host.loops.isAutoclear(open.device)) continue;
-    await keepAttached(domain, open, async () => true);
+    await cancelDetach(domain, open, async () => true);
   }
 }
 
 /** For all devices in use, mounted ones too. */
-export async function keepAllAttached(domain: Domain): Promise<void> {
+export async function cancelAllDetaches(domain: Domain): Promise<void> {
   const deps = inLane(domain, { kind: 'devices', id: 'all' });
   for (const device of await deps.host.loops.listAutoclear()) {
     const open = domain.openDevices.at(device.number);
     if (open !== undefined) {
-      await keepAttached(domain, { ...open, device }, async () => true);
+      await cancelDetach(domain, { ...open, device }, async () => true);
       continue;
     }
     const volume = await volumeAttachedTo(deps, device);
@@ -63,7 +63,7 @@ export async function keepAllAttached(domain: Domain): Promise<void> {
     const { id, name } = volume.record;
     const volumeId = volume.area === 'ephemeral' ? name : id;
     const used = { volumeId, pool: volume.pool.name, device };
-    await keepAttached(domain, used, (domain) => isMounted(domain, volume, device));
+    await cancelDetach(domain, used, (domain) => isMounted(domain, volume, device));
   }
 }
 
@@ -76,7 +76,7 @@ async function isMounted(
 }
 
 /** Skips a volume that a call has locked: that call may be detaching the device. */
-export async function keepAttached(
+export async function cancelDetach(
   domain: Domain,
   { volumeId, pool, device }: OpenDevice,
   isInUse: (domain: Domain) => Promise<boolean>,
@@ -104,7 +104,7 @@ export async function keepAttached(
 
 function tryLock(domain: Domain, volumeId: string): (() => void) | undefined {
   try {
-    return domain.operations.locks.take(
+    return domain.operations.locks.acquire(
       { exclusive: [`volume:${volumeId}`] },
       'a check of its devices',
     );

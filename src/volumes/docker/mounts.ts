@@ -162,7 +162,7 @@ async function requireNotCsi(
 async function unmount(domain: Domain, volume: FoundVolume, attachment: Attachment): Promise<void> {
   const volumeId = volume.record.id;
   const path = driverMountPathOf(domain, volumeId);
-  const isFrozen = await domain.guard.giveWay(volumeId);
+  const isFrozen = await domain.guard.prepareUnmount(volumeId);
   for (const { target } of attachment.mounts) {
     if (target !== path) continue;
     try {
@@ -183,9 +183,9 @@ async function detachAndForget(domain: Domain, volume: FoundVolume): Promise<voi
   // Mounts that are left are CSI's: its unstage thaws and detaches.
   const isUnmounted = mounts.length === 0;
   if (isUnmounted) {
-    await domain.guard.release(id);
+    await domain.guard.thaw(id);
     for (const device of devices) await detachUnlessInUse(domain, device, id);
-    domain.guard.forget(id);
+    domain.guard.forgetExpired(id);
   }
   await domain.reached('docker-unmount:detached');
   const nodeState = await readNodeState(domain, volume);

@@ -8,7 +8,7 @@ import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
 import {
-  otherNodeOf,
+  otherNodeTagIn,
   parseSnapshotId,
   parseVolumeId,
   snapshotIdFor,
@@ -144,7 +144,7 @@ function findSource(domain: Domain, text: string): FoundSource {
   if (volume !== undefined) return sourceOf('volume', volume);
   if (snapshot !== undefined) return sourceOf('snapshot', snapshot);
   domain.pools.requireAllServed();
-  const tag = otherNodeOf(name, domain.settings.nodeTag);
+  const tag = otherNodeTagIn(name, domain.settings.nodeTag);
   const where =
     tag === undefined ? '' : `; by its id it is on the node with tag ${tag}: make the copy there`;
   throw new VolumeError(

@@ -16,7 +16,7 @@ export interface Disk {
   /** The pool's name. */
   readonly name: string;
   /** Makes the next check of the pool try a change, because something has failed on its disk. */
-  suspect(): void;
+  requestWriteProbe(): void;
   /** Whether no free bytes are left; false if that cannot be determined. */
   isFull(): Promise<boolean>;
 }
@@ -30,10 +30,11 @@ export async function toVolumeError(
   subject: string,
   disk?: Disk,
 ): Promise<VolumeError> {
-  if (mayBeTheDisk(error instanceof VolumeError ? error.cause : error)) disk?.suspect();
+  if (mayBeDiskFailure(error instanceof VolumeError ? error.cause : error))
+    disk?.requestWriteProbe();
   if (error instanceof VolumeError) return error;
   const { reason, message } =
-    describeUse(error) ?? (await describeDisk(error, disk)) ?? describeOther(error);
+    describeInUse(error) ?? (await describeDiskFailure(error, disk)) ?? describeOther(error);
   return new VolumeError(reason, `${subject}: ${message}`, { cause: error });
 }
 
@@ -43,7 +44,7 @@ interface Description {
 }
 
 /** A system call, a program or an open file still uses it. */
-function describeUse(error: unknown): Description | undefined {
+function describeInUse(error: unknown): Description | undefined {
   if (error instanceof StuckError) {
     return {
       reason: 'busy',
@@ -64,7 +65,7 @@ function describeUse(error: unknown): Description | undefined {
 }
 
 /** The disk is full, read-only, or has failed. */
-async function describeDisk(error: unknown, disk?: Disk): Promise<Description | undefined> {
+async function describeDiskFailure(error: unknown, disk?: Disk): Promise<Description | undefined> {
   if (
     hasErrno(error, 'ENOSPC', 'EDQUOT') ||
     (error instanceof CommandError && (await disk?.isFull()) === true)
@@ -98,7 +99,7 @@ function describeOther(error: unknown): Description {
 }
 
 /** A failed program does not say reliably why it failed. A hung disk still answers from the cache. */
-function mayBeTheDisk(error: unknown): boolean {
+function mayBeDiskFailure(error: unknown): boolean {
   return error instanceof CommandError || error instanceof StuckError || mayBeStorageFailure(error);
 }
 

@@ -28,7 +28,7 @@ export class Locks {
   }
 
   /** Takes all locks of the plan, without an await in between, or throws `busy`. The returned function releases them; it is idempotent. */
-  take(plan: LockPlan, operation: string): () => void {
+  acquire(plan: LockPlan, operation: string): () => void {
     const exclusive = new Set(plan.exclusive ?? []);
     const shared = (plan.shared ?? []).filter((key) => !exclusive.has(key));
     const wanted = [
@@ -72,7 +72,7 @@ export class Locks {
   }
 
   /** The operation that has locked the key. */
-  holderOf(key: string): string | undefined {
+  lockedBy(key: string): string | undefined {
     return this.#locks.get(key)?.operation;
   }
 

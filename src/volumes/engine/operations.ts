@@ -88,7 +88,7 @@ export class Operations {
     plan: OperationPlan,
     work: (deps: Deps, operation: Operation) => Promise<T>,
   ): Promise<T> {
-    if (call.signal.aborted) throw cancelled(plan.name);
+    if (call.signal.aborted) throw cancelledError(plan.name);
     if (this.#closed) {
       throw new VolumeError('unavailable', 'the driver is shutting down; try again in a moment');
     }
@@ -103,10 +103,10 @@ export class Operations {
     ) {
       return this.#wait<T>(current, call, plan.name);
     }
-    const release = this.locks.take(plan, plan.name);
-    const inItsLane = (operation: Operation): Promise<T> =>
+    const release = this.locks.acquire(plan, plan.name);
+    const workInLane = (operation: Operation): Promise<T> =>
       work(inLane(deps, plan.lane), operation);
-    const running = this.#start(plan, { call, fingerprint, release, work: inItsLane });
+    const running = this.#start(plan, { call, fingerprint, release, work: workInLane });
     return this.#wait<T>(running, call, plan.name);
   }
 
@@ -149,14 +149,14 @@ export class Operations {
       isClosing: () => this.#closed,
       beginEffects: () => {
         abort.signal.throwIfAborted();
-        if (running?.waiting === 0) throw cancelled(plan.name);
+        if (running?.waiting === 0) throw cancelledError(plan.name);
       },
       reportProgress: (progress) => {
         if (running !== undefined) running.progress = progress;
       },
     };
     let hung = false;
-    const work = workWithReason(key, () => run.work(operation));
+    const work = runWithReason(key, () => run.work(operation));
     work.catch((error: unknown) => {
       hung = error instanceof VolumeError && error.cause instanceof StuckError;
     });
@@ -165,7 +165,7 @@ export class Operations {
       // A system call that has not returned may still change what the locks protect, so they are kept until it does.
       const returned = this.#whenReturned(key);
       if (returned === undefined && !hung) run.release();
-      else void this.#readAgainWhenReturned(plan, returned).finally(run.release);
+      else void this.#reloadWhenReturned(plan, returned).finally(run.release);
     });
     // Callers that wait get the failure. Without any, an unhandled rejection would end the process.
     result.catch(() => undefined);
@@ -176,7 +176,7 @@ export class Operations {
   }
 
   /** A stuck call may have succeeded after the operation had failed, so the records are read again. */
-  async #readAgainWhenReturned(
+  async #reloadWhenReturned(
     { exclusive = [] }: LockPlan,
     returned: Promise<void> | undefined,
   ): Promise<void> {
@@ -187,15 +187,15 @@ export class Operations {
   async #wait<T>(running: Running, call: Call, name: string): Promise<T> {
     running.waiting += 1;
     let onAbort = (): void => undefined;
-    const gone = new Promise<never>((_resolve, reject) => {
+    const abandoned = new Promise<never>((_resolve, reject) => {
       onAbort = () => {
-        reject(cancelled(name));
+        reject(cancelledError(name));
       };
       call.signal.addEventListener('abort', onAbort, { once: true });
     });
     try {
       // The running operation has this call's name and fingerprint, so its result has type T.
-      return await Promise.race([running.result as Promise<T>, gone]);
+      return await Promise.race([running.result as Promise<T>, abandoned]);
     } finally {
       running.waiting -= 1;
       call.signal.removeEventListener('abort', onAbort);
@@ -203,7 +203,7 @@ export class Operations {
   }
 }
 
-async function workWithReason<T>(subject: string, work: () => Promise<T>): Promise<T> {
+async function runWithReason<T>(subject: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -211,7 +211,7 @@ async function workWithReason<T>(subject: string, work: () => Promise<T>): Promi
   }
 }
 
-function cancelled(name: string): VolumeError {
+function cancelledError(name: string): VolumeError {
   return new VolumeError('cancelled', `the caller of ${name} gave up waiting`);
 }
 

@@ -6,7 +6,7 @@ import type { Logger } from '../../observe/log.ts';
 import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { MountedThin } from './mounted-thin.ts';
+import type { MountedThinVolume } from './mounted-thin-volumes.ts';
 
 export interface FrozenVolumesDeps {
   readonly host: Host;
@@ -18,7 +18,7 @@ export interface FrozenVolumesDeps {
 
 interface Frozen {
   readonly pool: Pool;
-  readonly volume: MountedThin;
+  readonly volume: MountedThinVolume;
   /** More than one if other software had thawed it and it was frozen again. */
   readonly freezes: Freeze[];
   readonly timer: NodeJS.Timeout;
@@ -71,13 +71,13 @@ export class FrozenVolumes {
 
   /** Forgets all volumes of a pool except the given ones. */
   forgetExpiredIn(pool: Pool, except: ReadonlySet<string> = new Set()): void {
-    for (const [id, home] of this.#expired) {
-      if (home === pool && !except.has(id)) this.#expired.delete(id);
+    for (const [id, expiredPool] of this.#expired) {
+      if (expiredPool === pool && !except.has(id)) this.#expired.delete(id);
     }
   }
 
   /** Starts to freeze a volume that is neither frozen nor past its time limit. Returns whether it did. */
-  startFreeze(pool: Pool, volume: MountedThin): boolean {
+  startFreeze(pool: Pool, volume: MountedThinVolume): boolean {
     const { id } = volume.record;
     if (this.#frozen.has(id) || this.#expired.has(id)) return false;
     return this.#startUnlessLocked(id, () => this.#freeze(pool, volume));
@@ -90,7 +90,7 @@ export class FrozenVolumes {
   #startUnlessLocked(id: string, freeze: () => Promise<void>): boolean {
     const { locks } = this.#deps;
     if (this.#isStopped || this.#freezing.has(id)) return false;
-    if (locks.holderOf(`volume:${id}`) !== undefined) return false;
+    if (locks.lockedBy(`volume:${id}`) !== undefined) return false;
     const work = freeze().finally(() => {
       this.#freezing.delete(id);
     });
@@ -109,7 +109,7 @@ export class FrozenVolumes {
     );
   }
 
-  async #freeze(pool: Pool, volume: MountedThin): Promise<void> {
+  async #freeze(pool: Pool, volume: MountedThinVolume): Promise<void> {
     const { log, freezeLimitMs } = this.#deps;
     const { id } = volume.record;
     const freeze = await this.#tryFreeze(pool, volume, freezeLimitMs);
@@ -142,7 +142,7 @@ export class FrozenVolumes {
   /** Returns undefined if the volume cannot be frozen, or is frozen already, for example by a snapshot. */
   async #tryFreeze(
     pool: Pool,
-    { record, target, device }: MountedThin,
+    { record, target, device }: MountedThinVolume,
     limitMs: number,
   ): Promise<Freeze | undefined> {
     const { host, log } = inLane(this.#deps, laneOf(record.id, pool));
@@ -159,7 +159,7 @@ export class FrozenVolumes {
    * Freezes a volume again that other software has thawed: fsfreeze -u, the start of another driver, or the end of the process that
    * holds the freeze.
    */
-  check(volume: MountedThin): void {
+  check(volume: MountedThinVolume): void {
     const { id } = volume.record;
     const frozen = this.#frozen.get(id);
     if (frozen === undefined) return;

@@ -10,7 +10,7 @@ import { entryFiles } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 import { periodicTrimIntervalMs } from '../pool/thresholds.ts';
-import { findMountedThin, type MountedThin } from './mounted-thin.ts';
+import { findMountedThinVolumes, type MountedThinVolume } from './mounted-thin-volumes.ts';
 import type { Trims } from './trims.ts';
 
 /** Volumes made or trimmed at the same time are trimmed at different times within this span; the part of a volume is constant. */
@@ -65,7 +65,7 @@ export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
 
 async function trimDueIn(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
   const mounts = await deps.host.mounts.list();
-  for (const one of await findMountedThin(deps.host, pool, mounts)) {
+  for (const one of await findMountedThinVolumes(deps.host, pool, mounts)) {
     if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
     const result = await deps.trims.trim(pool, one);
     // A trim that was interrupted by a call is still due.
@@ -73,7 +73,11 @@ async function trimDueIn(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
   }
 }
 
-async function isDue(deps: PeriodicTrimDeps, pool: Pool, volume: MountedThin): Promise<boolean> {
+async function isDue(
+  deps: PeriodicTrimDeps,
+  pool: Pool,
+  volume: MountedThinVolume,
+): Promise<boolean> {
   const { record } = volume;
   const last =
     (await lastTrimOf(deps, lastTrimPath(pool, volume), record.id)) ?? record.createdAtMs;
@@ -102,7 +106,11 @@ async function lastTrimOf(
   }
 }
 
-async function recordTrim(deps: PeriodicTrimDeps, pool: Pool, volume: MountedThin): Promise<void> {
+async function recordTrim(
+  deps: PeriodicTrimDeps,
+  pool: Pool,
+  volume: MountedThinVolume,
+): Promise<void> {
   const value = { schemaVersion: 1 as const, trimmedAtMs: deps.now() };
   try {
     await writeRecord(deps.host.files, lastTrimPath(pool, volume), {
@@ -119,6 +127,6 @@ async function recordTrim(deps: PeriodicTrimDeps, pool: Pool, volume: MountedThi
   }
 }
 
-function lastTrimPath(pool: Pool, { area, record }: MountedThin): string {
+function lastTrimPath(pool: Pool, { area, record }: MountedThinVolume): string {
   return pool.pathOf(area, record.id, entryFiles.lastTrim);
 }

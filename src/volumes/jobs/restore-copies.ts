@@ -66,7 +66,7 @@ export class RestoreCopies {
     await host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));
     clearTimeout(other?.timer);
-    const timer = setTimeout(() => void this.drop(volumeId), this.#keepMs);
+    const timer = setTimeout(() => void this.discard(volumeId), this.#keepMs);
     timer.unref();
     this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
     log.info(
@@ -92,19 +92,19 @@ export class RestoreCopies {
   }
 
   /** Hands the directory of the copy over to the caller. */
-  take(volumeId: VolumeId): void {
+  claim(volumeId: VolumeId): void {
     clearTimeout(this.#kept.get(volumeId)?.timer);
     this.#kept.delete(volumeId);
   }
 
   /** Removes the copy, because no call will resume it. */
-  async drop(volumeId: VolumeId): Promise<void> {
+  async discard(volumeId: VolumeId): Promise<void> {
     const { log } = this.#deps;
     const found = this.#kept.get(volumeId);
     if (found === undefined) return;
     const pool = found.pool.name;
     const { host } = inLane(this.#deps, { kind: 'recover', id: volumeId, pool });
-    this.take(volumeId);
+    this.claim(volumeId);
     try {
       await host.files.removeTree(found.directory);
       log.info({ volumeId }, 'an interrupted copy was removed');

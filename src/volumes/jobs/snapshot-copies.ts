@@ -71,7 +71,7 @@ export class SnapshotCopies {
   /** Starts a copy. The source must be unlocked, or locked with a shared lock by the caller. */
   start(job: CopyJob): void {
     const { record } = job;
-    const release = this.#deps.locks.take(
+    const release = this.#deps.locks.acquire(
       { shared: [`volume:${record.sourceVolumeId}`] },
       `the copy of snapshot '${record.id}'`,
     );

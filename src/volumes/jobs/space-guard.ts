@@ -10,7 +10,7 @@ import {
   watermarksOf,
 } from '../pool/thresholds.ts';
 import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
-import { findMountedThin, type MountedThin } from './mounted-thin.ts';
+import { findMountedThinVolumes, type MountedThinVolume } from './mounted-thin-volumes.ts';
 import type { Trims } from './trims.ts';
 
 export interface SpaceGuardDeps extends FrozenVolumesDeps {
@@ -33,7 +33,7 @@ export class SpaceGuard {
   readonly #timers = new Map<Pool, NodeJS.Timeout>();
   readonly #mounted = new Map<
     Pool,
-    { readonly atMs: number; readonly table: string; readonly all: readonly MountedThin[] }
+    { readonly atMs: number; readonly table: string; readonly all: readonly MountedThinVolume[] }
   >();
   readonly #trimmedAtMs = new Map<Pool, number>();
   #isStopped = false;
@@ -70,21 +70,21 @@ export class SpaceGuard {
 
   /**
    * Called before an unmount, with the volume's lock: afterwards no running trim, freeze or thaw has the mounts open. Returns whether
-   * the volume is frozen. It stays frozen during the unmount; call `release` when nothing is mounted any more.
+   * the volume is frozen. It stays frozen during the unmount; call `thaw` when nothing is mounted any more.
    */
-  async giveWay(volumeId: string): Promise<boolean> {
-    await this.#deps.trims.giveWay(volumeId);
+  async prepareUnmount(volumeId: string): Promise<boolean> {
+    await this.#deps.trims.interrupt(volumeId);
     await this.#frozen.waitForChange(volumeId);
     return this.#frozen.since(volumeId) !== undefined;
   }
 
   /** Does the same and thaws the volume. If it is mounted after the call, the next check freezes it again. */
-  async release(volumeId: string): Promise<void> {
-    if (await this.giveWay(volumeId)) await this.#frozen.thaw(volumeId, 'a call needs it');
+  async thaw(volumeId: string): Promise<void> {
+    if (await this.prepareUnmount(volumeId)) await this.#frozen.thaw(volumeId, 'a call needs it');
   }
 
   /** Forgets that a freeze reached its time limit, because the volume is no longer mounted. Its next mount is guarded again. */
-  forget(volumeId: string): void {
+  forgetExpired(volumeId: string): void {
     this.#frozen.forgetExpired(volumeId);
   }
 
@@ -141,7 +141,7 @@ export class SpaceGuard {
   }
 
   /** Looks up the mounted thin volumes again when the mount table has changed: a new mount may fill the pool within a second. */
-  async #lookUp(pool: Pool): Promise<readonly MountedThin[]> {
+  async #lookUp(pool: Pool): Promise<readonly MountedThinVolume[]> {
     const host = this.#hostFor(pool);
     const mounts = await host.mounts.list();
     const table = mounts
@@ -150,7 +150,7 @@ export class SpaceGuard {
     const known = this.#mounted.get(pool);
     const isRecent = known !== undefined && performance.now() - known.atMs < lookUpIntervalMs;
     if (isRecent && known.table === table) return known.all;
-    const all = await findMountedThin(host, pool, mounts);
+    const all = await findMountedThinVolumes(host, pool, mounts);
     this.#mounted.set(pool, { atMs: performance.now(), table, all });
     return all;
   }
@@ -161,7 +161,7 @@ export class SpaceGuard {
   }
 
   /** Starts all freezes at once and independently, so that a volume frozen by other software does not prevent the others. */
-  #freezeAll(pool: Pool, volumes: readonly MountedThin[], freeBytes: bigint): void {
+  #freezeAll(pool: Pool, volumes: readonly MountedThinVolume[], freeBytes: bigint): void {
     const started = volumes.filter((one) => this.#frozen.startFreeze(pool, one));
     if (started.length === 0) return;
     const { log } = this.#deps;
@@ -171,7 +171,7 @@ export class SpaceGuard {
     );
   }
 
-  #startTrim(pool: Pool, volumes: readonly MountedThin[]): void {
+  #startTrim(pool: Pool, volumes: readonly MountedThinVolume[]): void {
     const last = this.#trimmedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
     if (performance.now() - last < guardTrimIntervalMs) return;
     this.#trimmedAtMs.set(pool, performance.now());
@@ -183,7 +183,7 @@ export class SpaceGuard {
     void this.#trim(pool, volumes);
   }
 
-  async #trim(pool: Pool, volumes: readonly MountedThin[]): Promise<void> {
+  async #trim(pool: Pool, volumes: readonly MountedThinVolume[]): Promise<void> {
     for (const one of volumes) {
       if (one.record.trim === 'off' || this.#frozen.since(one.record.id) !== undefined) continue;
       await this.#deps.trims.trim(pool, one);

@@ -136,13 +136,13 @@ export class Trash {
         await this.#remove(inLane({ host: this.#host }, lane).host, pool, name);
         this.#logged.delete(name);
       } catch (error) {
-        if (!this.#stop.signal.aborted) this.#noteFailure(pool, name, error);
+        if (!this.#stop.signal.aborted) this.#recordFailure(pool, name, error);
       }
     });
     this.#work.set(pool, work);
   }
 
-  #noteFailure(pool: Pool, name: string, error: unknown): void {
+  #recordFailure(pool: Pool, name: string, error: unknown): void {
     const failed = this.#failed.get(pool) ?? new Set();
     this.#failed.set(pool, failed.add(name));
     if (this.#logged.has(name)) return;

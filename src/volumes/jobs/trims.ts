@@ -5,7 +5,7 @@ import { GiB, MiB } from '../../units.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { Locks } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { MountedThin } from './mounted-thin.ts';
+import type { MountedThinVolume } from './mounted-thin-volumes.ts';
 
 export interface TrimDeps {
   readonly host: Host;
@@ -38,7 +38,7 @@ const maxAddress = 0xffff_ffff_ffff_ffffn;
 
 /**
  * Trims mounted volumes (FITRIM), range by range. FITRIM needs an open directory, which keeps the mount busy. A trim therefore opens
- * it for one range at a time, and stops between two ranges for `giveWay` and for any call that has locked the volume.
+ * it for one range at a time, and stops between two ranges for `interrupt` and for any call that has locked the volume.
  */
 export class Trims {
   readonly #deps: TrimDeps;
@@ -55,7 +55,7 @@ export class Trims {
   }
 
   /** Trims the volume's filesystem. Never throws. If a trim of the volume runs already, returns `interrupted`. */
-  async trim(pool: Pool, volume: MountedThin): Promise<TrimResult> {
+  async trim(pool: Pool, volume: MountedThinVolume): Promise<TrimResult> {
     const { log } = this.#deps;
     const { record } = volume;
     if (this.#running.has(record.id)) return 'interrupted';
@@ -84,7 +84,7 @@ export class Trims {
   }
 
   /** Stops a trim of the volume. Resolves when it no longer keeps the mount busy. */
-  async giveWay(volumeId: string): Promise<void> {
+  async interrupt(volumeId: string): Promise<void> {
     const running = this.#running.get(volumeId);
     if (running === undefined) return;
     running.isCancelled = true;
@@ -92,12 +92,12 @@ export class Trims {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#running.keys()].map((id) => this.giveWay(id)));
+    await Promise.all([...this.#running.keys()].map((id) => this.interrupt(id)));
   }
 
   async #trimRanges(
     pool: Pool,
-    { record, target, device }: MountedThin,
+    { record, target, device }: MountedThinVolume,
     running: Running,
     onTrimmed: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {
@@ -106,7 +106,7 @@ export class Trims {
     let length = firstRangeBytes;
     let offset = 0n;
     while (offset < maxAddress) {
-      if (running.isCancelled || locks.holderOf(`volume:${record.id}`) !== undefined) {
+      if (running.isCancelled || locks.lockedBy(`volume:${record.id}`) !== undefined) {
         return 'interrupted';
       }
       const range = {

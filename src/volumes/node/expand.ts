@@ -3,7 +3,7 @@ import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
-import { targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -22,7 +22,7 @@ export async function nodeExpandVolume(
   return changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     if (input.capability !== undefined)
       requireMatchingCapability(volume, input.capability, 'invalid');
-    const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path');
+    const volumePath = await checkedTargetPath(domain, input.volumePath, 'volume_path');
     await restageInterrupted(domain, volume, volumePath);
     const attachment = await attachmentOf(domain, volume);
     requirePath(volume, volumePath, attachment);
@@ -50,7 +50,7 @@ async function growOnNode(
   attachment: Attachment,
 ): Promise<void> {
   const { record } = volume;
-  await domain.guard.release(record.id);
+  await domain.guard.thaw(record.id);
   for (const device of attachment.devices) {
     if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
   }

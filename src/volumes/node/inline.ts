@@ -129,7 +129,7 @@ async function makeInline(
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
-    { minBytes: minBytesOf(domain.host.filesystems, fsType), what },
+    { minBytes: minBytesOf(domain.host.filesystems, fsType), subject: what },
   );
   if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
   const record = newRecord({

@@ -3,7 +3,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { showsDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
-import { attach, keepDevices, keepOpen } from '../attachment/attach.ts';
+import { attach, keepOpen, keepStagedAttached } from '../attachment/attach.ts';
 import {
   type Attachment,
   attachmentOf,
@@ -24,10 +24,10 @@ import {
 } from '../attachment/publications.ts';
 import { stagedNodePath } from '../attachment/staging-path.ts';
 import {
+  checkedTargetPath,
   ensureTarget,
   requireFreeTarget,
   targetOptions,
-  targetPathOf,
 } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
@@ -54,7 +54,7 @@ export async function publishVolume(
   call: Call,
   input: PublishInput,
 ): Promise<void> {
-  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
+  const targetPath = await checkedTargetPath(domain, input.targetPath, 'target_path');
   if (input.ephemeral !== undefined) {
     await publishInline(domain, call, { ...input, targetPath, ephemeral: input.ephemeral });
     return;
@@ -92,7 +92,7 @@ async function stagingPathOf(domain: Domain, id: VolumeId, input: PublishInput):
       `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
     );
   }
-  return targetPathOf(domain, input.stagingTargetPath, 'staging_target_path');
+  return checkedTargetPath(domain, input.stagingTargetPath, 'staging_target_path');
 }
 
 async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
@@ -110,7 +110,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   const top = (await mountsAt(domain, attachment, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireSamePublication(volume, { top, attachment, wanted, published });
-    await keepDevices(domain, volume, attachment);
+    await keepStagedAttached(domain, volume, attachment);
     return;
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
@@ -126,7 +126,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
     await bindDevice(domain, volume, { input, attachment, device });
   } else {
     const flags = new Set(input.capability.mountFlags);
-    await keepDevices(domain, volume, attachment);
+    await keepStagedAttached(domain, volume, attachment);
     // Options of the superblock were set when the volume was staged; these can differ between targets.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,

@@ -21,8 +21,8 @@ export async function recoverVolume(
   work: (domain: Domain) => Promise<void>,
 ): Promise<void> {
   const { locks } = domain.operations;
-  if (locks.holderOf(`volume:${id}`) !== undefined) return;
-  const release = locks.take({ exclusive: [`volume:${id}`] }, 'the start of its pool');
+  if (locks.lockedBy(`volume:${id}`) !== undefined) return;
+  const release = locks.acquire({ exclusive: [`volume:${id}`] }, 'the start of its pool');
   const deps = inLane(domain, { kind: 'recover', id, pool: pool.name });
   const recovered = logFailure(domain.log, id, () => work(deps)).finally(release);
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;

@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
-import { ensureAttached, keepDevices } from '../attachment/attach.ts';
+import { ensureAttached, keepStagedAttached } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
 import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
@@ -12,7 +12,7 @@ import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { growImageToPromisedSize, recoverImage } from '../attachment/prepare-image.ts';
 import { stagedNodePath, stagingPathOfNode } from '../attachment/staging-path.ts';
-import { ensureTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath, ensureTarget, targetOptions } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -24,7 +24,7 @@ import type { FoundVolume } from '../pool/pool.ts';
  * `conflict` if it is staged with other arguments, `wrong-state` if the volume is of another kind or damaged.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
-  const stagingTargetPath = await targetPathOf(
+  const stagingTargetPath = await checkedTargetPath(
     domain,
     input.stagingTargetPath,
     'staging_target_path',
@@ -53,7 +53,7 @@ export async function stageLocked(
   const attachment = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
   if (await isAlreadyStaged(domain, volume, input, { attachment, nodeState })) {
-    await keepDevices(domain, volume, attachment);
+    await keepStagedAttached(domain, volume, attachment);
     await finishGrowth(domain, volume, attachment);
     return;
   }

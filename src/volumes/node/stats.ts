@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
-import { targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -16,7 +16,7 @@ export async function volumeStats(
   const { volumeId } = input;
   const volume = domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
   // A path outside the kubelet's directory cannot be a mount of ours: `not-found`, not `invalid`.
-  const volumePath = await targetPathOf(domain, input.volumePath, 'volume_path').catch(
+  const volumePath = await checkedTargetPath(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );
   const lane = { kind: 'stats', id: volumeId, pool: volume.pool.name } as const;

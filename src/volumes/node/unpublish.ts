@@ -8,7 +8,7 @@ import { unmountVolume } from '../attachment/busy-mount.ts';
 import { foreignMountError } from '../attachment/foreign-mount.ts';
 import { readNodeStateIfReadable } from '../attachment/node-state.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
-import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath, removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -27,7 +27,7 @@ export async function unpublishVolume(
   call: Call,
   input: { volumeId: string; targetPath: string; keepTarget?: boolean },
 ): Promise<void> {
-  const targetPath = await targetPathOf(domain, input.targetPath, 'target_path');
+  const targetPath = await checkedTargetPath(domain, input.targetPath, 'target_path');
   const volumeCall = { name: 'NodeUnpublishVolume', path: targetPath, request: input };
   await lockForTeardown(domain, call, volumeCall, async (domain, volume) => {
     if (volume === undefined) await unpublishUnknown(domain, { ...input, targetPath });
@@ -52,7 +52,7 @@ async function unpublish(
   await unmountTarget(domain, attachment, { id, ...input });
   await domain.reached('unpublish:target-removed');
   if (ephemeralTarget !== null) {
-    await domain.guard.release(id);
+    await domain.guard.thaw(id);
     await domain.reached('ephemeral:unmounted');
     // Unpublishing any other path says nothing about this inline volume, so it stays.
     if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
@@ -108,7 +108,7 @@ async function unmountTarget(
   input: UnpublishInput & { id: string },
 ): Promise<void> {
   const { id, targetPath } = input;
-  const isFrozen = await domain.guard.giveWay(id);
+  const isFrozen = await domain.guard.prepareUnmount(id);
   const isOurs = (mount: Mount): boolean =>
     [...attachment.mounts, ...attachment.lost].some((one) => one.id === mount.id);
   // Stacked mounts are unmounted one by one, the topmost first.

@@ -6,7 +6,7 @@ import { unmountVolume } from '../attachment/busy-mount.ts';
 import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { stagedNodePath, stagingMountPaths } from '../attachment/staging-path.ts';
-import { removeTarget, targetOptions, targetPathOf } from '../attachment/target-path.ts';
+import { checkedTargetPath, removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/teardown.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import { lockVolume } from '../change-volume.ts';
@@ -24,7 +24,7 @@ export async function unstageVolume(
   input: { volumeId: string; stagingTargetPath: string },
 ): Promise<void> {
   const { volumeId, stagingTargetPath } = input;
-  const path = await targetPathOf(domain, stagingTargetPath, 'staging_target_path');
+  const path = await checkedTargetPath(domain, stagingTargetPath, 'staging_target_path');
   const volumeCall = { name: 'NodeUnstageVolume', path, request: input };
   await lockForTeardown(domain, call, volumeCall, async (domain, volume) => {
     if (volume !== undefined) return unstageLocked(domain, volume, path);
@@ -88,7 +88,7 @@ export async function unstageLocked(
       : livePublications(nodeState.published, attachment).map(({ targetPath }) => targetPath);
   if (published.length > 0) throw stillMounted(id, published);
   await unmountAndDetach(domain, attachment, { volume, id, path });
-  domain.guard.forget(id);
+  domain.guard.forgetExpired(id);
   // Without a recorded stage or publication, the node state need not be written.
   if (nodeState !== undefined && (staged !== null || nodeState.published.length > 0)) {
     await writeNodeState(domain, volume, { ...nodeState, staged: null, published: [] });
@@ -106,7 +106,7 @@ async function unmountAndDetach(
   const node = stagedNodePath(path);
   const targets = [path, node];
   const mounted = [...attachment.mounts, ...attachment.lost];
-  const isFrozen = await domain.guard.giveWay(id);
+  const isFrozen = await domain.guard.prepareUnmount(id);
   // Stacked mounts are unmounted one by one.
   for (const { target } of mounted) {
     if (targets.includes(target)) {
@@ -131,7 +131,7 @@ async function unmountAndDetach(
       );
     }
   }
-  await domain.guard.release(id);
+  await domain.guard.thaw(id);
   for (const device of attachment.devices) {
     // A read-only device without our label belongs to other software, for example a backup.
     if (device.readOnly && !isLabelled(device)) continue;

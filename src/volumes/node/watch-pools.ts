@@ -33,7 +33,7 @@ export function watchPools(
     for (const pool of domain.pools.all) {
       if (checking.has(pool)) continue;
       checking.add(pool);
-      if (maxWaitMs(pool.name) > suspectAfterMs) pool.suspect();
+      if (maxWaitMs(pool.name) > suspectAfterMs) pool.requestWriteProbe();
       checkPool(domain, pool)
         .catch((error: unknown) => {
           domain.log.error({ pool: pool.name, err: error }, 'the check of a pool failed');

@@ -2,7 +2,7 @@ import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { KernelError, StuckError } from '../../host/errors.ts';
 import type { Pool } from './pool.ts';
-import { notAnswering } from './problem.ts';
+import { notAnsweringError } from './problem.ts';
 import { poolAnswerTimeoutMs } from './thresholds.ts';
 
 /** Asks one pool. Throws `unavailable` with the pool's name if its disk does not answer or fails. */
@@ -27,7 +27,7 @@ export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
       }
       if (!(error instanceof StuckError)) throw error;
     }
-    const problem = notAnswering(pool, timeoutMs);
+    const problem = notAnsweringError(pool, timeoutMs);
     unanswered.set(pool, problem);
     throw problem;
   };

@@ -24,7 +24,7 @@ export interface PoolContents {
   /** All volumes, inline ones included. */
   images(): Iterable<VolumeImage>;
   /** Makes the next check of the pool try a change, because something has failed on its disk. */
-  suspect(): void;
+  requestWriteProbe(): void;
   /** The result of `work`, or the reason as soon as the pool is no longer served. */
   whileServed<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -57,12 +57,13 @@ export class DirectorySync {
    */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     const due = areas.length > 0 ? areas : [...this.#unsynced];
-    const ends = await Promise.allSettled(due.map((area) => this.#area(area).sync()));
-    for (const end of ends) if (end.status === 'rejected') throw this.#uncertain(end.reason);
+    const results = await Promise.allSettled(due.map((area) => this.#area(area).sync()));
+    for (const result of results)
+      if (result.status === 'rejected') throw this.#uncertainError(result.reason);
   }
 
   /** The rename has taken effect, so the caller must retry: after a final error nobody would look after the entry. */
-  #uncertain(error: unknown): unknown {
+  #uncertainError(error: unknown): unknown {
     if (!isStorageFailure(error)) return error;
     return new VolumeError(
       'unavailable',
@@ -79,10 +80,10 @@ export class DirectorySync {
 
   /** Closes all directories, even if one of them fails to close. */
   async close(): Promise<void> {
-    const ends = await Promise.allSettled(
+    const results = await Promise.allSettled(
       [...this.#areas.values()].map(({ directory }) => directory.close()),
     );
-    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 }
 

@@ -44,13 +44,13 @@ export async function poolRootIn(files: Files, directory: string): Promise<strin
  */
 export async function openEmbedded(
   settings: PoolSettings,
-  options: { directory: string; mayBeMade: boolean; deps: Deps },
+  options: { directory: string; mayCreate: boolean; deps: Deps },
 ): Promise<string> {
-  const { directory, mayBeMade, deps } = options;
+  const { directory, mayCreate, deps } = options;
   const image = join(directory, imageName);
   try {
     if (!(await deps.host.files.exists(image))) {
-      if (!mayBeMade) throw imageMissing(settings, directory);
+      if (!mayCreate) throw imageMissingError(settings, directory);
       await makeEmbedded(settings, directory, deps);
     }
     const device = await attachEmbedded(settings.name, image, deps.host);
@@ -72,7 +72,7 @@ export async function closeEmbedded(directory: string, host: Host): Promise<void
   for (const device of await host.loops.findByImage(status)) await host.loops.detach(device);
 }
 
-function imageMissing({ name }: PoolSettings, directory: string): VolumeError {
+function imageMissingError({ name }: PoolSettings, directory: string): VolumeError {
   return new VolumeError(
     'unavailable',
     `pool '${name}': ${directory} has no ${imageName}; mount its disk, or make the pool with 'loopcsi pool init ${name}=${directory} --reflink SIZE'`,
@@ -96,8 +96,8 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
   try {
     const image = join(directory, unfinishedName);
     await files.removeFile(image);
-    const asked = { name, directory, sizeBytes, missingBytes: sizeBytes };
-    await allocateWithin(deps.host, asked, () =>
+    const request = { name, directory, sizeBytes, missingBytes: sizeBytes };
+    await allocateWithin(deps.host, request, () =>
       files.createImage(image, { sizeBytes, allocate: true }),
     );
     await filesystems.xfs.make(image, {
@@ -144,10 +144,10 @@ async function lockDirectory(name: string, directory: string, host: Host) {
  */
 async function allocateWithin(
   host: Host,
-  asked: { name: string; directory: string; sizeBytes: bigint; missingBytes: bigint },
+  request: { name: string; directory: string; sizeBytes: bigint; missingBytes: bigint },
   work: () => Promise<void>,
 ): Promise<void> {
-  const { name, directory, sizeBytes, missingBytes } = asked;
+  const { name, directory, sizeBytes, missingBytes } = request;
   const { availableBytes } = await host.files.capacity(directory);
   const noSpace = (cause?: unknown): VolumeError =>
     new VolumeError(

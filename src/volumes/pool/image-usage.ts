@@ -67,7 +67,7 @@ async function bytesOrZero(pool: PoolContents, ask: () => Promise<bigint>): Prom
     return await ask();
   } catch (error) {
     // The whole disk may have failed.
-    if (isStorageFailure(error)) pool.suspect();
+    if (isStorageFailure(error)) pool.requestWriteProbe();
     else if (!hasErrno(error, 'ENOENT')) throw error;
     return 0n;
   }

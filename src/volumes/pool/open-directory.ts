@@ -9,7 +9,7 @@ import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../stat
 import type { Reached } from '../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded.ts';
 import { poolAreas, poolFiles, recordAreas } from './layout.ts';
-import { unavailable } from './problem.ts';
+import { unavailableError } from './problem.ts';
 import type { PoolSettings } from './settings.ts';
 
 /** The abilities of the pool's filesystem, as tried. */
@@ -62,7 +62,7 @@ export async function probeAbilities(
     const reflink = await host.copies.canReflink(tmp);
     const { directIo, discard, renameNoReplace } = await host.files.probe(tmp);
     if (!renameNoReplace) {
-      throw unavailable(
+      throw unavailableError(
         name,
         `${root} is on ${filesystem}, which cannot rename without replacing (RENAME_NOREPLACE of renameat2(2)); choose a directory on ext4, XFS or btrfs`,
       );
@@ -87,31 +87,32 @@ export async function openPoolDirectory(
 ): Promise<OpenedPool> {
   const { name } = settings;
   const { files } = deps.host;
-  const seen = await deps.knownPools.seenAt(settings.path);
-  await requireDirectory(deps.host, settings, seen);
+  const seenUuid = await deps.knownPools.seenAt(settings.path);
+  await requireDirectory(deps.host, settings, seenUuid);
   const directory = await files.resolveDirectory(settings.path);
   await requireSuitableDisk(settings, deps.host, directory);
   const embeddedIn = (await isEmbedded(files, settings)) ? directory : undefined;
-  const mayBeMade = settings.create && seen === undefined;
+  const mayCreate = settings.create && seenUuid === undefined;
   const root =
     embeddedIn === undefined
       ? directory
-      : await openEmbedded(settings, { directory, mayBeMade, deps });
+      : await openEmbedded(settings, { directory, mayCreate, deps });
   const marker =
-    (await findMarker(files, root, name)) ?? (await initPool(settings, root, { ...deps, seen }));
-  if (seen !== undefined && seen !== marker.uuid) {
-    throw unavailable(
+    (await findMarker(files, root, name)) ??
+    (await initPool(settings, root, { ...deps, seenUuid }));
+  if (seenUuid !== undefined && seenUuid !== marker.uuid) {
+    throw unavailableError(
       name,
-      `${root} holds pool ${marker.uuid}, but this node has seen pool ${seen} there, so another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
+      `${root} holds pool ${marker.uuid}, but this node has seen pool ${seenUuid} there, so another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
     );
   }
   if (marker.nodeTag !== deps.nodeTag) {
-    throw unavailable(
+    throw unavailableError(
       name,
       `${root} belongs to a node with tag ${marker.nodeTag}, but this node has tag ${deps.nodeTag} (its --node-id has changed, or the disk was moved here); take it over with 'loopcsi pool adopt ${name}'`,
     );
   }
-  const lock = await takeLock(deps.host, root, name);
+  const lock = await lockPool(deps.host, root, name);
   try {
     await ensureAreas(files, root);
     await deps.knownPools.remember(settings.path, marker.uuid);
@@ -133,7 +134,7 @@ async function ensureAreas(files: Files, root: string): Promise<void> {
 async function requireDirectory(
   host: Host,
   settings: PoolSettings,
-  seen: string | undefined,
+  seenUuid: string | undefined,
 ): Promise<void> {
   const { name, path } = settings;
   const { files } = host;
@@ -143,16 +144,16 @@ async function requireDirectory(
     // For a filesystem that has failed, the caller gives the advice.
     if (mayBeStorageFailure(error)) throw error;
     if (!hasErrno(error, 'ENOENT')) {
-      throw unavailable(name, `${path} cannot be read: ${messageOf(error)}`, error);
+      throw unavailableError(name, `${path} cannot be read: ${messageOf(error)}`, error);
     }
-    if (!settings.create || seen !== undefined) {
-      throw unavailable(
+    if (!settings.create || seenUuid !== undefined) {
+      throw unavailableError(
         name,
-        `${path} does not exist; mount its disk, or make the directory${seen === undefined ? '' : forgetAdvice(name)}`,
+        `${path} does not exist; mount its disk, or make the directory${seenUuid === undefined ? '' : forgetAdvice(name)}`,
       );
     }
     if (settings.mountpointRequired) {
-      throw unavailable(name, `${path} does not exist; mount the pool's disk there`);
+      throw unavailableError(name, `${path} does not exist; mount the pool's disk there`);
     }
     // Checked before the directory is made, so that a refusal leaves nothing behind.
     await requirePersistent(settings, files, await nearestExisting(files, path));
@@ -167,7 +168,7 @@ async function requireSuitableDisk(
 ): Promise<void> {
   const { name } = settings;
   if (settings.mountpointRequired && (await host.mounts.at(root)) === undefined) {
-    throw unavailable(name, `${root} is not a mount point; mount the pool's disk there`);
+    throw unavailableError(name, `${root} is not a mount point; mount the pool's disk there`);
   }
   await requirePersistent(settings, host.files, root);
 }
@@ -180,7 +181,7 @@ async function requirePersistent(
 ): Promise<void> {
   const filesystem = await filesystemOf(files, directory);
   if (force || (filesystem !== 'tmpfs' && filesystem !== 'overlayfs')) return;
-  throw unavailable(
+  throw unavailableError(
     name,
     `${path} is on ${filesystem}, where volumes would be lost; choose a directory on a disk, or accept that with --force of 'loopcsi pool init' and with ',force' in the driver's --pool ${name}=${path},force`,
   );
@@ -210,7 +211,7 @@ export async function findMarker(
     return await readRecord(files, poolMarker, join(root, poolFiles.marker));
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined;
-    if (error instanceof VolumeError) throw unavailable(name, error.message, error);
+    if (error instanceof VolumeError) throw unavailableError(name, error.message, error);
     throw error;
   }
 }
@@ -220,24 +221,27 @@ async function initPool(
   root: string,
   deps: {
     host: Host;
-    seen: string | undefined;
+    seenUuid: string | undefined;
     nodeTag: string;
     reached: Reached;
     nowMs: number;
   },
 ): Promise<PoolMarker> {
   const { name } = settings;
-  const { seen } = deps;
-  if (seen !== undefined) {
-    throw unavailable(
+  const { seenUuid } = deps;
+  if (seenUuid !== undefined) {
+    throw unavailableError(
       name,
       (await hasRecords(deps.host.files, root))
-        ? `${root} has no pool.json, but it has the records of pool ${seen}; restore pool.json from a backup, or write it again with 'loopcsi pool recover ${name}'`
-        : `${root} has no pool.json, but pool ${seen} was seen there before, so its disk is not mounted; mount it${forgetAdvice(name)}`,
+        ? `${root} has no pool.json, but it has the records of pool ${seenUuid}; restore pool.json from a backup, or write it again with 'loopcsi pool recover ${name}'`
+        : `${root} has no pool.json, but pool ${seenUuid} was seen there before, so its disk is not mounted; mount it${forgetAdvice(name)}`,
     );
   }
   if (!settings.create) {
-    throw unavailable(name, `${root} is no pool yet; make it one with 'loopcsi pool init ${name}'`);
+    throw unavailableError(
+      name,
+      `${root} is no pool yet; make it one with 'loopcsi pool init ${name}'`,
+    );
   }
   const { files } = deps.host;
   const others = (await files.list(root)).filter(
@@ -245,7 +249,7 @@ async function initPool(
       entry !== 'lost+found' && entry !== poolFiles.lock && entry !== `${poolFiles.marker}.new`,
   );
   if (others.length > 0) {
-    throw unavailable(
+    throw unavailableError(
       name,
       `${root} is not empty (${others.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
     );
@@ -270,19 +274,19 @@ async function hasRecords(files: Files, root: string): Promise<boolean> {
   return false;
 }
 
-async function takeLock(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {
+async function lockPool(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {
   try {
     return await host.files.lock(join(root, poolFiles.lock));
   } catch (error) {
     if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
-      throw unavailable(
+      throw unavailableError(
         name,
         `${root} is served by another loopcsi process; stop that process first`,
       );
     }
     if (hasErrno(error, 'EROFS')) {
       const advice = "check the kernel's log and mount it read-write again";
-      throw unavailable(name, `the filesystem of ${root} is read-only; ${advice}`, error);
+      throw unavailableError(name, `the filesystem of ${root} is read-only; ${advice}`, error);
     }
     throw error;
   }

@@ -16,6 +16,7 @@ import { inLane } from '../engine/lanes.ts';
 import type { EntryId, EntryName } from '../ids.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
+import { DiskWaits } from './disk-waits.ts';
 import {
   imageFile,
   type PoolArea,
@@ -32,10 +33,15 @@ import {
   type PoolAbilities,
   probeAbilities,
 } from './open-directory.ts';
-import { notAnswering, tryChange, unavailable, whyNotOpened, whyUnavailable } from './problem.ts';
+import {
+  checkError,
+  notAnsweringError,
+  openingError,
+  probeWrite,
+  unavailableError,
+} from './problem.ts';
 import type { RecordIndex } from './record-index.ts';
 import { type AreaIndex, PoolRecords } from './records.ts';
-import { Refusable } from './refusable.ts';
 import type { PoolSettings } from './settings.ts';
 import { PoolSpace } from './space.ts';
 import { fullBytes, poolCheckTimeoutMs } from './thresholds.ts';
@@ -83,8 +89,8 @@ export class Pool implements PoolContents {
   #wasServed = false;
   #problem: VolumeError | undefined;
   /** Something has failed on its disk since the last successful change. */
-  #isSuspected = false;
-  readonly #waiting = new Refusable();
+  #isWriteProbeDue = false;
+  readonly #diskWaits = new DiskWaits();
   /** Resolves when its records have been read for the first time, or when the first attempt to open it has ended. */
   readonly firstRead: Promise<void>;
   #firstReadEnded = (): void => undefined;
@@ -122,7 +128,7 @@ export class Pool implements PoolContents {
   /** Returns the result of `work`, which may wait for the disk. Throws the reason as soon as the pool is no longer served. */
   async whileServed<T>(work: () => Promise<T>): Promise<T> {
     if (this.#problem !== undefined) throw this.#problem;
-    return this.#waiting.run(work);
+    return this.#diskWaits.run(work);
   }
 
   #stillOpening(): VolumeError {
@@ -202,8 +208,8 @@ export class Pool implements PoolContents {
   }
 
   /** Makes the next check try a change, because something has failed on its disk. */
-  suspect(): void {
-    this.#isSuspected = true;
+  requestWriteProbe(): void {
+    this.#isWriteProbeDue = true;
   }
 
   /** The records of an area, and its entries that are set aside. */
@@ -260,12 +266,12 @@ export class Pool implements PoolContents {
       this.#firstReadEnded();
       await recover();
       this.#isRecovered = true;
-      this.#isSuspected = false;
+      this.#isWriteProbeDue = false;
       this.#wasServed = true;
       this.#deps.log.info({ pool: this.name, path: this.root, ...this.#abilities }, 'pool opened');
       return true;
     } catch (error) {
-      this.#setProblem(whyNotOpened(this, error));
+      this.#setProblem(openingError(this, error));
       await this.close();
       return false;
     }
@@ -287,7 +293,7 @@ export class Pool implements PoolContents {
       () => this.#checkDirectory(opened),
       poolCheckTimeoutMs,
       () => {
-        this.#setProblem(notAnswering(this, poolCheckTimeoutMs));
+        this.#setProblem(notAnsweringError(this, poolCheckTimeoutMs));
       },
     );
   }
@@ -302,16 +308,19 @@ export class Pool implements PoolContents {
       await files.list(join(root, 'tmp'));
       const marker = await readRecord(files, poolMarker, join(root, poolFiles.marker));
       if (marker.uuid === opened.marker.uuid) {
-        if (this.#isSuspected) await tryChange(files, root);
-        this.#isSuspected = false;
+        if (this.#isWriteProbeDue) await probeWrite(files, root);
+        this.#isWriteProbeDue = false;
         this.#clearProblem();
         return;
       }
       this.#setProblem(
-        unavailable(this.name, `${root} holds another pool now; mount the disk of this one again`),
+        unavailableError(
+          this.name,
+          `${root} holds another pool now; mount the disk of this one again`,
+        ),
       );
     } catch (error) {
-      this.#setProblem(whyUnavailable(this, error));
+      this.#setProblem(checkError(this, error));
     }
     await this.close();
   }
@@ -342,7 +351,7 @@ export class Pool implements PoolContents {
       );
     }
     this.#problem = problem;
-    this.#waiting.refuse(problem);
+    this.#diskWaits.refuseAll(problem);
   }
 
   async #load(): Promise<void> {

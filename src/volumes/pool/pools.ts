@@ -1,10 +1,16 @@
 import { VolumeError } from '../../errors.ts';
 import type { GroupRecord, SnapshotRecord } from '../../state/records.ts';
-import { type EntryId, type GroupId, requireOurs, type SnapshotId, type VolumeId } from '../ids.ts';
+import {
+  type EntryId,
+  type GroupId,
+  requireOwnId,
+  type SnapshotId,
+  type VolumeId,
+} from '../ids.ts';
 import { askEach } from './ask-pools.ts';
 import { type RecordArea } from './layout.ts';
 import type { FoundVolume, Pool } from './pool.ts';
-import { asideError, type SetAside } from './set-aside.ts';
+import { type SetAside, setAsideError } from './set-aside.ts';
 
 export interface FoundSnapshot {
   readonly pool: Pool;
@@ -70,12 +76,12 @@ export class Pools {
       pool.requireServed();
       return pool.volumeOf('volumes', record);
     }
-    this.#requireNoneAside('volumes', id);
+    this.#requireNoneSetAside('volumes', id);
     return undefined;
   }
 
   /** The entries of that id that are set aside, in all pools; none if a pool has one that is used. */
-  asideOnly(
+  findSetAside(
     area: RecordArea,
     id: EntryId,
   ): readonly { readonly pool: Pool; readonly why: SetAside }[] {
@@ -87,10 +93,10 @@ export class Pools {
   }
 
   /** Throws the error of an entry of that id that is set aside. An intact entry takes precedence over an unreadable one. */
-  #requireNoneAside(area: RecordArea, id: EntryId): void {
-    const found = this.asideOnly(area, id);
+  #requireNoneSetAside(area: RecordArea, id: EntryId): void {
+    const found = this.findSetAside(area, id);
     const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
-    if (first !== undefined) throw asideError(first.why);
+    if (first !== undefined) throw setAsideError(first.why);
   }
 
   /** Whether a pool was seen to hold it, even if its record is unreadable or its pool not served now. */
@@ -100,7 +106,7 @@ export class Pools {
 
   /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
   getVolume(volumeId: string): FoundVolume {
-    const id = requireOurs<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });
+    const id = requireOwnId<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });
     const found = this.findVolume(id);
     if (found !== undefined) return found;
     this.requireAllServed();
@@ -137,13 +143,13 @@ export class Pools {
         return { pool, record, imagePath: pool.imagePathOf('snapshots', id) };
       }
     }
-    this.#requireNoneAside('snapshots', id);
+    this.#requireNoneSetAside('snapshots', id);
     return undefined;
   }
 
   /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
   getSnapshot(snapshotId: string): FoundSnapshot {
-    const id = requireOurs<SnapshotId>(snapshotId, { nodeTag: this.#nodeTag, kind: 'snapshot' });
+    const id = requireOwnId<SnapshotId>(snapshotId, { nodeTag: this.#nodeTag, kind: 'snapshot' });
     const found = this.findSnapshot(id);
     if (found !== undefined) return found;
     this.requireAllServed();
@@ -155,7 +161,7 @@ export class Pools {
       const record = pool.groups.get(id);
       if (record !== undefined) return { pool, record };
     }
-    this.#requireNoneAside('groups', id);
+    this.#requireNoneSetAside('groups', id);
     return undefined;
   }
 }

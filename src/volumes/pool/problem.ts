@@ -15,7 +15,7 @@ interface NamedPool {
  * kernel has stopped after an error: ext4 and btrfs still answer from their caches. A full filesystem passes. Throws the kernel's
  * error.
  */
-export async function tryChange(files: Files, root: string): Promise<void> {
+export async function probeWrite(files: Files, root: string): Promise<void> {
   const tmp = join(root, 'tmp');
   const trial = join(tmp, `.trial.${randomUUID()}`);
   try {
@@ -28,20 +28,20 @@ export async function tryChange(files: Files, root: string): Promise<void> {
 }
 
 /** The reason for which a pool could not be opened. */
-export function whyNotOpened(pool: NamedPool, error: unknown): VolumeError {
+export function openingError(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return error;
-  return unavailable(pool.name, stoppedMessage(pool, error) ?? messageOf(error), error);
+  return unavailableError(pool.name, stoppedMessage(pool, error) ?? messageOf(error), error);
 }
 
 /** The reason for which a pool is no longer served. */
-export function whyUnavailable(pool: NamedPool, error: unknown): VolumeError {
-  if (error instanceof VolumeError) return unavailable(pool.name, error.message, error);
+export function checkError(pool: NamedPool, error: unknown): VolumeError {
+  if (error instanceof VolumeError) return unavailableError(pool.name, error.message, error);
   if (error instanceof StuckError) {
     const hung = `${pool.settings.path} does not answer (${error.message}); check its disk`;
-    return unavailable(pool.name, hung, error);
+    return unavailableError(pool.name, hung, error);
   }
   const notMounted = `${pool.settings.path} cannot be read (${messageOf(error)}); mount its disk again`;
-  return unavailable(pool.name, stoppedMessage(pool, error) ?? notMounted, error);
+  return unavailableError(pool.name, stoppedMessage(pool, error) ?? notMounted, error);
 }
 
 /** The message for a filesystem that is mounted but does not work; undefined for another error. */
@@ -53,12 +53,12 @@ function stoppedMessage({ settings }: NamedPool, error: unknown): string | undef
 }
 
 /** The error of a pool that is not served. */
-export function unavailable(name: string, why: string, cause?: unknown): VolumeError {
+export function unavailableError(name: string, why: string, cause?: unknown): VolumeError {
   return new VolumeError('unavailable', `pool '${name}': ${why}`, { cause });
 }
 
 /** The error of a pool whose disk has not answered for `ms` milliseconds. */
-export function notAnswering({ name, settings }: NamedPool, ms: number): VolumeError {
+export function notAnsweringError({ name, settings }: NamedPool, ms: number): VolumeError {
   return new VolumeError(
     'unavailable',
     `pool '${name}': ${settings.path} has not answered for ${ms / 1000} s; check its disk`,

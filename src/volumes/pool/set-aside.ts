@@ -16,13 +16,13 @@ export interface SetAside {
 }
 
 /** The error of a call for an entry that is set aside. */
-export function asideError({ kind, message }: SetAside): VolumeError {
+export function setAsideError({ kind, message }: SetAside): VolumeError {
   return new VolumeError(kind === 'unreadable' ? 'internal' : 'wrong-state', message);
 }
 
 /** Throws `wrong-state` for an entry that only an operator may remove. */
 export function requireRemovable(aside: SetAside | undefined): void {
-  if (aside !== undefined && aside.kind !== 'unreadable') throw asideError(aside);
+  if (aside !== undefined && aside.kind !== 'unreadable') throw setAsideError(aside);
 }
 
 /** The message about an entry whose id another pool uses, or used when the entry was set aside. */

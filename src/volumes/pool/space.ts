@@ -180,16 +180,16 @@ export class PoolSpace {
    */
   async reserve(
     bytes: bigint,
-    what: string,
+    subject: string,
     { allocate = false }: { allocate?: boolean } = {},
   ): Promise<Reservation> {
-    const work = (): Promise<Reservation> => this.#reserve(bytes, what, allocate);
+    const work = (): Promise<Reservation> => this.#reserve(bytes, subject, allocate);
     const turn = this.#turn.then(work, work);
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
 
-  async #reserve(bytes: bigint, what: string, allocate: boolean): Promise<Reservation> {
+  async #reserve(bytes: bigint, subject: string, allocate: boolean): Promise<Reservation> {
     let facts = await this.facts();
     if (promisableBytesOf(facts) < bytes) {
       // The measurement may be some milliseconds old. Space freed since then counts before a call is refused.
@@ -200,7 +200,7 @@ export class PoolSpace {
     if (bytes > 0n && promisable < bytes) {
       throw new VolumeError(
         'no-space',
-        `${what}: pool '${this.#pool.name}' has a capacity of ${formatBytes(atLeastZero(promisable))}, but ${formatBytes(bytes)} are needed ` +
+        `${subject}: pool '${this.#pool.name}' has a capacity of ${formatBytes(atLeastZero(promisable))}, but ${formatBytes(bytes)} are needed ` +
           `(${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free, ${formatBytes(facts.promisedBytes)} promised, ` +
           `${formatBytes(facts.reserveBytes)} reserved); delete volumes or snapshots, or enlarge the pool`,
       );
@@ -208,14 +208,14 @@ export class PoolSpace {
     if (!hasInodes(facts)) {
       throw new VolumeError(
         'no-space',
-        `${what}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,
+        `${subject}: pool '${this.#pool.name}' has only ${facts.freeInodes} free inodes; remove files from its filesystem`,
       );
     }
     const left = this.#unallocated(facts);
     if (allocate && left < bytes) {
       throw new VolumeError(
         'no-space',
-        `${what}: pool '${this.#pool.name}' has ${formatBytes(atLeastZero(left))} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
+        `${subject}: pool '${this.#pool.name}' has ${formatBytes(atLeastZero(left))} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
       );
     }
     const allocating = allocate ? bytes : 0n;

@@ -13,23 +13,23 @@ export async function* alignedBatches(
 ): AsyncGenerator<readonly BlockRange[]> {
   const { from, end, batchSize } = options;
   let batch: BlockRange[] = [];
-  let open: { from: bigint; to: bigint } | undefined;
+  let pending: { from: bigint; to: bigint } | undefined;
   for await (const { offset, length } of ranges) {
     const begin = max(from, blockStart(offset));
     const to = min(end, blockStart(offset + length + metadataBlockBytes - 1n));
     if (begin >= to) continue;
-    if (open !== undefined && begin <= open.to) {
-      open.to = max(open.to, to);
+    if (pending !== undefined && begin <= pending.to) {
+      pending.to = max(pending.to, to);
       continue;
     }
-    if (open !== undefined) batch.push(rangeOf(open));
-    open = { from: begin, to };
+    if (pending !== undefined) batch.push(rangeOf(pending));
+    pending = { from: begin, to };
     if (batch.length >= batchSize) {
       yield batch;
       batch = [];
     }
   }
-  if (open !== undefined) batch.push(rangeOf(open));
+  if (pending !== undefined) batch.push(rangeOf(pending));
   if (batch.length > 0) yield batch;
 }
 

@@ -43,9 +43,9 @@ const copyBytesPerSecond = 100n * MiB;
 export async function planCapture(
   domain: Domain,
   source: FoundVolume,
-  options: { pool: Pool; freezeForCopy: boolean; what: string },
+  options: { pool: Pool; freezeForCopy: boolean; subject: string },
 ): Promise<Capture> {
-  const { pool, what } = options;
+  const { pool, subject } = options;
   source.pool.requireServed();
   const attachment = await attachmentOf(domain, source);
   await recoverImage(domain, source, attachment.devices);
@@ -57,19 +57,19 @@ export async function planCapture(
   if (device === undefined) return { ...base, timeoutMs: maxFreezeMs };
   if (source.record.kind === 'block') {
     const isLive = await isInUse(domain, attachment);
-    if (isLive && !isShared) throw cannotCopyLive(what, source);
+    if (isLive && !isShared) throw liveCopyError(subject, source);
     return { ...base, isLive, timeoutMs: maxFreezeMs };
   }
   const mount = attachment.mounts.find((one) => isFilesystemOn(one, device));
   if (mount === undefined) {
-    if (await domain.host.loops.isInUse(device)) throw mountedElsewhere(what, device);
+    if (await domain.host.loops.isInUse(device)) throw mountedElsewhereError(subject, device);
     return { ...base, timeoutMs: maxFreezeMs };
   }
-  if (!isShared && !options.freezeForCopy) throw needsFreeze(what, source, pool);
+  if (!isShared && !options.freezeForCopy) throw needsFreezeError(subject, source, pool);
   const timeoutMs = isShared
     ? graceMs + boundMsPerExtent * (await domain.host.extents.count(source.imagePath))
     : graceMs + Number((image.allocatedBytes * 2000n) / copyBytesPerSecond);
-  if (timeoutMs > maxFreezeMs) throw freezeTooLong(what, source, { isShared, image });
+  if (timeoutMs > maxFreezeMs) throw freezeTooLongError(subject, source, { isShared, image });
   return { ...base, freeze: { target: mount.target, device }, timeoutMs };
 }
 
@@ -95,7 +95,7 @@ export interface CaptureResult {
 }
 
 export interface CaptureOptions {
-  readonly what: string;
+  readonly subject: string;
   readonly signal: AbortSignal;
   readonly onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
 }
@@ -104,16 +104,16 @@ export interface CaptureOptions {
  * Captures all volumes at one point in time into the new files `to`: flushes, freezes all, clones all, and always thaws all. Throws
  * `busy` if another process has frozen one, `unavailable` if the time limit of the freeze expired.
  */
-export async function takeCaptures(
+export async function captureVolumes(
   domain: Domain,
   captures: readonly { readonly capture: Capture; readonly to: string }[],
   options: CaptureOptions,
 ): Promise<CaptureResult> {
-  await writeBack(domain, captures);
+  await writeBackPages(domain, captures);
   const freeze = await freezeAll(
     domain,
     captures.map(({ capture }) => capture),
-    options.what,
+    options.subject,
   );
   let frozenMs = 0;
   let atMs = domain.now();
@@ -123,14 +123,14 @@ export async function takeCaptures(
     await copyImages(domain, captures, options);
     await domain.reached('capture:taken');
   } finally {
-    frozenMs = await thaw(freeze, options.what);
+    frozenMs = await thaw(freeze, options.subject);
   }
   await domain.reached('capture:thawed');
   return { atMs, frozenMs };
 }
 
 /** Writes dirty pages back before the freeze, so that writers need not wait for them during it. */
-async function writeBack(
+async function writeBackPages(
   domain: Domain,
   captures: readonly { readonly capture: Capture }[],
 ): Promise<void> {
@@ -148,7 +148,7 @@ async function writeBack(
 async function freezeAll(
   domain: Domain,
   captures: readonly Capture[],
-  what: string,
+  subject: string,
 ): Promise<Freeze | undefined> {
   const frozen = captures.filter(({ freeze }) => freeze !== undefined);
   if (frozen.length === 0) return undefined;
@@ -162,7 +162,7 @@ async function freezeAll(
     if (!hasErrno(cause, 'EBUSY')) throw cause;
     throw new VolumeError(
       'busy',
-      `${what}: its filesystem is frozen by another process (fsfreeze, or another snapshot); try again when it is thawed`,
+      `${subject}: its filesystem is frozen by another process (fsfreeze, or another snapshot); try again when it is thawed`,
       { cause },
     );
   }
@@ -186,20 +186,20 @@ async function copyImages(
   if (failed !== undefined) throw failed.reason;
 }
 
-async function thaw(freeze: Freeze | undefined, what: string): Promise<number> {
+async function thaw(freeze: Freeze | undefined, subject: string): Promise<number> {
   try {
     return Math.round((await freeze?.thaw()) ?? 0);
   } catch (cause) {
     if (!hasErrno(cause, 'ETIMEDOUT', 'ECHILD')) throw cause;
     throw new VolumeError(
       'unavailable',
-      `${what}: the time limit of the freeze expired before all data was captured, so nothing was kept; try again when the pool is less busy`,
+      `${subject}: the time limit of the freeze expired before all data was captured, so nothing was kept; try again when the pool is less busy`,
       { cause },
     );
   }
 }
 
-function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError {
+function needsFreezeError(subject: string, source: FoundVolume, pool: Pool): VolumeError {
   const { name } = source.pool;
   const [why, otherPool] =
     pool === source.pool
@@ -213,29 +213,29 @@ function needsFreeze(what: string, source: FoundVolume, pool: Pool): VolumeError
         ];
   return new VolumeError(
     'wrong-state',
-    `${what}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
+    `${subject}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
       `Allow its filesystem to be frozen for the whole copy (${freezeAdvice}), ` +
       `stop its users first, or ${otherPool}`,
   );
 }
 
-function cannotCopyLive(what: string, source: FoundVolume): VolumeError {
+function liveCopyError(subject: string, source: FoundVolume): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${what}: block volume '${source.record.id}' is in use, cannot be frozen, and pool '${source.pool.name}' cannot share blocks; ` +
+    `${subject}: block volume '${source.record.id}' is in use, cannot be frozen, and pool '${source.pool.name}' cannot share blocks; ` +
       'stop its users first, or keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
   );
 }
 
-function mountedElsewhere(what: string, device: LoopDevice): VolumeError {
+function mountedElsewhereError(subject: string, device: LoopDevice): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${what}: ${device.path} is in use in another mount namespace, where its filesystem cannot be frozen; stop its user there first`,
+    `${subject}: ${device.path} is in use in another mount namespace, where its filesystem cannot be frozen; stop its user there first`,
   );
 }
 
-function freezeTooLong(
-  what: string,
+function freezeTooLongError(
+  subject: string,
   source: FoundVolume,
   facts: { isShared: boolean; image: ImageStatus },
 ): VolumeError {
@@ -244,7 +244,7 @@ function freezeTooLong(
     : `${formatBytes(facts.image.allocatedBytes)} have to be copied`;
   return new VolumeError(
     'wrong-state',
-    `${what}: volume '${source.record.id}' would be frozen for more than ${maxFreezeMs / 60_000} minutes, because ${why}; stop its users first`,
+    `${subject}: volume '${source.record.id}' would be frozen for more than ${maxFreezeMs / 60_000} minutes, because ${why}; stop its users first`,
   );
 }
 

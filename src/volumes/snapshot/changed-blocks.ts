@@ -101,7 +101,7 @@ async function* whileLocked(
 ): AsyncGenerator<readonly BlockRange[]> {
   const ids = snapshots.map(({ record }) => record.id);
   const shared = ids.map((id) => `snapshot:${id}`);
-  const release = domain.operations.locks.take({ shared }, rpc);
+  const release = domain.operations.locks.acquire({ shared }, rpc);
   try {
     yield* read();
   } catch (error) {

@@ -12,7 +12,7 @@ import type { CreateSnapshotInput, Snapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
-import { type Capture, type CaptureOptions, planCapture, takeCaptures } from './capture.ts';
+import { type Capture, type CaptureOptions, captureVolumes, planCapture } from './capture.ts';
 import { recoverCopy } from './recover.ts';
 import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord, type SnapshotDraft } from './snapshot-record.ts';
@@ -55,10 +55,10 @@ export async function createSnapshot(
       }
       const source = domain.pools.getVolume(sourceVolumeId);
       const { pool } = source;
-      const what = `snapshot '${name}'`;
-      return withReason(domain, { subject: what, disk: pool }, async (domain) => {
+      const subject = `snapshot '${name}'`;
+      return withReason(domain, { subject, disk: pool }, async (domain) => {
         const freezeForCopy = input.settings.freeze;
-        const capture = await planCapture(domain, source, { pool, freezeForCopy, what });
+        const capture = await planCapture(domain, source, { pool, freezeForCopy, subject });
         operation.beginEffects();
         const draft = {
           id,
@@ -68,8 +68,8 @@ export async function createSnapshot(
           parameters: input.parameters,
         };
         const record = canCopyInBackground(capture)
-          ? await startCopy(domain, capture, { draft, what })
-          : await takeSnapshot(domain, capture, { draft, what, operation });
+          ? await startCopy(domain, capture, { draft, subject })
+          : await takeSnapshot(domain, capture, { draft, subject, operation });
         return { record, pool: pool.name };
       });
     },
@@ -108,12 +108,12 @@ function canCopyInBackground(capture: Capture): boolean {
 async function takeSnapshot(
   domain: Domain,
   capture: Capture,
-  options: { draft: SnapshotDraft; what: string; operation: Operation },
+  options: { draft: SnapshotDraft; subject: string; operation: Operation },
 ): Promise<SnapshotRecord> {
-  const { draft, what, operation } = options;
+  const { draft, subject, operation } = options;
   const { pool } = capture.source;
   const reserved: CaptureReservation[] = [];
-  await reserveUpTo(reserved, { pool, bytes: capture.image.allocatedBytes, what });
+  await reserveUpTo(reserved, { pool, bytes: capture.image.allocatedBytes, subject });
   try {
     const record = await commitNew(domain, {
       pool,
@@ -127,15 +127,15 @@ async function takeSnapshot(
       build: async (directory) => {
         const to = join(directory, imageFile);
         const captureOptions: CaptureOptions = {
-          what,
+          subject,
           signal: operation.signal,
           onProgress: (doneBytes, totalBytes) => {
             operation.reportProgress({ doneBytes, totalBytes });
           },
         };
-        const taken = await takeCaptures(domain, [{ capture, to }], captureOptions);
+        const taken = await captureVolumes(domain, [{ capture, to }], captureOptions);
         const { allocatedBytes: bytes } = await domain.host.files.imageStatus(to);
-        await reserveUpTo(reserved, { pool, bytes, what });
+        await reserveUpTo(reserved, { pool, bytes, subject });
         await domain.host.files.makeReadOnly(to);
         return newSnapshotRecord(capture, draft, taken);
       },
@@ -154,13 +154,13 @@ async function takeSnapshot(
 async function startCopy(
   domain: Domain,
   capture: Capture,
-  options: { draft: SnapshotDraft; what: string },
+  options: { draft: SnapshotDraft; subject: string },
 ): Promise<SnapshotRecord> {
   const { source, image } = capture;
   const { pool } = source;
   if (capture.flush !== undefined) await domain.host.loops.sync(capture.flush);
   const reserved: CaptureReservation[] = [];
-  await reserveUpTo(reserved, { pool, bytes: image.allocatedBytes, what: options.what });
+  await reserveUpTo(reserved, { pool, bytes: image.allocatedBytes, subject: options.subject });
   try {
     const record = await commitNew(domain, {
       pool,

@@ -3,7 +3,7 @@ import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseSnapshotId, requireTag, type SnapshotId } from '../ids.ts';
+import { parseSnapshotId, requireOwnNodeTag, type SnapshotId } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -19,7 +19,7 @@ export async function deleteSnapshot(
 ): Promise<void> {
   const id = parseSnapshotId(snapshotId);
   if (id === undefined) return;
-  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'snapshot' });
+  requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'snapshot' });
   const lane = { kind: 'snapshot', id } as const;
   // A CreateSnapshot in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateSnapshot', `snapshot '${id}' is being deleted`);
@@ -58,7 +58,7 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: SnapshotId)
 
 /** The pool whose snapshot of that id is in use; if there is none, a pool that has set it aside. */
 function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
-  const aside = pools.asideOnly('snapshots', id);
+  const aside = pools.findSetAside('snapshots', id);
   const kept = aside.find(({ why }) => why.kind !== 'unreadable') ?? aside[0];
   return kept?.pool ?? pools.all.find(({ snapshots }) => snapshots.get(id) !== undefined);
 }

@@ -52,9 +52,9 @@ export async function createGroupSnapshot(
         await existing.pool.sync();
         return groupOf(domain, existing.record);
       }
-      const what = `group snapshot '${input.name}'`;
-      return withReason(domain, { subject: what, disk: undefined }, (domain) =>
-        takeGroup(domain, operation, { id, input, what }),
+      const subject = `group snapshot '${input.name}'`;
+      return withReason(domain, { subject, disk: undefined }, (domain) =>
+        takeGroup(domain, operation, { id, input, subject }),
       );
     },
   );
@@ -99,18 +99,18 @@ function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput):
 async function takeGroup(
   domain: Domain,
   operation: Operation,
-  draft: { id: GroupId; input: CreateGroupSnapshotInput; what: string },
+  draft: { id: GroupId; input: CreateGroupSnapshotInput; subject: string },
 ): Promise<GroupSnapshot> {
-  const { input, what } = draft;
+  const { input, subject } = draft;
   const captures: Capture[] = [];
   for (const volumeId of input.sourceVolumeIds) {
     const source = domain.pools.getVolume(volumeId);
     const { pool } = source;
     captures.push(
-      await planCapture(domain, source, { pool, freezeForCopy: input.settings.freeze, what }),
+      await planCapture(domain, source, { pool, freezeForCopy: input.settings.freeze, subject }),
     );
   }
-  requireOneInstant(captures, what);
+  requireOneInstant(captures, subject);
   operation.beginEffects();
   const members: NewMember[] = captures.map((capture) => ({
     capture,
@@ -122,7 +122,7 @@ async function takeGroup(
   const reserved: CaptureReservation[] = [];
   try {
     for (const [pool, bytes] of bytesByPool(captures)) {
-      await reserveUpTo(reserved, { pool, bytes, what });
+      await reserveUpTo(reserved, { pool, bytes, subject });
     }
     const made = await makeMembers(domain, operation, { ...draft, members, reserved });
     return await commitGroup(domain, operation, { ...draft, ...made });
@@ -138,12 +138,12 @@ async function takeGroup(
  * One device that cannot be frozen is captured while the others are frozen, which is still one point in time. Two such devices are
  * captured one after the other, so the second could contain a write whose predecessor is missing from the first.
  */
-function requireOneInstant(captures: readonly Capture[], what: string): void {
+function requireOneInstant(captures: readonly Capture[], subject: string): void {
   const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
   if (live.length <= 1) return;
   throw new VolumeError(
     'wrong-state',
-    `${what}: block volumes ${live.join(', ')} are in use and cannot be frozen, so they cannot be captured at one point in time; stop the users of all but one`,
+    `${subject}: block volumes ${live.join(', ')} are in use and cannot be frozen, so they cannot be captured at one point in time; stop the users of all but one`,
   );
 }
 

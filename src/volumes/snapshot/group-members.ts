@@ -8,7 +8,7 @@ import type { CreateGroupSnapshotInput } from '../model.ts';
 import { completeEntry, makeTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Capture, type CaptureResult, takeCaptures } from './capture.ts';
+import { type Capture, type CaptureResult, captureVolumes } from './capture.ts';
 import { type CaptureReservation, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord } from './snapshot-record.ts';
 
@@ -40,12 +40,12 @@ export async function makeMembers(
   draft: {
     id: GroupId;
     input: CreateGroupSnapshotInput;
-    what: string;
+    subject: string;
     members: readonly NewMember[];
     reserved: CaptureReservation[];
   },
 ): Promise<CaptureResult & { readonly members: readonly MadeMember[] }> {
-  const { id: groupId, input, what, members, reserved } = draft;
+  const { id: groupId, input, subject, members, reserved } = draft;
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
     member.temporary = await makeTemporaryDirectory(domain, member.pool, member.id);
@@ -53,8 +53,8 @@ export async function makeMembers(
     capture,
     to: join(temporary, imageFile),
   }));
-  const taken = await takeCaptures(domain, captures, { what, signal: operation.signal });
-  await reserveCaptured(domain, { members, reserved, what });
+  const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });
+  await reserveCaptured(domain, { members, reserved, subject });
   const made = await waitForAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
@@ -82,9 +82,9 @@ async function waitForAll<T>(works: readonly Promise<T>[]): Promise<readonly T[]
 /** Sources may have been written to since the first reservation. */
 async function reserveCaptured(
   domain: Domain,
-  made: { members: readonly NewMember[]; reserved: CaptureReservation[]; what: string },
+  made: { members: readonly NewMember[]; reserved: CaptureReservation[]; subject: string },
 ): Promise<void> {
-  const { members, reserved, what } = made;
+  const { members, reserved, subject } = made;
   for (const pool of new Set(members.map((member) => member.pool))) {
     let bytes = 0n;
     for (const member of members) {
@@ -92,7 +92,7 @@ async function reserveCaptured(
       const image = join(member.temporary, imageFile);
       bytes += (await domain.host.files.imageStatus(image)).allocatedBytes;
     }
-    await reserveUpTo(reserved, { pool, bytes, what });
+    await reserveUpTo(reserved, { pool, bytes, subject });
   }
 }
 

@@ -4,7 +4,13 @@ import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { type GroupId, parseGroupId, parseSnapshotId, requireOurs, requireTag } from '../ids.ts';
+import {
+  type GroupId,
+  parseGroupId,
+  parseSnapshotId,
+  requireOwnId,
+  requireOwnNodeTag,
+} from '../ids.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { removeSnapshot } from './delete.ts';
@@ -27,7 +33,7 @@ export function getGroupSnapshot(
   groupId: string,
   snapshotIds: readonly string[],
 ): GroupSnapshot {
-  const id = requireOurs<GroupId>(groupId, {
+  const id = requireOwnId<GroupId>(groupId, {
     nodeTag: domain.settings.nodeTag,
     kind: 'group snapshot',
   });
@@ -60,7 +66,7 @@ export async function deleteGroupSnapshot(
 ): Promise<void> {
   const id = parseGroupId(groupId);
   if (id === undefined) return;
-  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'group snapshot' });
+  requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'group snapshot' });
   await domain.operations.run(
     domain,
     call,

@@ -82,12 +82,11 @@ async function removeIncompleteGroups(domain: Domain): Promise<void> {
   for (const pool of domain.pools.served) {
     for (const { id, groupId, groupPool } of [...pool.snapshots.values()]) {
       if (groupId === null || groupPool === null) continue;
-      const home = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool);
-      // A record that is set aside exists, too.
-      if (home === undefined || home.groups.get(groupId) || home.groups.aside.has(groupId))
-        continue;
+      const groups = domain.pools.served.find(({ marker }) => marker?.uuid === groupPool)?.groups;
+      // A group whose record is set aside exists too.
+      if (groups === undefined || groups.get(groupId) || groups.aside.has(groupId)) continue;
       // A call that takes or deletes the group has locked its members.
-      if (domain.operations.locks.holderOf(`snapshot:${id}`) !== undefined) continue;
+      if (domain.operations.locks.lockedBy(`snapshot:${id}`) !== undefined) continue;
       await logFailure(domain.log, id, async () => {
         await removeSnapshot(domain, pool, id);
         domain.log.warn(

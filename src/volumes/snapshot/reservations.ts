@@ -13,15 +13,15 @@ export interface CaptureReservation {
  */
 export async function reserveUpTo(
   reserved: CaptureReservation[],
-  asked: { readonly pool: Pool; readonly bytes: bigint; readonly what: string },
+  asked: { readonly pool: Pool; readonly bytes: bigint; readonly subject: string },
 ): Promise<void> {
-  const { pool, what } = asked;
+  const { pool, subject } = asked;
   const missing = reserved.reduce(
     (bytes, one) => (one.pool === pool ? bytes - one.bytes : bytes),
     asked.bytes,
   );
   if (missing <= 0n) return;
-  const reservation = await pool.space.reserve(missing, what);
+  const reservation = await pool.space.reserve(missing, subject);
   reserved.push({ pool, bytes: missing, release: () => reservation.release() });
 }
 

@@ -13,7 +13,7 @@ import type { Pool } from '../pool/pool.ts';
 /** The snapshot or volume that a new volume is copied from. */
 export interface Origin {
   /** For messages. */
-  readonly what: string;
+  readonly subject: string;
   readonly pool: Pool;
   readonly kind: VolumeKind;
   readonly fsType: FsType | null;
@@ -36,23 +36,23 @@ export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): Cr
 }
 
 /** Throws `invalid` if the request asks for another volume kind, filesystem or sector size than the source has. */
-export function requireSameFormat(input: CreateVolumeInput, origin: Origin, what: string): void {
+export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subject: string): void {
   if (input.kind !== origin.kind) {
     throw new VolumeError(
       'invalid',
-      `${what}: the data of ${origin.what} is that of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
+      `${subject}: the data of ${origin.subject} is that of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
     );
   }
   if (input.fsType !== origin.fsType) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} has ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; request the filesystem of the source (in Kubernetes: a StorageClass with that fstype)`,
+      `${subject}: ${origin.subject} has ${origin.fsType ?? 'no filesystem'}, not ${input.fsType ?? 'none'}; request the filesystem of the source (in Kubernetes: a StorageClass with that fstype)`,
     );
   }
   if (input.settings.sectorSize !== origin.sectorSize) {
     throw new VolumeError(
       'invalid',
-      `${what}: ${origin.what} has sectors of ${origin.sectorSize} bytes, which its data depends on; use a StorageClass with sectorSize '${origin.sectorSize}'`,
+      `${subject}: ${origin.subject} has sectors of ${origin.sectorSize} bytes, which its data depends on; use a StorageClass with sectorSize '${origin.sectorSize}'`,
     );
   }
 }
@@ -62,14 +62,14 @@ export function chooseSize(
   domain: Domain,
   input: CreateVolumeInput,
   origin: Origin,
-  what: string,
+  subject: string,
 ): bigint {
   const { sizeBytes } = origin.image;
   const { requiredBytes } = input.range;
   if (requiredBytes > 0n && requiredBytes < sizeBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.what}; request at least that`,
+      `${subject}: ${formatBytes(requiredBytes)} is less than the ${formatBytes(sizeBytes)} (${sizeBytes} bytes) of ${origin.subject}; request at least that`,
     );
   }
   const grows = requiredBytes > sizeBytes && origin.fsType !== null;
@@ -77,16 +77,16 @@ export function chooseSize(
     ? domain.host.filesystems[origin.fsType].minGrownBytes
     : minBytesOf(domain.host.filesystems, origin.fsType);
   const minBytes = sizeBytes > minFilesystemBytes ? sizeBytes : minFilesystemBytes;
-  return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, what });
+  return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, subject });
 }
 
 /** Throws `out-of-range` if ext4 would have to grow by a larger factor than it supports at once. */
 export async function requireGrowable(
   domain: Domain,
   source: VolumeSource,
-  growth: { origin: Origin; sizeBytes: bigint; what: string },
+  growth: { origin: Origin; sizeBytes: bigint; subject: string },
 ): Promise<void> {
-  const { origin, sizeBytes, what } = growth;
+  const { origin, sizeBytes, subject } = growth;
   if (origin.fsType !== 'ext4') return;
   const { imagePath } =
     source.kind === 'snapshot'
@@ -97,6 +97,6 @@ export async function requireGrowable(
   if (sizeBytes <= maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `${what}: the ext4 filesystem of ${origin.what} can grow at most by a factor of ${ext4MaxGrowthFactor} at once, to ${formatBytes(maxBytes)}; request that size, and expand the volume afterwards`,
+    `${subject}: the ext4 filesystem of ${origin.subject} can grow at most by a factor of ${ext4MaxGrowthFactor} at once, to ${formatBytes(maxBytes)}; request that size, and expand the volume afterwards`,
   );
 }

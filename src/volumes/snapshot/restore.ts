@@ -21,7 +21,7 @@ import { imageFile } from '../pool/layout.ts';
 import { newRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
-import { type Capture, canShare, planCapture, takeCaptures } from './capture.ts';
+import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
 import {
   chooseSize,
   type Origin,
@@ -42,43 +42,44 @@ export async function createFromSource(
   draft: { id: VolumeId; input: CreateVolumeInput; source: VolumeSource },
 ): Promise<Volume> {
   const { id, input, source } = draft;
-  const what = `volume '${input.name}'`;
-  const { pool: home, imagePath } = findSource(domain, source);
-  const pool = input.settings.pool === undefined ? home : domain.pools.named(input.settings.pool);
-  const make = async (domain: Domain): Promise<Volume> => {
-    const origin = await originOf(domain, source, { id, pool, what });
+  const subject = `volume '${input.name}'`;
+  const { pool: sourcePool, imagePath } = findSource(domain, source);
+  const pool =
+    input.settings.pool === undefined ? sourcePool : domain.pools.named(input.settings.pool);
+  const create = async (domain: Domain): Promise<Volume> => {
+    const origin = await originOf(domain, source, { id, pool, subject });
     const completed = withSourceDefaults(input, origin);
-    requireSameFormat(completed, origin, what);
-    const sizeBytes = chooseSize(domain, input, origin, what);
-    await requireGrowable(domain, source, { origin, sizeBytes, what });
+    requireSameFormat(completed, origin, subject);
+    const sizeBytes = chooseSize(domain, input, origin, subject);
+    await requireGrowable(domain, source, { origin, sizeBytes, subject });
     const mountOptions = checkedMountOptions(completed.fsType, completed);
     const draft = { id, input: completed, sizeBytes, mountOptions };
     const record = newRecord({ ...draft, createdAtMs: domain.now() });
     await domain.interruptedCreates.remove(id);
     operation.beginEffects();
     return {
-      record: await makeCopy(domain, operation, { id, origin, pool, record, what }),
+      record: await makeCopy(domain, operation, { id, origin, pool, record, subject }),
       pool: pool.name,
     };
   };
-  const sourceName = `${what}: ${source.kind} '${source.id}'`;
-  return withReason(domain, { subject: what, disk: pool }, (domain) =>
-    withSourceReason({ sourceName, home, imagePath }, () => make(domain)),
+  const sourceName = `${subject}: ${source.kind} '${source.id}'`;
+  return withReason(domain, { subject, disk: pool }, (domain) =>
+    withSourceReason({ sourceName, sourcePool, imagePath }, () => create(domain)),
   );
 }
 
 async function makeCopy(
   domain: Domain,
   operation: Operation,
-  draft: { id: VolumeId; origin: Origin; pool: Pool; record: VolumeRecord; what: string },
+  draft: { id: VolumeId; origin: Origin; pool: Pool; record: VolumeRecord; subject: string },
 ): Promise<VolumeRecord> {
-  const { id, origin, pool, record, what } = draft;
+  const { id, origin, pool, record, subject } = draft;
   const interrupted = await findInterruptedCopy(domain, id, { origin, pool });
   // The blocks of an interrupted copy are no longer among the pool's free blocks.
   const missing = record.sizeBytes - (interrupted?.allocatedBytes ?? 0n);
   const bytes = (missing > 0n ? missing : 0n) + origin.sharedBytes;
-  const reservation = await pool.space.reserve(bytes, what);
-  if (interrupted !== undefined) domain.restores.take(id);
+  const reservation = await pool.space.reserve(bytes, subject);
+  if (interrupted !== undefined) domain.restores.claim(id);
   try {
     return await commitNew(domain, {
       pool,
@@ -94,7 +95,7 @@ async function makeCopy(
       },
       build: async (directory) => {
         const resumeFrom = interrupted?.doneBytes ?? 0n;
-        await build(domain, origin, { directory, record, operation, resumeFrom });
+        await buildVolume(domain, origin, { directory, record, operation, resumeFrom });
         return record;
       },
     });
@@ -112,20 +113,20 @@ function findSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot |
 async function originOf(
   domain: Domain,
   source: VolumeSource,
-  options: { id: VolumeId; pool: Pool; what: string },
+  options: { id: VolumeId; pool: Pool; subject: string },
 ): Promise<Origin> {
-  const { id, pool, what } = options;
+  const { id, pool, subject } = options;
   if (source.kind === 'volume') {
     const volume = domain.pools.getVolume(source.id);
-    const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, what });
+    const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, subject });
     return {
       ...volume.record,
-      what: `volume '${source.id}'`,
+      subject: `volume '${source.id}'`,
       pool: volume.pool,
       image: capture.image,
       sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
       copyTo: (to, operation) =>
-        captureOne(domain, capture, { to, what, ...copyOptions(operation) }),
+        captureForClone(domain, capture, { to, subject, ...copyOptions(operation) }),
     };
   }
   const snapshot = domain.pools.getSnapshot(source.id);
@@ -133,14 +134,14 @@ async function originOf(
   if (snapshot.record.state === 'copying') {
     throw new VolumeError(
       'busy',
-      `${what}: snapshot '${source.id}' is still being copied; try again when it is ready to use`,
+      `${subject}: snapshot '${source.id}' is still being copied; try again when it is ready to use`,
     );
   }
   const image = await requireWholeImage(domain, snapshot);
   const copySource = copySourceOf(snapshot.record, image);
   return {
     ...snapshot.record,
-    what: `snapshot '${source.id}'`,
+    subject: `snapshot '${source.id}'`,
     pool: snapshot.pool,
     image,
     sharedBytes: 0n,
@@ -155,15 +156,15 @@ async function originOf(
 
 /** Attributes a failure of the source's image to the pool of the source, since the new volume may be in another pool. */
 async function withSourceReason<T>(
-  source: { readonly sourceName: string; readonly home: Pool; readonly imagePath: string },
+  source: { readonly sourceName: string; readonly sourcePool: Pool; readonly imagePath: string },
   work: () => Promise<T>,
 ): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    const { sourceName, home, imagePath } = source;
+    const { sourceName, sourcePool, imagePath } = source;
     const isOfSource = error instanceof KernelError && error.subject.endsWith(imagePath);
-    throw isOfSource ? await toVolumeError(error, sourceName, home) : error;
+    throw isOfSource ? await toVolumeError(error, sourceName, sourcePool) : error;
   }
 }
 
@@ -172,7 +173,7 @@ async function requireWholeImage(
   domain: Domain,
   { record, imagePath }: FoundSnapshot,
 ): Promise<ImageStatus> {
-  const what = `snapshot '${record.id}'`;
+  const subject = `snapshot '${record.id}'`;
   let image: ImageStatus;
   try {
     image = await domain.host.files.imageStatus(imagePath);
@@ -180,13 +181,13 @@ async function requireWholeImage(
     if (!hasErrno(cause, 'ENOENT')) throw cause;
     throw new VolumeError(
       'unavailable',
-      `${what}: its record exists, but its image ${imagePath} is missing; restore the image, or delete the snapshot`,
+      `${subject}: its record exists, but its image ${imagePath} is missing; restore the image, or delete the snapshot`,
       { cause },
     );
   }
   if (image.sizeBytes >= record.sizeBytes) return image;
-  throw damaged(
-    { what },
+  throw damagedError(
+    { subject },
     `its image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}`,
   );
 }
@@ -217,12 +218,12 @@ function copyOptions(operation: Operation): CopyOptions {
   };
 }
 
-async function captureOne(
+async function captureForClone(
   domain: Domain,
   capture: Capture,
-  options: CopyOptions & { to: string; what: string },
+  options: CopyOptions & { to: string; subject: string },
 ): Promise<void> {
-  const { frozenMs } = await takeCaptures(domain, [{ capture, to: options.to }], options);
+  const { frozenMs } = await captureVolumes(domain, [{ capture, to: options.to }], options);
   if (frozenMs > 0) {
     domain.log.info(
       { volumeId: capture.source.record.id, frozenMs },
@@ -253,7 +254,7 @@ async function copyImage(
  * The order matters: the UUID is renewed before anything else can attach the image, and growth comes last, so that the tools that
  * write the UUID work on the filesystem at its original size.
  */
-async function build(
+async function buildVolume(
   domain: Domain,
   origin: Origin,
   options: { directory: string; record: VolumeRecord; operation: Operation; resumeFrom: bigint },
@@ -269,7 +270,7 @@ async function build(
   const { sectorSize, fsType, fsUuid } = record;
   const work = { sectorSize, workDir: directory };
   if (fsType !== null && fsUuid !== null) {
-    await requireSound(domain, image, origin, fsType);
+    await requireUndamaged(domain, image, origin, fsType);
     await filesystems[fsType].renewUuid(image, { ...work, uuid: fsUuid });
     await domain.reached('restore:uuid-renewed');
   }
@@ -285,7 +286,7 @@ async function build(
 }
 
 /** Refuses a damaged copy before anything is written to it. */
-async function requireSound(
+async function requireUndamaged(
   domain: Domain,
   image: string,
   origin: Origin,
@@ -294,16 +295,16 @@ async function requireSound(
   const filesystem = domain.host.filesystems[fsType];
   const superblock = await filesystem.readSuperblock(image);
   if (superblock === undefined) {
-    throw damaged(origin, `it has no valid ${fsType} superblock`);
+    throw damagedError(origin, `it has no valid ${fsType} superblock`);
   }
   if (superblock.state !== 'has-errors') return;
   const result = await filesystem.check(image);
-  if (result.outcome === 'damaged') throw damaged(origin, result.detail);
+  if (result.outcome === 'damaged') throw damagedError(origin, result.detail);
 }
 
-function damaged(origin: Pick<Origin, 'what'>, detail: string): VolumeError {
+function damagedError(origin: Pick<Origin, 'subject'>, detail: string): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${origin.what} is damaged, so no volume was created from it: ${detail}; use another snapshot or a backup`,
+    `${origin.subject} is damaged, so no volume was created from it: ${detail}; use another snapshot or a backup`,
   );
 }

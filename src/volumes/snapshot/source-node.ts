@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { nodeTagOf, otherNodeOf } from '../ids.ts';
+import { nodeTagOf, otherNodeTagIn } from '../ids.ts';
 import type { VolumeSource } from '../model.ts';
 
 /**
@@ -9,15 +9,15 @@ import type { VolumeSource } from '../model.ts';
  */
 export function requireSourceHere(
   source: VolumeSource,
-  options: { nodeTag: string; mentionedNodeIds: readonly string[]; what: string },
+  options: { nodeTag: string; mentionedNodeIds: readonly string[]; subject: string },
 ): void {
-  const { nodeTag, mentionedNodeIds, what } = options;
-  const tag = otherNodeOf(source.id, nodeTag);
+  const { nodeTag, mentionedNodeIds, subject } = options;
+  const tag = otherNodeTagIn(source.id, nodeTag);
   if (tag === undefined) return;
   const nodeId = mentionedNodeIds.find((id) => nodeTagOf(id) === tag);
   const node = nodeId === undefined ? `the node with tag ${tag}` : `node '${nodeId}' (tag ${tag})`;
   throw new VolumeError(
     'no-space',
-    `${what}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy can only be made on the node of its source: create it there (in Kubernetes: schedule the pod to that node, which the node affinity of the source's PersistentVolume names)`,
+    `${subject}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy can only be made on the node of its source: create it there (in Kubernetes: schedule the pod to that node, which the node affinity of the source's PersistentVolume names)`,
   );
 }

@@ -58,7 +58,7 @@ export async function createVolume(
       // Whether all pools are served here says nothing about a source on another node.
       const { nodeTag } = domain.settings;
       const what = `volume '${input.name}'`;
-      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, what });
+      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, subject: what });
       return createFromSource(domain, operation, { id, input, source: input.source });
     },
   );
@@ -77,7 +77,7 @@ async function createEmpty(
   const sizeBytes = chooseCapacity(input.range, {
     minBytes: minBytesOf(domain.host.filesystems, input.fsType),
     defaultBytes: domain.settings.defaultSizeBytes,
-    what: `volume '${input.name}'`,
+    subject: `volume '${input.name}'`,
   });
   const record = newRecord({ id, input, sizeBytes, mountOptions, createdAtMs: domain.now() });
   await domain.interruptedCreates.remove(id);

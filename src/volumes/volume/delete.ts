@@ -8,7 +8,7 @@ import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseVolumeId, requireTag, type VolumeId } from '../ids.ts';
+import { parseVolumeId, requireOwnNodeTag, type VolumeId } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -20,7 +20,7 @@ import { requireRemovable } from '../pool/set-aside.ts';
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const id = parseVolumeId(volumeId);
   if (id === undefined) return;
-  requireTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
+  requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
   const lane = { kind: 'volume', id } as const;
   // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
@@ -30,7 +30,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
     { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
     async (domain, operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });
-      const aside = domain.pools.asideOnly('volumes', id);
+      const aside = domain.pools.findSetAside('volumes', id);
       if (aside.length > 0) {
         for (const { pool, why } of aside) {
           pool.requireServed();
@@ -47,7 +47,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       if (volume === undefined) {
         domain.pools.requireAllServed();
         await domain.interruptedCreates.remove(id);
-        await domain.restores.drop(id);
+        await domain.restores.discard(id);
         await domain.trash.syncDiscarded();
         return;
       }

@@ -1,6 +1,6 @@
 import type { Attachment } from '../attachment/attachment.ts';
 import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
-import { keepAttached } from '../attachment/watch-devices.ts';
+import { cancelDetach } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -28,7 +28,7 @@ async function keepInUse(
   const volumeId = area === 'ephemeral' ? record.name : record.id;
   for (const device of devices) {
     if (!device.autoclear) continue;
-    await keepAttached(domain, { volumeId, pool: pool.name, device }, async () => true);
+    await cancelDetach(domain, { volumeId, pool: pool.name, device }, async () => true);
   }
 }
 

@@ -98,7 +98,7 @@ function chooseGrownSize(domain: Domain, record: VolumeRecord, range: CapacityRa
       requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
       limitBytes,
     },
-    { minBytes: minGrownBytesOf(domain, record, requiredBytes), what },
+    { minBytes: minGrownBytesOf(domain, record, requiredBytes), subject: what },
   );
 }
 

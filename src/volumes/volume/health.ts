@@ -25,7 +25,7 @@ export async function volumeHealth(
   ask: AskPool = makeAskPool(),
 ): Promise<readonly VolumeCondition[]> {
   const id = parseVolumeId(volumeId);
-  const [aside] = id === undefined ? [] : domain.pools.asideOnly('volumes', id);
+  const [aside] = id === undefined ? [] : domain.pools.findSetAside('volumes', id);
   if (aside !== undefined) {
     const { kind, message } = aside.why;
     return [condition('INACCESSIBLE', asideReasons[kind].volume, message)];
@@ -57,11 +57,11 @@ export async function conditionsOf(
       return [condition('INACCESSIBLE', 'Stuck', `${error.message}; check the pool's disk`)];
     }
     if (isStorageFailure(error)) {
-      pool.suspect();
+      pool.requestWriteProbe();
       return [imageUnreadable(error)];
     }
     if (!isUnavailable(error)) throw error;
-    return [pool.isServed ? notAnswering(error) : notServed(pool)];
+    return [pool.isServed ? notAnsweringError(error) : notServed(pool)];
   }
 }
 
@@ -103,14 +103,14 @@ async function collectConditions(
   conditions.push(...(await filesystemConditions(domain, volume, { attachment, ask })));
   conditions.push(...(await deviceConditions(domain, volume, attachment)));
   // The pool's disk may have failed, too, without any call having noticed.
-  if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.suspect();
+  if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.requestWriteProbe();
   if (pool.isServed && record.provisioning === 'thin')
     conditions.push(...(await poolConditions(pool, ask)));
   return conditions;
 }
 
 /** For a volume or a pool whose disk does not answer. */
-export function notAnswering({ message }: Error): VolumeCondition {
+export function notAnsweringError({ message }: Error): VolumeCondition {
   return condition('INACCESSIBLE', 'PoolNotAnswering', message);
 }
 
@@ -160,7 +160,7 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition
     facts = await ask(pool, () => pool.space.facts());
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return [notAnswering(error)];
+    return [notAnsweringError(error)];
   }
   const conditions: VolumeCondition[] = [];
   const isBelowWatermark = facts.freeBytes < facts.watermarkBytes;

@@ -21,7 +21,7 @@ export const copies: Subject = {
     {
       name: 'a damaged filesystem is copied',
       file: 'volumes/snapshot/restore.ts',
-      find: /(?<!function )await requireSound\([^;]*;/,
+      find: /(?<!function )await requireUndamaged\([^;]*;/,
       replace: '',
       tests: ['volumes/snapshot/snapshot-rules'],
     },
@@ -56,7 +56,7 @@ export const copies: Subject = {
     {
       name: 'a start removes members of a complete group',
       file: 'volumes/snapshot/recover.ts',
-      find: /(if \(home === undefined) \|\| home\.groups\.get\([^)]*\) \|\| home\.groups\.aside\.has\([^)]*\)\)/,
+      find: /(if \(groups === undefined) \|\| groups\.get\([^)]*\) \|\| groups\.aside\.has\([^)]*\)\)/,
       replace: '$1)',
       tests: ['volumes/snapshot/group-over-pools'],
     },

@@ -48,9 +48,9 @@ export const freezes: Subject = {
     {
       name: 'members of a group are captured one by one',
       file: 'volumes/snapshot/group-members.ts',
-      find: 'const taken = await takeCaptures(domain, captures, { what, signal: operation.signal });',
+      find: 'const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });',
       replace:
-        'let taken = { atMs: 0, frozenMs: 0 }; for (const one of captures) taken = await takeCaptures(domain, [one], { what, signal: operation.signal });',
+        'let taken = { atMs: 0, frozenMs: 0 }; for (const one of captures) taken = await captureVolumes(domain, [one], { subject, signal: operation.signal });',
       tests: ['volumes/snapshot/capture'],
     },
     {
@@ -77,7 +77,7 @@ export const freezes: Subject = {
     {
       name: 'unstage leaves a volume frozen',
       file: 'volumes/node/unstage.ts',
-      find: /await domain\.guard\.release\([^;]*;/,
+      find: /await domain\.guard\.thaw\([^;]*;/,
       replace: '',
       tests: ['volumes/jobs/space-guard'],
     },

@@ -83,7 +83,7 @@ export const locks: Subject = {
     {
       name: 'the space guard freezes a volume that is locked',
       file: 'volumes/jobs/frozen-volumes.ts',
-      find: /if \(locks\.holderOf\([^;]*;/,
+      find: /if \(locks\.lockedBy\([^;]*;/,
       replace: '',
       tests: ['volumes/jobs/space-guard'],
     },
@@ -104,7 +104,7 @@ export const locks: Subject = {
     {
       name: 'recovery changes a volume that is locked',
       file: 'volumes/node/recover-volume.ts',
-      find: /if \(locks\.holderOf\([^;]*;/,
+      find: /if \(locks\.lockedBy\([^;]*;/,
       replace: '',
       tests: ['volumes/node/start'],
     },

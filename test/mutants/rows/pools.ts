@@ -34,14 +34,14 @@ export const pools: Subject = {
     {
       name: 'an empty directory where a pool was seen becomes a new pool',
       file: 'volumes/pool/open-directory.ts',
-      find: /if \(seen !== undefined\) \{/,
+      find: /if \(seenUuid !== undefined\) \{/,
       replace: 'if (false) {',
       tests: ['volumes/pool/pool-marker'],
     },
     {
       name: "another disk at a pool's path is taken for the pool",
       file: 'volumes/pool/open-directory.ts',
-      find: /if \(seen !== undefined && seen !== marker\.uuid\) \{/,
+      find: /if \(seenUuid !== undefined && seenUuid !== marker\.uuid\) \{/,
       replace: 'if (false) {',
       tests: ['volumes/pool/pool-marker'],
     },
@@ -76,7 +76,7 @@ export const pools: Subject = {
     {
       name: 'a volume with an unreadable record is not found',
       file: 'volumes/pool/pools.ts',
-      find: /this\.#requireNoneAside\('volumes', [^;]*;/,
+      find: /this\.#requireNoneSetAside\('volumes', [^;]*;/,
       replace: '',
       tests: ['volumes/pool/records-of-pool'],
     },

@@ -76,7 +76,7 @@ const cases = [
 
 for (const { name, expect, ...range } of cases) {
   test(`chooseCapacity: ${name}`, (t) => {
-    const choose = (): bigint => chooseCapacity(range, { minBytes: 8n * MiB, what: 'volume v' });
+    const choose = (): bigint => chooseCapacity(range, { minBytes: 8n * MiB, subject: 'volume v' });
     if (typeof expect === 'bigint') t.is(choose(), expect);
     else t.is(t.throws(choose, { instanceOf: VolumeError }).reason, expect);
   });
@@ -89,7 +89,7 @@ test('chooseCapacity: every result is in the range, is a multiple of the unit, a
       const range = { requiredBytes, limitBytes };
       let size: bigint;
       try {
-        size = chooseCapacity(range, { minBytes: 8n * MiB, what: 'v' });
+        size = chooseCapacity(range, { minBytes: 8n * MiB, subject: 'v' });
       } catch (error) {
         t.true(error instanceof VolumeError && error.reason === 'out-of-range');
         return;
@@ -98,7 +98,7 @@ test('chooseCapacity: every result is in the range, is a multiple of the unit, a
       t.is(size % imageUnit, 0n);
       t.true(size >= 8n * MiB && size <= maxImageBytes);
       t.is(
-        chooseCapacity({ requiredBytes: size, limitBytes }, { minBytes: 8n * MiB, what: 'v' }),
+        chooseCapacity({ requiredBytes: size, limitBytes }, { minBytes: 8n * MiB, subject: 'v' }),
         size,
       );
     }),

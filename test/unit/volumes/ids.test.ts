@@ -1,10 +1,10 @@
 import test from 'ava';
 import fc from 'fast-check';
 import {
+  nodeTagIn,
   nodeTagOf,
   parseVolumeId,
-  requireOurs,
-  tagOf,
+  requireOwnId,
   type VolumeId,
   volumeIdFor,
 } from '../../../src/volumes/ids.ts';
@@ -29,7 +29,7 @@ test('every id has the required form, at most 128 bytes and no slash, and equal 
       t.true(Buffer.byteLength(id) <= 128);
       t.false(id.includes('/') || id.startsWith('.'));
       t.is(volumeIdFor(name, tag), id);
-      t.is(tagOf(id), tag);
+      t.is(nodeTagIn(id), tag);
     }),
   );
 });
@@ -54,7 +54,7 @@ for (const id of [
 ]) {
   test(`${JSON.stringify(id)} is not an id of this driver`, (t) => {
     t.is(parseVolumeId(id), undefined);
-    t.throws(() => requireOurs<VolumeId>(id, { nodeTag: tag, kind: 'volume' }), {
+    t.throws(() => requireOwnId<VolumeId>(id, { nodeTag: tag, kind: 'volume' }), {
       message: /does not exist/,
     });
   });
@@ -62,7 +62,7 @@ for (const id of [
 
 test('an id of another node is not found, and the message names that node’s tag', (t) => {
   const other = volumeIdFor('v', nodeTagOf('node-2'));
-  t.throws(() => requireOurs<VolumeId>(other, { nodeTag: tag, kind: 'volume' }), {
+  t.throws(() => requireOwnId<VolumeId>(other, { nodeTag: tag, kind: 'volume' }), {
     message: new RegExp(`another node.*${nodeTagOf('node-2')}`),
   });
 });

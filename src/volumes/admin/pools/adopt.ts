@@ -78,7 +78,7 @@ async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
   const directory = await domain.host.files.resolveDirectory(settings.path);
   if (!(await isEmbedded(domain.host.files, settings))) return directory;
-  return openEmbedded(settings, { directory, mayBeMade: false, deps: domain });
+  return openEmbedded(settings, { directory, mayCreate: false, deps: domain });
 }
 
 async function readMarker(files: Files, root: string, name: string): Promise<PoolMarker> {

@@ -19,7 +19,7 @@ export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): P
     );
   }
   const directory = pool.embeddedIn;
-  const release = domain.operations.locks.take({ exclusive: [`pool:${name}`] }, 'GrowPool');
+  const release = domain.operations.locks.acquire({ exclusive: [`pool:${name}`] }, 'GrowPool');
   try {
     const deps = inLane(domain, { kind: 'grow', id: name, pool: name });
     await withReason(deps, { subject: `pool '${name}'`, disk: undefined }, ({ host }) =>

@@ -32,7 +32,7 @@ export async function recoverPool(
     throw wrongState(name, `${settings.path} does not exist; mount its disk`);
   });
   const root = (await isEmbedded(files, settings))
-    ? await openEmbedded(settings, { directory, mayBeMade: false, deps })
+    ? await openEmbedded(settings, { directory, mayCreate: false, deps })
     : directory;
   if ((await findMarker(files, root, name)) !== undefined) {
     throw wrongState(name, `${root} has a pool.json, so there is nothing to recover`);

@@ -43,7 +43,7 @@ test('a volume is mounted for its first mount ID, and unmounted with its last', 
 
 test('while another call works on the volume, Docker calls are refused as busy', async (t) => {
   const { volumeId, locks, mount, unmount, remove } = await nodeWith(t);
-  const unlock = locks.take({ exclusive: [`volume:${volumeId}`] }, 'a test');
+  const unlock = locks.acquire({ exclusive: [`volume:${volumeId}`] }, 'a test');
   for (const work of [() => mount('one'), () => unmount('one'), remove]) {
     t.is(await reasonOf(work()), 'busy');
   }

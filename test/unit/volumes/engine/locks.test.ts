@@ -5,9 +5,9 @@ import { Locks } from '../../../../src/volumes/engine/locks.ts';
 test('a refusal names the operation in progress, and its age once that exceeds a second', (t) => {
   let atMs = 0;
   const locks = new Locks(() => atMs);
-  const release = locks.take({ exclusive: ['volume:v'] }, 'NodeStageVolume');
+  const release = locks.acquire({ exclusive: ['volume:v'] }, 'NodeStageVolume');
   const refusal = (): VolumeError =>
-    t.throws<VolumeError>(() => locks.take({ shared: ['volume:v'] }, 'CreateSnapshot'), {
+    t.throws<VolumeError>(() => locks.acquire({ shared: ['volume:v'] }, 'CreateSnapshot'), {
       instanceOf: VolumeError,
     });
   t.is(refusal().reason, 'busy');
@@ -15,7 +15,7 @@ test('a refusal names the operation in progress, and its age once that exceeds a
   atMs = 12_700;
   t.regex(refusal().message, /^NodeStageVolume is in progress for volume v, since 12 s; try again/);
   release();
-  locks.take({ shared: ['volume:v'] }, 'CreateSnapshot')();
+  locks.acquire({ shared: ['volume:v'] }, 'CreateSnapshot')();
 });
 
 const reasonOf = (work: () => unknown): string => {
@@ -29,8 +29,8 @@ const reasonOf = (work: () => unknown): string => {
 
 test('a lock is exclusive for a writer and shared by readers', (t) => {
   const locks = new Locks();
-  const write = () => locks.take({ exclusive: ['volume:v'] }, 'write');
-  const read = () => locks.take({ shared: ['volume:v'] }, 'read');
+  const write = () => locks.acquire({ exclusive: ['volume:v'] }, 'write');
+  const read = () => locks.acquire({ shared: ['volume:v'] }, 'read');
   const written = write();
   t.deepEqual([reasonOf(write), reasonOf(read)], ['busy', 'busy']);
   written();
@@ -49,11 +49,11 @@ test('a lock is exclusive for a writer and shared by readers', (t) => {
 
 test('the locks of a plan are taken together or not at all', (t) => {
   const locks = new Locks();
-  const release = locks.take({ exclusive: ['volume:b'] }, 'first');
-  const both = () => locks.take({ exclusive: ['volume:a'], shared: ['volume:b'] }, 'second');
+  const release = locks.acquire({ exclusive: ['volume:b'] }, 'first');
+  const both = () => locks.acquire({ exclusive: ['volume:a'], shared: ['volume:b'] }, 'second');
   t.is(reasonOf(both), 'busy');
-  t.is(locks.holderOf('volume:a'), undefined);
+  t.is(locks.lockedBy('volume:a'), undefined);
   release();
   t.is(reasonOf(both), 'ok');
-  t.is(locks.holderOf('volume:a'), 'second');
+  t.is(locks.lockedBy('volume:a'), 'second');
 });

@@ -193,7 +193,7 @@ test('locks are kept until every stuck call has returned, also one in another la
   });
   t.is(await reasonOf(stuck), 'busy');
   t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'busy');
-  t.is(operations.locks.holderOf('volume:v'), 'CreateSnapshot');
+  t.is(operations.locks.lockedBy('volume:v'), 'CreateSnapshot');
   t.is(operations.runningCount, 0, 'an end of the driver does not wait for it');
   open();
   await until('the locks are given back', async () => operations.locks.size === 0);

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { keepAllAttached } from '../../../../src/volumes/attachment/watch-devices.ts';
+import { cancelAllDetaches } from '../../../../src/volumes/attachment/watch-devices.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -41,11 +41,11 @@ for (const kind of ['block', 'mount'] as const) {
     await clear();
     t.true(isThere() && device.autoclear);
     const plan = { exclusive: [`volume:${asked.volumeId}`] };
-    const release = domain.operations.locks.take(plan, 'a test');
-    await keepAllAttached(domain);
+    const release = domain.operations.locks.acquire(plan, 'a test');
+    await cancelAllDetaches(domain);
     t.true(device.autoclear);
     release();
-    await keepAllAttached(domain);
+    await cancelAllDetaches(domain);
     t.false(device.autoclear);
     t.is(domain.operations.locks.size, 0);
     await volumes.unstageVolume(call(), asked);
@@ -58,7 +58,7 @@ test('a check changes neither unused devices nor devices of other software', asy
   const number = await node.host.otherSoftware.attach(join(node.directory, 'a', 'pool.json'));
   const close = await node.host.otherSoftware.openDevice(number);
   await node.host.otherSoftware.clearDevice(number);
-  await keepAllAttached(opened.domain);
+  await cancelAllDetaches(opened.domain);
   await close();
   t.deepEqual([...node.host.kernel.devices.keys()], [device.number]);
 });

@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { VolumeError } from '../../../../src/errors.ts';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
-import { findMountedThin } from '../../../../src/volumes/jobs/mounted-thin.ts';
+import { findMountedThinVolumes } from '../../../../src/volumes/jobs/mounted-thin-volumes.ts';
 import type { OpenDeps } from '../../../../src/volumes/open.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import {
@@ -86,7 +86,10 @@ test('between the watermarks a volume is trimmed, not frozen', async (t) => {
 
 test('a volume that a call works on is frozen only after the call has ended', async (t) => {
   const { node, leave, isFrozen, untilFrozen, domain, at } = await guardedNode(t);
-  const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
+  const release = domain.operations.locks.acquire(
+    { exclusive: [`volume:${at.volumeId}`] },
+    'a test',
+  );
   leave(tooFew);
   const looks = () => node.host.calls.filter((name) => name === 'files.capacity').length;
   const before = looks();
@@ -243,7 +246,7 @@ test('a thick volume is not guarded, since it allocates no more blocks', async (
   await mkdir(stagingTargetPath);
   const asked = { volumeId: record.id, stagingTargetPath, capability: capability() };
   await volumes.stageVolume(call(), asked);
-  const mounted = await findMountedThin(
+  const mounted = await findMountedThinVolumes(
     node.host,
     domain.pools.named('a'),
     await node.host.mounts.list(),

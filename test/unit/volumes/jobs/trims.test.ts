@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { GiB, MiB } from '../../../../src/units.ts';
-import { findMountedThin } from '../../../../src/volumes/jobs/mounted-thin.ts';
+import { findMountedThinVolumes } from '../../../../src/volumes/jobs/mounted-thin-volumes.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
@@ -28,7 +28,7 @@ async function slowlyTrimmed(t: ExecutionContext) {
     });
   };
   const pool = domain.pools.named('a');
-  const [volume] = await findMountedThin(node.host, pool, await mounts.list());
+  const [volume] = await findMountedThinVolumes(node.host, pool, await mounts.list());
   if (volume === undefined) throw new Error('it is not mounted');
   return { volumes, domain, pool, volume, at, ranges };
 }
@@ -67,7 +67,10 @@ test('the ranges of a trim are adjacent, cover everything and have a maximum siz
 
 test('no trim starts a range while a call works on the volume', async (t) => {
   const { domain, pool, volume, ranges, at } = await slowlyTrimmed(t);
-  const release = domain.operations.locks.take({ exclusive: [`volume:${at.volumeId}`] }, 'a test');
+  const release = domain.operations.locks.acquire(
+    { exclusive: [`volume:${at.volumeId}`] },
+    'a test',
+  );
   t.is(await domain.trims.trim(pool, volume), 'interrupted');
   t.is(ranges.length, 0);
   release();

@@ -119,7 +119,7 @@ test('recovery of a pool that comes back skips a volume that a call has locked',
   t.is((await node.host.loops.list()).length, 1, 'it was locked');
   const pool = domain.pools.named('a');
   const lock = { exclusive: [`volume:${at.volumeId}`] };
-  const release = domain.operations.locks.take(lock, 'a test');
+  const release = domain.operations.locks.acquire(lock, 'a test');
   await recoverEntries(domain, pool);
   t.is((await node.host.loops.list()).length, 1);
   release();

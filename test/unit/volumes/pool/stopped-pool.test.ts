@@ -91,7 +91,7 @@ test('after a temporary failure the pool is served, and no temporary file is lef
 test('a full pool passes the check', async (t) => {
   const { pool, state } = await stoppablePool(t);
   state.errno = 'ENOSPC';
-  pool.suspect();
+  pool.requestWriteProbe();
   await pool.check();
   t.true(pool.isServed);
 });

@@ -26,7 +26,7 @@ async function nodeWith(t: ExecutionContext) {
       volumes.createGroupSnapshot(call(), { name: 'g', sourceVolumeIds: [volumeId], ...asked }),
     /** While another call reads, creates or deletes that snapshot. */
     during: async (id: string, mode: 'shared' | 'exclusive', work: () => Promise<unknown>) => {
-      const release = locks.take({ [mode]: [`snapshot:${id}`] }, 'a test');
+      const release = locks.acquire({ [mode]: [`snapshot:${id}`] }, 'a test');
       const reason = await reasonOf(work());
       release();
       return reason;

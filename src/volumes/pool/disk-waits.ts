@@ -1,5 +1,5 @@
 /** Work that waits for the same disk, and that can be refused at once when the disk fails. */
-export class Refusable {
+export class DiskWaits {
   readonly #refusals = new Set<(reason: Error) => void>();
 
   /** Returns the result of `work`. If `refuse` is called first, throws its reason while the work continues. */
@@ -16,7 +16,7 @@ export class Refusable {
     }
   }
 
-  refuse(reason: Error): void {
+  refuseAll(reason: Error): void {
     for (const refuse of this.#refusals) refuse(reason);
   }
 }

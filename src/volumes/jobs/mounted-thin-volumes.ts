@@ -6,7 +6,7 @@ import type { VolumeArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** A mounted thin volume, which the guard can freeze and trim. */
-export interface MountedThin {
+export interface MountedThinVolume {
   readonly record: VolumeRecord;
   readonly area: VolumeArea;
   readonly target: string;
@@ -14,14 +14,14 @@ export interface MountedThin {
 }
 
 /** The thin filesystems of the pool that are mounted according to the kernel, each with one of its mounts. */
-export async function findMountedThin(
+export async function findMountedThinVolumes(
   host: Host,
   pool: Pool,
   mounts: readonly Mount[],
-): Promise<readonly MountedThin[]> {
+): Promise<readonly MountedThinVolume[]> {
   const devices = await host.loops.list();
   if (devices.length === 0) return [];
-  const found: MountedThin[] = [];
+  const found: MountedThinVolume[] = [];
   for (const { record, area, imagePath } of pool.images()) {
     if (record.provisioning !== 'thin' || record.fsType === null) continue;
     const image = await host.files.imageStatus(imagePath).catch(() => undefined);
