@@ -204,7 +204,7 @@ async function startHttp(
         const { contentType, body } = await metrics.render();
         return { status: 200, contentType, body };
       },
-      findUnready: () => opened.volumes.findUnready(),
+      findReadinessProblem: () => opened.volumes.findReadinessProblem(),
     });
   } catch (error) {
     if (config.explicit.has('httpAddress')) {

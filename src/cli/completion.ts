@@ -15,7 +15,10 @@ export function addCompletionCommand(program: Command, session: Session): void {
     });
 }
 
-/** Subcommands and flags that may follow a command; the key is '' for the program itself, or for example `volume create`. */
+/**
+ * Subcommands and flags that may follow each command. The key is the command, for example `volume create`, or '' for the
+ * program itself.
+ */
 type Candidates = ReadonlyMap<string, readonly string[]>;
 
 function candidatesOf(command: Command, path = '', inherited: readonly string[] = []): Candidates {
@@ -42,7 +45,7 @@ function scriptFor(shell: Shell, candidates: Candidates): string {
   }
 }
 
-/** Without a match the shell completes file names, since most arguments are paths. */
+/** The script falls back to file names (`-o default`), because many arguments are paths. */
 function bashScript(candidates: Candidates): string {
   const cases = [...candidates].map(
     ([path, names]) => `    "${path}") candidates="${names.join(' ')}" ;;`,
@@ -57,7 +60,7 @@ function bashScript(candidates: Candidates): string {
     '  local path="" candidates="" next i',
     '  _loopcsi_candidates ""',
     '  for ((i = 1; i < COMP_CWORD; i++)); do',
-    // Skip arguments and flags: only subcommands change the candidates.
+    // Arguments and flags are skipped, because only subcommands change the candidates.
     '    next="${COMP_WORDS[i]}"',
     '    case " $candidates " in *" $next "*) ;; *) continue ;; esac',
     '    case "$next" in -*) continue ;; esac',

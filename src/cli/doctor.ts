@@ -61,7 +61,7 @@ async function check(session: Session, options: DoctorOptions): Promise<readonly
   }
 }
 
-/** An unknown state comes from a newer driver and is shown as a warning rather than hidden. */
+/** A state that this program does not know comes from a newer driver; it is shown as a warning rather than hidden. */
 function stateOf(state: string | number): Finding['state'] {
   if (state === 'OK') return 'ok';
   return state === 'FAIL' ? 'fail' : 'warn';
@@ -93,7 +93,7 @@ async function checkWithoutDriver(
       ...(await checkUnconfiguredPoolsOffline(host, stateDir, paths)),
     ];
   } catch (error) {
-    const message = `system calls cannot be made: ${messageOf(error)}`;
+    const message = `system calls are not available: ${messageOf(error)}`;
     const remedy = "run 'npm ci', which installs koffi's library for this machine";
     return [{ name: 'kernel-calls', state: 'fail', message, remedy }];
   }

@@ -1,4 +1,4 @@
-/** The connection to the running driver. */
+/** Connects to the running driver. */
 import { createConnection } from 'node:net';
 import { environmentOf, optionTable } from '../config/options.ts';
 import { parseSocketPath } from '../config/values.ts';
@@ -15,7 +15,10 @@ export interface Driver {
   readonly close: () => void;
 }
 
-/** Path of the socket: the flag, else the environment, else the default of `serve`. Throws `UsageError`. */
+/**
+ * Returns the path of the driver's socket: from the flag, else from the environment, else the default of `serve`. Throws
+ * `UsageError`.
+ */
 export function endpointOf(
   flag: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
@@ -32,7 +35,7 @@ export function endpointOf(
   }
 }
 
-/** No driver answers on the socket. */
+/** Thrown if no driver answers on the socket. */
 export class NoDriverError extends FailedError {
   readonly problem: string;
   readonly remedy: string;
@@ -44,7 +47,7 @@ export class NoDriverError extends FailedError {
   }
 }
 
-/** Throws `NoDriverError` when no driver answers, `FailedError` when this user may not open the socket. */
+/** Throws `NoDriverError` if no driver answers, `FailedError` if this user may not open the socket. */
 export async function connect(path: string): Promise<Driver> {
   await requireAnswer(path);
   const address = `unix://${path}`;
@@ -62,7 +65,7 @@ export async function connect(path: string): Promise<Driver> {
   };
 }
 
-/** gRPC would retry for a while and then report only that it has no connection, without the errno. */
+/** Without this check, gRPC would retry several times and then report a missing connection without the errno. */
 async function requireAnswer(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const socket = createConnection(path);

@@ -1,4 +1,4 @@
-/** The message and the exit code of a command that failed. */
+/** Messages and exit codes of failed commands. */
 import { status } from '@grpc/grpc-js';
 import { CommanderError } from 'commander';
 import { messageOf, VolumeError } from '../errors.ts';
@@ -8,7 +8,7 @@ import { freezeAdvice } from '../volumes/model.ts';
 export const exitCodes = { success: 0, failure: 1, usageError: 2 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
-/** The command line is invalid; nothing has been done. */
+/** Thrown for an invalid command line, before anything was changed. */
 export class UsageError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -16,7 +16,7 @@ export class UsageError extends Error {
   }
 }
 
-/** The command failed; with an empty message nothing is printed. */
+/** Thrown if a command fails. If the message is empty, nothing is printed. */
 export class FailedError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -26,11 +26,11 @@ export class FailedError extends Error {
 
 export interface Failure {
   readonly exitCode: ExitCode;
-  /** '' when nothing is to be printed. */
+  /** Empty if nothing should be printed. */
   readonly message: string;
   /** Commander has already printed the message. */
   readonly isPrinted: boolean;
-  /** For programs: a gRPC code, `USAGE` or `FAILED`. */
+  /** Printed with --json: a gRPC code, the reason of a VolumeError, `USAGE` or `FAILED`. */
   readonly code: string;
 }
 
@@ -49,13 +49,13 @@ function isGrpcError(error: unknown): error is GrpcError {
   );
 }
 
-/** Describes anything that a command threw. */
+/** Converts any error thrown by a command. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof CommanderError) {
     const printed = { isPrinted: true, code: 'USAGE' };
     if (error.exitCode === 0) return { ...printed, exitCode: exitCodes.success, message: '' };
     const isHelp = error.code === 'commander.help';
-    const message = isHelp ? "the command is missing; '--help' lists them" : error.message;
+    const message = isHelp ? "no command was given; '--help' lists the commands" : error.message;
     return {
       ...printed,
       exitCode: exitCodes.usageError,
@@ -84,7 +84,7 @@ function grpcFailure({ code, details }: GrpcError): Failure {
   };
 }
 
-/** The driver's own messages are shown as they are; those of grpc-js are replaced. */
+/** Returns messages from the driver unchanged, and replaces those that grpc-js generates. */
 function grpcMessage(code: number, details: string): string {
   if (code === status.UNAVAILABLE && /connection|ECONN|No connection established/i.test(details)) {
     return 'the connection to the driver was lost during the call; check its log, then try again';
@@ -100,8 +100,8 @@ function grpcMessage(code: number, details: string): string {
 }
 
 /**
- * Runs `work` on a volume and rewrites the driver's messages for the command line: they name the volume by its id and a snapshot
- * class parameter, where the user typed a name and flags. `freezeRemedy` replaces the advice to freeze the volume.
+ * Runs `work` and rewrites the messages of its errors for the command line: the driver names the volume by its id, and
+ * suggests a parameter of the snapshot class; the user needs the volume's name, and a command or flag (`freezeRemedy`).
  */
 export async function rephraseForCli<T>(
   volume: { readonly volume_id: string; readonly name: string },

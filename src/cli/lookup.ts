@@ -1,9 +1,9 @@
-/** Requests for volumes and snapshots, which users name by id or by name. */
+/** Looks up volumes and snapshots, which users can specify by id or by name. */
 import type { Snapshot, Volume } from '../csi/admin-types.ts';
 import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
 
-/** Small pages keep a single answer quick on a driver with thousands of volumes. */
+/** Small pages keep each response fast, even with thousands of volumes. */
 const pageSize = 200;
 
 /** Returns a field that the driver always sets, although protobuf makes it optional. */
@@ -12,21 +12,21 @@ export function requireField<T>(value: T | null, name: string): T {
   return value;
 }
 
-/** Fails with NOT_FOUND. */
+/** Throws a gRPC error NOT_FOUND if there is no such volume. */
 export async function getVolume(session: Session, idOrName: string): Promise<Volume> {
   const { admin } = await session.driver();
   const { volume } = await admin.GetVolume({ volume_id: idOrName });
   return requireField(volume, 'volume');
 }
 
-/** Fails with NOT_FOUND. */
+/** Throws a gRPC error NOT_FOUND if there is no such snapshot. */
 export async function getSnapshot(session: Session, idOrName: string): Promise<Snapshot> {
   const { admin } = await session.driver();
   const { snapshot } = await admin.GetSnapshot({ snapshot_id: idOrName });
   return requireField(snapshot, 'snapshot');
 }
 
-/** The volumes of one pool, or of all pools for ''. */
+/** Lists the volumes of one pool, or of all pools if `pool` is ''. */
 export async function listAllVolumes(session: Session, pool: string): Promise<readonly Volume[]> {
   const { admin } = await session.driver();
   return collectPages(async (page) => {
@@ -35,7 +35,7 @@ export async function listAllVolumes(session: Session, pool: string): Promise<re
   });
 }
 
-/** The snapshots of one volume (by its id) and one pool; '' means any. */
+/** Lists the snapshots of one volume in one pool; '' means any volume or pool. */
 export async function listAllSnapshots(
   session: Session,
   filter: { readonly sourceVolumeId: string; readonly pool: string },
@@ -70,7 +70,7 @@ async function collectPages<T>(
   return all;
 }
 
-/** Progress of the data copy for a volume or snapshot that is being created; undefined when no copy runs. */
+/** Returns the progress of the data copy for a volume or snapshot that is being created; undefined if no copy is running. */
 export async function findCopyProgress(
   session: Session,
   target: { readonly volume_name: string } | { readonly snapshot_name: string },

@@ -3,7 +3,7 @@ import type { Table as CliTable } from 'cli-table3';
 import { formatBytes } from '../units.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Formats a size in the syntax of --size, so that it can be pasted back: `10Gi`, `512Mi`, `1.5Gi`. */
+/** Formats a size in the syntax of --size, so that it can be copied into a command: `10Gi`, `512Mi`, `1.5Gi`. */
 export function formatSize(bytes: bigint): string {
   return formatBytes(bytes).replace(/ /, '').replace(/iB$/, 'i').replace(/B$/, '');
 }
@@ -14,7 +14,7 @@ export interface Column<T> {
   readonly text: (row: T) => string;
 }
 
-/** Byte counts become numbers where JSON represents them exactly, and strings beyond. */
+/** Byte counts become JSON numbers, or strings above 2^53 - 1, where a number would lose precision. */
 export function toJson(value: unknown): string {
   return JSON.stringify(
     value,
@@ -28,7 +28,10 @@ export function toJson(value: unknown): string {
   );
 }
 
-/** In a pipe: one line per row, columns two spaces apart and '-' for empty cells, so that awk can read it. */
+/**
+ * Formats rows as a table. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so that awk
+ * can split it.
+ */
 export async function formatTable<T>(
   terminal: Terminal,
   rows: readonly T[],
@@ -77,7 +80,7 @@ function trimEnds(text: string): string {
     .join('\n');
 }
 
-/** Lines of `Name:  value`. Empty fields are omitted, and several values get a line each. */
+/** Formats fields as lines of `Name:  value`. Empty fields are omitted, and each of several values has its own line. */
 export function formatFields(
   terminal: Terminal,
   fields: readonly (readonly [name: string, value: string | readonly string[]])[],

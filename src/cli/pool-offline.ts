@@ -1,12 +1,12 @@
-/** Pool commands without a running driver: this process changes the pool and the node's state directory itself. */
+/** Pool commands without a running driver: this process itself changes the pool and the node's state directory. */
 import { type Config, loadConfig } from '../config/load.ts';
 import { poolNameForm } from '../volumes/ids.ts';
 import { poolDefaults } from '../volumes/pool/settings.ts';
 import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';
 
-/** Implements `pool init` for the node id and state directory of the future driver. */
-export async function initPoolOffline(
+/** Initializes a pool for a driver that is started later with this node id and state directory. */
+export async function initPoolWithoutDriver(
   session: Session,
   pool: {
     readonly name: string;
@@ -39,7 +39,7 @@ export async function initPoolOffline(
   );
 }
 
-/** A pool that `pool forget` gives up. */
+/** A pool that `pool forget` removes from the state of the node. */
 export interface LostPool {
   readonly inspect: () => Promise<LostPoolFacts>;
   /** Fails unless the lost pool still has this uuid. */
@@ -52,7 +52,7 @@ export interface LostPoolFacts {
   readonly volumeIds: readonly string[];
 }
 
-export async function openLostPoolOffline(
+export async function openLostPoolWithoutDriver(
   session: Session,
   pool: { readonly name: string; readonly path: string },
   options: { readonly stateDir?: string },
@@ -87,7 +87,7 @@ export async function openLostPoolOffline(
   };
 }
 
-/** The path of the command line, else that of the configured pool with this name. */
+/** Returns the path from the command line, else the path of the configured pool with this name. */
 function pathOf({ name, path }: { name: string; path: string }, { pools }: Config): string {
   if (path !== '') return path;
   const configured = pools.find((pool) => pool.name === name);

@@ -6,7 +6,7 @@ import { FailedError, UsageError } from './errors.ts';
 import { requireField } from './lookup.ts';
 import { type Column, count, formatSize, formatTable } from './output.ts';
 import { parseSize } from './parse-size.ts';
-import { initPoolOffline, type LostPool, openLostPoolOffline } from './pool-offline.ts';
+import { initPoolWithoutDriver, type LostPool, openLostPoolWithoutDriver } from './pool-offline.ts';
 import type { Session } from './session.ts';
 
 export function addPoolCommands(program: Command, session: Session): void {
@@ -35,7 +35,9 @@ export function addPoolCommands(program: Command, session: Session): void {
     .action(adoptPool.bind(null, session));
   pool
     .command('forget')
-    .description('give up a lost pool, so that a new pool can be created in its directory')
+    .description(
+      'forget a lost pool and its volumes, so that a new pool can be created in its directory',
+    )
     .argument('<pool>', "its name, or NAME=DIR for a pool that is not in the driver's options")
     .option('--yes', 'do not ask for confirmation')
     .option('--state-dir <DIR>', 'without a driver: the --state-dir of the future driver')
@@ -132,7 +134,7 @@ interface InitOptions {
   readonly stateDir?: string;
 }
 
-/** Parses `NAME=DIR`, or NAME alone, for which the path is ''. */
+/** Parses `NAME=DIR` or `NAME`; without a directory, the path is ''. */
 function parseNameAndPath(text: string): { readonly name: string; readonly path: string } {
   const equals = text.indexOf('=');
   const name = equals < 0 ? text : text.slice(0, equals);
@@ -164,7 +166,7 @@ async function initPool(
     await session.show({ ...poolAsJson(pool), existed }, () => initMessage(pool, existed));
   } catch (error) {
     if (!(error instanceof NoDriverError)) throw error;
-    await initPoolOffline(session, request, options);
+    await initPoolWithoutDriver(session, request, options);
   }
 }
 
@@ -190,7 +192,7 @@ async function recoverPool(session: Session, name: string): Promise<void> {
   await showServedPool(session, requireField(pool, 'pool'), 'has its pool.json again');
 }
 
-/** The pool may still be unavailable after the change, and then its reason is shown. */
+/** Shows the changed pool, or the reason why it is still unavailable. */
 async function showServedPool(session: Session, pool: Pool, change: string): Promise<void> {
   const { name, state, reason, volume_count, snapshot_count } = pool;
   await session.show(poolAsJson(pool), () =>
@@ -209,9 +211,9 @@ async function forgetPool(
   const lostPool = await openLostPool(session, { name, path }, options);
   const { path: directory, uuid, volumeIds } = await lostPool.inspect();
   const explanation = [
-    `Pool ${uuid}, last seen at ${directory}, will be given up with its volumes:`,
+    `Pool ${uuid}, last seen at ${directory}, will be forgotten, together with its volumes:`,
     ...(volumeIds.length === 0
-      ? ['  (this node knows of no volumes in it)']
+      ? ['  (no volumes of it are known on this node)']
       : volumeIds.map((id) => `  ${id}`)),
   ];
   const { terminal } = session;
@@ -245,7 +247,7 @@ async function openLostPool(
     };
   } catch (error) {
     if (!(error instanceof NoDriverError)) throw error;
-    return openLostPoolOffline(session, pool, options);
+    return openLostPoolWithoutDriver(session, pool, options);
   }
 }
 

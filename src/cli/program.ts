@@ -1,4 +1,4 @@
-/** All commands but `serve`. main.ts loads this file only for one of them, which keeps the driver's start quick. */
+/** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
 import { Command } from 'commander';
 import { addServeOptions, environmentOf, optionTable } from '../config/options.ts';
 import { addCompletionCommand } from './completion.ts';
@@ -16,7 +16,7 @@ const epilogue = `
 Exit codes: 0 success, 1 failure, 2 usage error. With --json results are JSON; docs/command-line.md lists the keys.
 First steps: loopcsi doctor; loopcsi serve; loopcsi volume create data --size 10Gi; loopcsi volume mount data /mnt/data`;
 
-/** `printError` receives Commander's own errors, and the help that follows them. */
+/** `printError` prints Commander's own errors, and the help that follows them. */
 export function makeProgram(
   session: Session,
   printError = (text: string) => session.terminal.printError(text),
@@ -47,7 +47,7 @@ export function makeProgram(
       session.options = parsed.opts<GlobalOptions>();
     })
     .exitOverride();
-  // main.ts handles 'serve' without this file. It is listed for help and completion, and to explain a flag before it.
+  // main.ts runs 'serve'. It is defined here for help and completion, and for an error if a flag precedes it.
   addServeOptions(
     program
       .command('serve')
@@ -68,7 +68,7 @@ export function makeProgram(
   return program;
 }
 
-/** Commander's own `help` accepts a single name; this one also accepts `help volume create`. */
+/** Replaces Commander's own `help`, which accepts only one name: this one also accepts `help volume create`. */
 function addHelpCommand(program: Command): void {
   program
     .helpCommand(false)
@@ -88,7 +88,10 @@ function addHelpCommand(program: Command): void {
     });
 }
 
-/** Reports a full disk. EPIPE is silent: the reader of the pipe has exited, as `head` does. */
+/**
+ * Reports write errors, for example of a full disk. EPIPE is not reported: the reader of the pipe, for example `head`, has
+ * exited.
+ */
 function exitOnStdoutError(error: NodeJS.ErrnoException, terminal: Terminal): never {
   if (error.code !== 'EPIPE') {
     terminal.printError(`loopcsi: cannot write to standard output: ${error.message}`);
@@ -96,7 +99,7 @@ function exitOnStdoutError(error: NodeJS.ErrnoException, terminal: Terminal): ne
   process.exit(exitCodes.failure);
 }
 
-/** Runs one command line, given without the program's name, and returns its exit code. Throws nothing. */
+/** Runs one command line and returns its exit code. `argv` does not include the program's name. Never throws. */
 export async function runCommandLine(
   argv: readonly string[],
   given: Omit<Invocation, 'terminal'> & { readonly streams: Streams },
@@ -104,7 +107,7 @@ export async function runCommandLine(
   const terminal = new Terminal(given.streams, given.environment);
   given.streams.stdout.on('error', (error) => exitOnStdoutError(error, terminal));
   const session = new Session({ ...given, terminal });
-  // Commander's errors must be JSON too, and it fails before it has parsed --json.
+  // With --json, Commander's errors must be JSON too, but Commander can fail before it has parsed that flag.
   const isJson = argv.includes('--json');
   const printError = isJson ? () => undefined : (text: string) => terminal.printError(text);
   try {

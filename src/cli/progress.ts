@@ -1,4 +1,4 @@
-/** A progress line on the terminal for long work. */
+/** A progress line on the terminal for long operations. */
 import { formatSize } from './output.ts';
 import type { Output, Terminal } from './terminal.ts';
 
@@ -7,12 +7,12 @@ export interface Progress {
   readonly totalBytes: bigint;
 }
 
-/** Quick work shows no line: it would only flicker. */
+/** For short operations, a line would only flicker. */
 const initialDelayMs = 400;
 const redrawMs = 200;
 const barWidth = 24;
 
-/** Without progress, the line shows only the elapsed time. */
+/** Formats the progress line. If the progress is unknown, it shows only the elapsed time. */
 export function progressLine(
   activity: string,
   progress: Progress | undefined,
@@ -34,8 +34,8 @@ function widthOf({ columns }: Output): number {
 }
 
 /**
- * Runs `work` with a progress line, which is erased at the end. Progress comes from calls of `report` or from `poll`; errors of
- * `poll` are ignored and leave the line as it was.
+ * Runs `work` with a progress line, which is erased at the end. `work` reports its progress by calling `report`, or `poll` is
+ * called for it; errors of `poll` are ignored.
  */
 export async function withProgress<T>(
   terminal: Terminal,

@@ -3,11 +3,14 @@ import { failureOf } from './errors.ts';
 import { withProgress } from './progress.ts';
 import type { Terminal } from './terminal.ts';
 
-/** A container that starts on this machine may keep a copy of every mount for some seconds. */
+/** A starting container can hold a copy of every mount of this machine for several seconds. */
 const timeoutMs = 15_000;
 const pauseMs = 200;
 
-/** Repeats `call` while the driver answers ABORTED: the volume is in use or locked. Orchestrators do the same. */
+/**
+ * Repeats `call` while the driver returns ABORTED, which means that the volume is in use or locked. Orchestrators do the
+ * same.
+ */
 export async function retryWhileBusy<T>(
   terminal: Terminal,
   activity: string,

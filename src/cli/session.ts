@@ -2,7 +2,7 @@ import { connect, type Driver, endpointOf } from './driver.ts';
 import { toJson } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
-/** The surroundings of a command line: terminal, environment and program. */
+/** The terminal, environment and program version with which a command runs. */
 export interface Invocation {
   readonly terminal: Terminal;
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -21,7 +21,7 @@ export class Session {
   readonly terminal: Terminal;
   readonly environment: Invocation['environment'];
   readonly version: string;
-  /** Known once the command line is parsed. */
+  /** Set when the command line has been parsed. */
   options: GlobalOptions = {};
   #driver: Driver | undefined;
 
@@ -35,7 +35,7 @@ export class Session {
     return this.options.json === true;
   }
 
-  /** Path of the driver's socket. Throws `UsageError` when it cannot be a socket path. */
+  /** Path of the driver's socket. Throws `UsageError` if it is not a valid socket path. */
   get endpoint(): string {
     return endpointOf(this.options.endpoint, this.environment);
   }

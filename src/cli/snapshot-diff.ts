@@ -11,9 +11,9 @@ export function addDiffCommand(snapshot: Command, session: Session): void {
     .argument('<base>', 'id or name of the older snapshot')
     .argument(
       '[target]',
-      'id or name of the newer one; by default list the ranges of data in <base>',
+      'id or name of the newer snapshot; without it, list the ranges of data in <base>',
     )
-    .option('--total', 'print only the sum')
+    .option('--total', 'print only the total size of the ranges')
     .action(diffSnapshots.bind(null, session));
 }
 

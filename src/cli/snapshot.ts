@@ -18,7 +18,10 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .description('take a snapshot; a mounted filesystem is frozen while it is captured')
     .argument('<volume>', 'id or name')
     .argument('<name>')
-    .option('--freeze', 'in a pool that must copy: keep a mounted volume frozen for the whole copy')
+    .option(
+      '--freeze',
+      'in a pool that cannot share blocks: keep a mounted volume frozen for the whole copy',
+    )
     .option('--no-wait', 'do not wait for a long copy')
     .action(createSnapshot.bind(null, session));
   snapshot
@@ -30,7 +33,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .action(listSnapshots.bind(null, session));
   snapshot
     .command('get')
-    .description('show everything about one snapshot')
+    .description('show the details of one snapshot')
     .argument('<snapshot>', 'id or name')
     .action(showSnapshot.bind(null, session));
   addNewVolumeOptions(
@@ -46,7 +49,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
   snapshot
     .command('delete')
     .alias('rm')
-    .description('delete snapshots; volumes restored from them stay')
+    .description('delete snapshots; volumes restored from them are kept')
     .argument('<snapshot...>', 'ids or names')
     .option('--yes', 'do not ask for confirmation')
     .action(deleteSnapshots.bind(null, session));
@@ -161,7 +164,7 @@ async function listSnapshots(
   );
 }
 
-/** A volume that cannot be found may be deleted: the text is then its id. */
+/** A volume that is not found may have been deleted; the argument is then taken as its id. */
 async function sourceIdOf(session: Session, idOrName: string): Promise<string> {
   const { admin } = await session.driver();
   const { volume } = await admin.GetVolume({ volume_id: idOrName }).catch(() => ({ volume: null }));

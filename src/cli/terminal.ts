@@ -15,7 +15,7 @@ export interface Streams {
 
 type Style = 'bold' | 'dim' | 'red' | 'yellow' | 'green';
 
-/** Input and output of a command: colours and questions on a terminal, plain text in a pipe. */
+/** Input and output of a command: colours and prompts on a terminal, plain text in a pipe. */
 export class Terminal {
   readonly #streams: Streams;
   readonly #isColored: boolean;
@@ -47,19 +47,19 @@ export class Terminal {
     this.#streams.stdout.write(`${text}\n`);
   }
 
-  /** Writes everything but results to standard error. */
+  /** Writes anything other than results to standard error. */
   printError(text: string): void {
     this.#streams.stderr.write(`${text}\n`);
   }
 
-  /** The terminal for progress lines, if standard error is one. */
+  /** The stream for progress lines: standard error if it is a terminal, else undefined. */
   get progressStream(): Output | undefined {
     return this.#streams.stderr.isTTY === true ? this.#streams.stderr : undefined;
   }
 
   /**
-   * Prints the explanation and asks. Any answer but yes means no. Throws `UsageError`, before printing anything, when there is
-   * no terminal.
+   * Prints the explanation and asks for confirmation. Any answer except y or yes means no. Throws `UsageError`, before it
+   * prints anything, if there is no terminal.
    */
   async confirm(question: string, explanation: readonly string[]): Promise<boolean> {
     const { stdin, stderr } = this.#streams;

@@ -40,7 +40,12 @@ export function addCreateCommands(volume: Command, session: Session): void {
       ]),
     )
     .option('--block', 'a raw block device without a filesystem')
-    .addOption(new Option('--sector-size <BYTES>', 'of the device').choices(['4096', '512']))
+    .addOption(
+      new Option('--sector-size <BYTES>', 'sector size of the loop device').choices([
+        '4096',
+        '512',
+      ]),
+    )
     .option('--mkfs-options <OPTIONS>', 'mkfs options that docs/parameters.md allows')
     .option('--from <snapshot:ID|volume:ID>', 'copy the data of a snapshot or another volume')
     .action(createVolume.bind(null, session));
@@ -67,7 +72,7 @@ export function addNewVolumeOptions(command: Command): Command {
     );
 }
 
-/** Also implements `volume clone` and `snapshot restore`. */
+/** Implements `volume create`, `volume clone` and `snapshot restore`. */
 export async function createVolume(
   session: Session,
   name: string,
@@ -75,7 +80,7 @@ export async function createVolume(
 ): Promise<void> {
   if (options.block === true && options.fstype !== undefined) {
     throw new UsageError(
-      '--block and --fstype exclude each other: a block volume has no filesystem',
+      '--block and --fstype cannot be combined: a block volume has no filesystem',
     );
   }
   const sizeBytes = options.size === undefined ? undefined : parseSize(options.size, '--size');
@@ -118,7 +123,7 @@ function createdMessage(volume: Volume, source: Source | undefined): string {
   const { name } = volume;
   const from = source === undefined ? '' : ` from ${source.description}`;
   const message = `Volume '${name}' was created${from}: ${summaryOf(volume)}.`;
-  // A volume may have any name; only a plain one can be pasted into a shell.
+  // The command is shown only for a name that needs no quotes in a shell; volumes can have any name.
   if (!/^[\w.-]+$/.test(name)) return message;
   return `${message}\nMount it with: loopcsi volume mount ${name} /mnt/${name}`;
 }
@@ -127,7 +132,7 @@ function summaryOf(volume: Volume): string {
   return `${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'`;
 }
 
-/** The snapshot or volume whose data and format a new volume gets. */
+/** The snapshot or volume that a new volume is copied from. */
 interface Source {
   readonly content: VolumeContentSource;
   readonly isBlock: boolean;

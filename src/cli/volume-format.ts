@@ -1,4 +1,4 @@
-/** Text and JSON of volumes. */
+/** Formats volumes as text and JSON. */
 import type { Timestamp, Volume } from '../csi/admin-types.ts';
 import { type Column, formatFields, formatSize } from './output.ts';
 import type { Terminal } from './terminal.ts';
@@ -112,7 +112,7 @@ function deviceText({ loop_device, direct_io }: Volume): string {
 
 type Expanded = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | 'published_at'>;
 
-/** `atNextMount`: the image has grown, and its filesystem grows at the next mount. */
+/** `atNextMount`: the image has grown, but its filesystem will only grow at the next mount. */
 export function expansionMessage(volume: Expanded, atNextMount: boolean): string {
   const { name, size_bytes, fs_type, published_at, staged_at } = volume;
   const result = `The size of volume '${name}' is now ${formatSize(size_bytes)}`;

@@ -27,7 +27,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .action(listVolumes.bind(null, session));
   volume
     .command('get')
-    .description('show everything about one volume')
+    .description('show the details of one volume')
     .argument('<volume>', 'id or name')
     .action(showVolume.bind(null, session));
   volume
@@ -47,14 +47,14 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .action(unmountVolume.bind(null, session));
   volume
     .command('expand')
-    .description('grow a volume, in use or not')
+    .description('grow a volume, even while it is in use')
     .argument('<volume>', 'id or name')
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi')
     .action(expandVolume.bind(null, session));
   volume
     .command('delete')
     .alias('rm')
-    .description('delete volumes with all their data; their snapshots stay')
+    .description('delete volumes with all their data; their snapshots are kept')
     .argument('<volume...>', 'ids or names')
     .option('--yes', 'do not ask for confirmation')
     .action(deleteVolumes.bind(null, session));
@@ -118,7 +118,8 @@ async function unmountVolume(
   const { target_paths } = await retryWhileBusy(session.terminal, `unmounting '${name}'`, () =>
     rephraseForCli(volume, () => admin.UnmountVolume({ volume_id, target_path })),
   );
-  // The answer lists only the last attempt, and an earlier one may have unmounted some paths before it failed as busy.
+  // The response lists only paths of the last attempt. An earlier attempt may have unmounted some paths before it failed as
+  // busy.
   const requested = mountedAt.filter((path) => target_path === '' || path === target_path);
   const unmounted = [...new Set([...requested, ...target_paths])];
   await session.show(volumeAsJson(await getVolume(session, volume_id)), () =>
@@ -142,7 +143,7 @@ async function expandVolume(
   const volume = requireField(answer.volume, 'volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
     size_bytes < oldSizeBytes
-      ? `Volume '${volume.name}' already has ${formatSize(volume.size_bytes)}; volumes never shrink.`
+      ? `Volume '${volume.name}' already has ${formatSize(volume.size_bytes)}; volumes cannot shrink.`
       : expansionMessage(volume, atNextMount),
   );
 }
@@ -160,7 +161,7 @@ async function deleteVolumes(
   }
   for (const volume of volumes) {
     await deleteVolume(session, volume);
-    // Printed one by one, so that it is clear which volumes are deleted if a later one fails.
+    // Each deletion is printed at once, so that it is clear which volumes were deleted if a later one fails.
     if (!session.isJson) session.terminal.print(`Volume '${volume.name}' was deleted.`);
   }
   if (!session.isJson) return;
@@ -175,14 +176,17 @@ async function deleteVolume(session: Session, volume: Volume): Promise<void> {
   const { controller, admin } = await session.driver();
   await retryWhileBusy(session.terminal, `deleting '${name}'`, () =>
     rephraseForCli(volume, async () => {
-      // Unmounting deletes an inline volume.
+      // An inline volume is deleted by its unmount.
       if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
       else await controller.DeleteVolume({ volume_id });
     }),
   );
 }
 
-/** The driver refuses too, but only after other volumes of the list were deleted, and with a message for orchestrators. */
+/**
+ * The driver also refuses to delete a mounted volume, but only after other volumes of the list were deleted, and its message
+ * is written for orchestrators.
+ */
 function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume): void {
   // The driver decides whether an inline volume may be deleted.
   if (ephemeral || published_at.length + staged_at.length === 0) return;

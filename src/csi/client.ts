@@ -1,11 +1,11 @@
-/** A typed client for the services of csi-proto/ over a unix socket. The command line, benchmarks and tests use it. */
+/** A typed client for the services of csi-proto/ over a unix socket, for the command line, benchmarks and tests. */
 import { type CallOptions, Client as Channel, credentials, Metadata } from '@grpc/grpc-js';
 import { serviceDefinition } from './codec.ts';
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 import type { MethodName, Partially, ServiceName, Services } from './rpc-types.ts';
 
 export interface ClientCallOptions {
-  /** Its abort cancels the call, which then fails with CANCELLED. */
+  /** When it is aborted, the call fails with CANCELLED. */
   readonly signal?: AbortSignal;
   /** Time limit, after which the call fails with DEADLINE_EXCEEDED. By default there is none. */
   readonly timeoutMs?: number;
@@ -19,8 +19,9 @@ type ClientMethod<M> =
       : never;
 
 /**
- * The RPCs under their names. A unary RPC returns a promise. A stream returns an iterator, which starts the call at the first
- * read and cancels it when it is closed. Both fail with grpc-js's ServiceError (`code`, `details`).
+ * One method per RPC, with the name of the RPC. A unary RPC returns a promise. A streaming RPC returns an iterator, which
+ * starts the call at the first read and cancels it when the iterator is closed. Both fail with grpc-js's ServiceError
+ * (`code`, `details`).
  */
 export type Client<N extends ServiceName> = {
   readonly [M in MethodName<N>]: ClientMethod<Services[N][M]>;
@@ -29,11 +30,11 @@ export type Client<N extends ServiceName> = {
   readonly close: () => void;
 };
 
-/** Larger than any page of volumes, also without max_entries. */
+/** Larger than any page of volumes, even without max_entries. */
 const maxMessageBytes = 256 * 1024 * 1024;
 
 /**
- * Makes a client, which connects at the first call. `address` is a gRPC target: `unix:///run/loopcsi/csi.sock`. CSI's size
+ * Creates a client, which connects at the first call. `address` is a gRPC target: `unix:///run/loopcsi/csi.sock`. CSI's size
  * limits are checked by the server only.
  */
 export function makeClient<N extends ServiceName>(name: N, address: string): Client<N> {
@@ -120,7 +121,8 @@ function streamCall(channel: Channel, { path, requestSerialize, responseDeserial
       for await (const message of call as AsyncIterable<object>) yield message;
     } finally {
       removeListener();
-      // After a reader has closed the iterator early, grpc-js emits CANCELLED on the stream, which needs a listener.
+      // If the reader closes the iterator early, grpc-js emits the error CANCELLED, which would terminate the process without
+      // a listener.
       call.on('error', () => undefined);
       call.cancel();
     }

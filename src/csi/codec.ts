@@ -1,7 +1,7 @@
 /**
  * Encodes and decodes the messages of csi-proto/ for grpc-js, with protobufjs. Decoded messages are plain objects that match
  * the generated types: int64 as bigint, enums as names (or a number without a name in this interface), absent messages as
- * `null`, every scalar, list and map present, the tag of a oneof only if one of its members is set.
+ * `null`. All scalars, lists and maps are present; the tag of a oneof is present only if one of its members is set.
  */
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import protobuf from 'protobufjs/light.js';
@@ -20,7 +20,10 @@ const toObjectOptions: protobuf.IConversionOptions = {
   oneofs: true,
 };
 
-/** The root of each proto is built at its first use: a driver without command line calls never builds the Admin messages. */
+/**
+ * The root of each proto is built at its first use, so that a driver without calls from the command line never builds the
+ * Admin messages.
+ */
 const protos: readonly {
   readonly prefix: string;
   readonly descriptor: protobuf.INamespace;
@@ -35,7 +38,7 @@ const protos: readonly {
   },
 ];
 
-/** Makes a value at its first use. */
+/** Returns a function that creates the value at its first call. */
 export function lazily<T>(make: () => T): () => T {
   let made: T | undefined;
   return () => {
@@ -69,20 +72,20 @@ export function serviceType(fullName: ServiceName): protobuf.Service {
 }
 
 /**
- * Encodes a message. Properties that are not fields are dropped silently, which only the type checker can prevent, so write
- * responses as typed literals. An int64 beyond 63 bits wraps. Throws if a message field is not an object.
+ * Encodes a message. Properties that are not fields are dropped silently; only the type checker can find them, so write
+ * responses as typed literals. An int64 that does not fit wraps around. Throws if a message field is not an object.
  */
 export function encode(type: protobuf.Type, message: object): Buffer {
-  // In Node.js protobufjs returns a Buffer. Its type is Uint8Array because of browsers.
+  // In Node.js, protobufjs returns a Buffer; the type is Uint8Array because it also supports browsers.
   return type.encode(type.fromObject(message)).finish() as Buffer;
 }
 
-/** Decodes a message; unknown fields are dropped. Throws if the bytes are malformed; grpc-js then answers INTERNAL. */
+/** Decodes a message; unknown fields are dropped. Throws if the bytes are malformed; grpc-js then returns INTERNAL. */
 export function decode(type: protobuf.Type, bytes: Uint8Array): object {
   return type.toObject(type.decode(bytes), toObjectOptions);
 }
 
-/** A method, read from the descriptor without building reflected types. Types are full names. */
+/** A method of a service, read from the descriptor without building reflected types. Type names are full names. */
 export interface MethodShape {
   readonly name: string;
   readonly requestType: string;

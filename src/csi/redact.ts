@@ -1,15 +1,17 @@
-/** Masks secrets in messages for the log. Fields are secret by the option `csi_secret` in the proto, not by their names. */
+/**
+ * Masks secrets in messages for the log. A field is secret if it has the option `csi_secret` in the proto, whatever its name.
+ */
 import protobuf from 'protobufjs/light.js';
 import { messageType, serviceType } from './codec.ts';
 import type { MethodName, ServiceName } from './rpc-types.ts';
 
-/** Replaces a secret. A map is replaced with its keys. */
+/** Replaces a secret value. A secret map is replaced as a whole, including its keys. */
 export const redacted = '[redacted]';
 
 /** Copies a message with masked secrets. Returns the same object if its type has no secret fields. */
 export type Redactor = (message: unknown) => unknown;
 
-const keep: Redactor = (message) => message;
+const unchanged: Redactor = (message) => message;
 const redactors = new Map<protobuf.Type, Redactor>();
 
 /** Masks every `csi_secret` field, at any depth, in a copy of a decoded message. */
@@ -34,7 +36,7 @@ function isSecret(field: protobuf.Field): boolean {
   return field.options?.['(csi_secret)'] === true;
 }
 
-/** The redactors of those fields that need one, by field name. */
+/** The redactors of the fields that contain secrets, by field name. */
 type Plan = ReadonlyMap<string, Redactor>;
 
 function redactorOf(type: protobuf.Type): Redactor {
@@ -42,22 +44,22 @@ function redactorOf(type: protobuf.Type): Redactor {
   if (known !== undefined) return known;
   const plan = new Map<string, Redactor>();
   const redactor: Redactor = (message) => apply(plan, message);
-  // Stored before the fields are visited, so that a message type that contains itself terminates.
+  // Stored before the fields are visited, so that the recursion ends for a message type that contains itself.
   redactors.set(type, redactor);
   for (const field of type.fieldsArray) {
     const mask = fieldRedactor(field.resolve());
-    if (mask !== keep) plan.set(field.name, mask);
+    if (mask !== unchanged) plan.set(field.name, mask);
   }
   if (plan.size > 0) return redactor;
-  redactors.set(type, keep);
-  return keep;
+  redactors.set(type, unchanged);
+  return unchanged;
 }
 
 function fieldRedactor(field: protobuf.Field): Redactor {
   if (isSecret(field)) return (value) => (isEmpty(value) ? value : redacted);
-  if (!(field.resolvedType instanceof protobuf.Type)) return keep;
+  if (!(field.resolvedType instanceof protobuf.Type)) return unchanged;
   const inner = redactorOf(field.resolvedType);
-  if (inner === keep) return keep;
+  if (inner === unchanged) return unchanged;
   if (field.repeated) return (value) => (Array.isArray(value) ? value.map(inner) : value);
   if (!field.map) return inner;
   return (value) =>
@@ -77,7 +79,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether a field has its default value. It is not masked, so that the log shows that no secret was sent. */
+/** Whether a field has its default value, which is not masked, so that the log shows that no secret was sent. */
 function isEmpty(value: unknown): boolean {
   if (value === undefined || value === null || value === '') return true;
   return isObject(value) && Object.keys(value).length === 0;

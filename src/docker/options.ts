@@ -1,4 +1,4 @@
-/** Translates the options of `docker volume create --opt` (docs/docker.md) into an input of the domain. */
+/** Parses the options of `docker volume create --opt` (docs/docker.md). */
 import { VolumeError } from '../errors.ts';
 import { type FsType, fsTypes } from '../host/host.ts';
 import { parseBytes } from '../units.ts';
@@ -94,7 +94,7 @@ function requireKnown(options: Options): void {
   }
 }
 
-/** Throws `invalid` for an empty name, which an unset variable of a compose file causes. */
+/** Throws `invalid` for an empty name, which an unset variable in a compose file can cause. */
 function requireName(from: string): string {
   if (!/^(?:snapshot:|volume:)?$/.test(from)) return from;
   throw new VolumeError(
@@ -103,7 +103,7 @@ function requireName(from: string): string {
   );
 }
 
-/** A raw block volume has no filesystem to mount, and neither has its copy. */
+/** Throws `invalid` for a raw block source, because its copy has no filesystem that Docker could mount. */
 function requireMountable(name: string, source: FoundSource | undefined): void {
   if (source === undefined || source.kind === 'mount') return;
   throw new VolumeError(
@@ -144,11 +144,11 @@ function withoutUndefined(
   );
 }
 
-/** The table of docs/docker.md. */
+/** Returns the table of options for docs/docker.md. */
 export function optionsAsMarkdown(): string {
   const rows = Object.entries(knownOptions).map(
-    ([key, { values, default: shown, meaning }]) =>
-      `| \`${key}\` | ${values} | ${shown} | ${meaning} |`,
+    ([key, { values, default: defaultText, meaning }]) =>
+      `| \`${key}\` | ${values} | ${defaultText} | ${meaning} |`,
   );
   return ['| Option | Values | Default | Meaning |', '|---|---|---|---|', ...rows].join('\n');
 }

@@ -1,4 +1,7 @@
-/** The calls of Docker's volume plugin API: decode → call the domain → map. Docker adds the call's name to errors itself. */
+/**
+ * The calls of Docker's volume plugin API. Each decodes its request, calls the domain and converts the result. Docker itself
+ * adds the name of the call to errors.
+ */
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { FsType } from '../host/host.ts';
@@ -9,7 +12,15 @@ import type { DockerVolumes } from '../volumes/docker/volumes.ts';
 import type { Call } from '../volumes/engine/operations.ts';
 import type { Volume } from '../volumes/model.ts';
 import { parseOptions } from './options.ts';
-import { create, decode, isEmpty, mount, named, nothing, Unanswerable } from './requests.ts';
+import {
+  createRequest,
+  decode,
+  isEmpty,
+  mountRequest,
+  NoResponseError,
+  nameRequest,
+  noFields,
+} from './requests.ts';
 
 export interface DockerFront {
   readonly volumes: Volumes;
@@ -20,30 +31,36 @@ export interface DockerFront {
 
 export interface PluginCall {
   readonly name: string;
-  /** Changes are logged at info level. */
+  /** The end of a `change` is logged at level info. */
   readonly logClass: 'change' | 'read';
   /** Takes the raw body and returns the body of the response. */
   readonly answer: (front: DockerFront, call: Call, body: string) => Promise<unknown>;
 }
 
-/** Docker's own time limit is 60 s, and 120 s for Create and Mount. */
+/** Shorter than Docker's own time limit, which is 120 s for Create and Mount and 60 s for other calls. */
 const busyTimeoutMs = 30_000;
 const firstPauseMs = 20;
 const maxPauseMs = 500;
 
 /** The key is the path of the request. */
 export const pluginCalls: Readonly<Record<string, PluginCall>> = {
-  '/Plugin.Activate': read('Activate', nothing, async () => ({ Implements: ['VolumeDriver'] })),
-  '/VolumeDriver.Capabilities': read('Capabilities', nothing, async () => ({
+  '/Plugin.Activate': readCall('Activate', noFields, async () => ({
+    Implements: ['VolumeDriver'],
+  })),
+  '/VolumeDriver.Capabilities': readCall('Capabilities', noFields, async () => ({
     Capabilities: { Scope: 'local' },
   })),
-  '/VolumeDriver.Create': change('Create', create, async (front, call, { Name, Opts }) => {
-    const { defaultFsType, docker } = front;
-    const findSource = (name: string) => docker.findSource(name);
-    await docker.create(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
-    return {};
-  }),
-  '/VolumeDriver.Get': read('Get', named, async (front, call, { Name }) => {
+  '/VolumeDriver.Create': changeCall(
+    'Create',
+    createRequest,
+    async (front, call, { Name, Opts }) => {
+      const { defaultFsType, docker } = front;
+      const findSource = (name: string) => docker.findSource(name);
+      await docker.create(call, parseOptions(Name, Opts ?? {}, { defaultFsType, findSource }));
+      return {};
+    },
+  ),
+  '/VolumeDriver.Get': readCall('Get', nameRequest, async (front, call, { Name }) => {
     const found = await findOrExplain(front, Name);
     if ('problem' in found) return { Volume: { Name, Mountpoint: '', Status: found } };
     const path = (await front.docker.mountedPaths()).get(found.record.id);
@@ -53,7 +70,7 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     });
     return { Volume: { ...summaryOf(Name, found, path), Status } };
   }),
-  '/VolumeDriver.List': read('List', nothing, async (front) => {
+  '/VolumeDriver.List': readCall('List', noFields, async (front) => {
     const page = await front.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
     const paths = await front.docker.mountedPaths();
     const mountable = page.entries.filter(({ record }) => record.kind === 'mount');
@@ -64,22 +81,26 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
       }),
     };
   }),
-  '/VolumeDriver.Path': read('Path', named, async (front, _call, { Name }) => {
+  '/VolumeDriver.Path': readCall('Path', nameRequest, async (front, _call, { Name }) => {
     const paths = await front.docker.mountedPaths();
     return { Mountpoint: paths.get(getVolume(front, Name).record.id) ?? '' };
   }),
-  '/VolumeDriver.Mount': change('Mount', mount, async (front, call, { Name, ID }) => {
+  '/VolumeDriver.Mount': changeCall('Mount', mountRequest, async (front, call, { Name, ID }) => {
     const volumeId = getVolume(front, Name).record.id;
     return { Mountpoint: await front.docker.mount(call, { volumeId, mountId: ID }) };
   }),
-  '/VolumeDriver.Unmount': change('Unmount', mount, async (front, call, { Name, ID }) => {
-    const volume = front.docker.findVolume(Name);
-    // A deleted volume must not keep a container from being removed.
-    if (volume === undefined) return {};
-    await front.docker.unmount(call, { volumeId: volume.record.id, mountId: ID });
-    return {};
-  }),
-  '/VolumeDriver.Remove': change('Remove', named, async (front, call, { Name }) => {
+  '/VolumeDriver.Unmount': changeCall(
+    'Unmount',
+    mountRequest,
+    async (front, call, { Name, ID }) => {
+      const volume = front.docker.findVolume(Name);
+      // A deleted volume must not prevent the removal of a container.
+      if (volume === undefined) return {};
+      await front.docker.unmount(call, { volumeId: volume.record.id, mountId: ID });
+      return {};
+    },
+  ),
+  '/VolumeDriver.Remove': changeCall('Remove', nameRequest, async (front, call, { Name }) => {
     const volume = front.docker.findVolume(Name);
     if (volume === undefined) return {};
     requireMountable(Name, volume);
@@ -94,7 +115,7 @@ type Work<S extends v.GenericSchema> = (
   request: v.InferOutput<S>,
 ) => Promise<unknown>;
 
-function read<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>): PluginCall {
+function readCall<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>): PluginCall {
   return {
     name,
     logClass: 'read',
@@ -103,7 +124,7 @@ function read<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>)
   };
 }
 
-function change<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>): PluginCall {
+function changeCall<S extends v.GenericSchema>(name: string, schema: S, work: Work<S>): PluginCall {
   return {
     name,
     logClass: 'change',
@@ -114,12 +135,12 @@ function change<S extends v.GenericSchema>(name: string, schema: S, work: Work<S
   };
 }
 
-/** Also adds the volume's name to all later log lines of the call. */
+/** Decodes the request, and adds the volume's name to all later log lines of the call. */
 function decodeNamed<S extends v.GenericSchema>(
   call: Call,
   { name, schema, body }: { name: string; schema: S; body: string },
 ): v.InferOutput<S> {
-  if (isEmpty(body) && schema !== nothing) throw missingBodyError(name);
+  if (isEmpty(body) && schema !== noFields) throw missingBodyError(name);
   const request: unknown = decode(schema, body);
   if (typeof request === 'object' && request !== null && 'Name' in request) {
     call.log.setBindings({ volume: request.Name });
@@ -128,17 +149,17 @@ function decodeNamed<S extends v.GenericSchema>(
 }
 
 /**
- * When the connection breaks during a call, for example because the driver is killed, Docker repeats the call without its body.
- * Get is not answered at all: Docker would take an error for a missing volume.
+ * If the connection breaks during a call, for example because the driver is killed, Docker repeats the call without its body.
+ * Get is not answered, because Docker would interpret an error as a missing volume.
  */
 function missingBodyError(name: string): Error {
   const message = 'the driver was restarted during this call; run the command again';
-  return name === 'Get' ? new Unanswerable(message) : new VolumeError('unavailable', message);
+  return name === 'Get' ? new NoResponseError(message) : new VolumeError('unavailable', message);
 }
 
 /**
- * Docker does not retry failed calls as the kubelet does, so of two containers that start at the same time one would fail with
- * `busy`.
+ * Retries a call that fails with `busy`. Unlike the kubelet, Docker does not retry failed calls, so one of two containers
+ * that start at the same time would fail.
  */
 async function retryWhileBusy<T>({ signal }: Call, work: () => Promise<T>): Promise<T> {
   return retry(work, {
@@ -159,8 +180,8 @@ function getVolume(front: DockerFront, name: string): Volume {
 }
 
 /**
- * Returns the volume, or the reason why it cannot be used now. Throws only for a volume that is not known to exist: Docker takes
- * any error for a missing volume, and then gives a container that names no driver an empty local volume instead.
+ * Returns the volume, or the reason why it cannot be used now. Throws only for a volume that is not known to exist: Docker
+ * interprets any error as a missing volume, and then gives a container that specifies no driver an empty local volume.
  */
 async function findOrExplain(
   front: DockerFront,

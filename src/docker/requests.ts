@@ -1,4 +1,7 @@
-/** Decodes the request bodies of the volume plugin API. Unknown fields are ignored, because Docker may add some. */
+/**
+ * Decodes the request bodies of the volume plugin API. Unknown fields are ignored, because later versions of Docker may add
+ * some.
+ */
 import * as v from 'valibot';
 import { VolumeError } from '../errors.ts';
 
@@ -7,7 +10,7 @@ const maxNameLength = 255;
 const maxOptionLength = 4096;
 const maxOptionCount = 64;
 
-const line = (what: string, maxLength: number) =>
+const singleLine = (what: string, maxLength: number) =>
   v.pipe(
     v.string(`${what} must be a string`),
     v.nonEmpty(`${what} must not be empty`),
@@ -15,23 +18,23 @@ const line = (what: string, maxLength: number) =>
     v.regex(/^\P{Cc}*$/u, `${what} contains control characters`),
   );
 
-const name = line('Name', maxNameLength);
+const name = singleLine('Name', maxNameLength);
 const option = v.pipe(
   v.string('the value of an option must be a string'),
   v.maxLength(maxOptionLength, `an option is longer than ${maxOptionLength} characters`),
 );
 
-export const named = v.object({ Name: name });
+export const nameRequest = v.object({ Name: name });
 
 /**
- * Refuses names that Docker cannot use later, or takes for a path, for two fields of `-v`, for a drive letter or for a path of
- * its API. The volume would be created, but the data of the container would go elsewhere.
+ * Refuses names that Docker cannot use later because it interprets them as a path, as two fields of `-v`, as a drive letter
+ * or as a path of its API. The volume would be created, but the container would write its data elsewhere.
  */
 const newName = v.pipe(
   name,
   v.check(
     (text) => text.length > 1,
-    'a name needs at least two characters: Docker takes a single one for a drive letter',
+    'a name needs at least two characters: Docker interprets a single character as a drive letter',
   ),
   v.regex(
     /^[^./~]/,
@@ -50,11 +53,15 @@ const newName = v.pipe(
   ),
 );
 
-export const create = v.object({
+export const createRequest = v.object({
   Name: newName,
   Opts: v.nullish(
     v.pipe(
-      v.record(line('the name of an option', maxNameLength), option, 'Opts must be an object'),
+      v.record(
+        singleLine('the name of an option', maxNameLength),
+        option,
+        'Opts must be an object',
+      ),
       v.check(
         (all) => Object.keys(all).length <= maxOptionCount,
         `there are more than ${maxOptionCount} options`,
@@ -64,20 +71,20 @@ export const create = v.object({
 });
 
 /** `ID` is Docker's mount ID: one per container, the same in Mount and Unmount. */
-export const mount = v.object({ Name: name, ID: line('ID', maxNameLength) });
+export const mountRequest = v.object({ Name: name, ID: singleLine('ID', maxNameLength) });
 
-/** For calls without fields; podman sends List without a body. */
-export const nothing = v.unknown();
+/** Schema of calls without fields. podman sends List without a body. */
+export const noFields = v.unknown();
 
 export function isEmpty(body: string): boolean {
   return body.trim() === '';
 }
 
-/** Closes the connection without an answer, because Docker would draw a wrong conclusion from any answer. */
-export class Unanswerable extends Error {
+/** Thrown to close the connection without a response, because Docker would misinterpret any response. */
+export class NoResponseError extends Error {
   constructor(message: string) {
     super(message);
-    this.name = 'Unanswerable';
+    this.name = 'NoResponseError';
   }
 }
 

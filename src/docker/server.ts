@@ -1,4 +1,7 @@
-/** Serves the volume plugin API on a Unix socket: HTTP/1.1, one POST per call, with limits on the size and time of a request. */
+/**
+ * Serves the volume plugin API on a Unix socket: HTTP/1.1, one POST request per call, with limits for the size and duration
+ * of a request.
+ */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type Reason, VolumeError } from '../errors.ts';
 import { metricCodes } from '../observe/call-codes.ts';
@@ -6,9 +9,9 @@ import type { Logger } from '../observe/log.ts';
 import type { CallMeasurement } from '../observe/metrics.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 import { type DockerFront, type PluginCall, pluginCalls } from './plugin.ts';
-import { Unanswerable } from './requests.ts';
+import { NoResponseError } from './requests.ts';
 
-/** The largest request consists of a name and some options. */
+/** Far above the largest request, which consists of a name and some options. */
 const maxBodyBytes = 64 * 1024;
 const maxConnections = 64;
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
@@ -28,7 +31,7 @@ export interface RunningPlugin {
   close(): Promise<void>;
 }
 
-/** Throws `unavailable` when the socket cannot be bound. */
+/** Throws `unavailable` if the socket cannot be bound. */
 export async function serveDocker(options: DockerServeOptions): Promise<RunningPlugin> {
   const { requestTimeoutMs = 10_000, log } = options;
   const server = createServer(
@@ -67,7 +70,7 @@ export async function serveDocker(options: DockerServeOptions): Promise<RunningP
   };
 }
 
-/** The request is invalid as HTTP, before any call runs. */
+/** Thrown for a request that is refused at the HTTP level, before any call runs. */
 class HttpError extends Error {
   readonly status: number;
 
@@ -110,7 +113,7 @@ function findCall(request: IncomingMessage): PluginCall {
 async function readBody(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
-  // By default a throw in the loop destroys the request, and with it the connection that the answer needs.
+  // By default, an error thrown in the loop destroys the request, and with it the connection for the response.
   const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   for await (const chunk of parts) {
     length += chunk.length;
@@ -122,7 +125,7 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Errors are returned with status 200 too, because Docker then shows only their text. */
+/** Errors are also returned with status 200, because Docker then shows only their text. */
 async function runCall(
   { front, log, callEnded }: DockerServeOptions,
   request: { pluginCall: PluginCall; body: string; response: ServerResponse },
@@ -135,16 +138,16 @@ async function runCall(
     if (!response.writableFinished) abort.abort();
   };
   response.once('close', abortIfUnanswered);
-  const child = log.child({ rpc: `docker ${name}` });
+  const callLog = log.child({ rpc: `docker ${name}` });
   let code: Reason | 'ok' = 'ok';
   try {
-    return await pluginCall.answer(front, { log: child, signal: abort.signal }, body);
+    return await pluginCall.answer(front, { log: callLog, signal: abort.signal }, body);
   } catch (error) {
     code = error instanceof VolumeError ? error.reason : 'internal';
     // Docker asks every plugin about every name.
     const isExpected = logClass === 'read' && code === 'not-found';
-    child[isExpected ? 'debug' : 'warn']({ err: error, code }, 'call failed');
-    if (error instanceof Unanswerable) response.destroy();
+    callLog[isExpected ? 'debug' : 'warn']({ err: error, code }, 'call failed');
+    if (error instanceof NoResponseError) response.destroy();
     return { Err: textOf(error) };
   } finally {
     response.off('close', abortIfUnanswered);
@@ -152,11 +155,14 @@ async function runCall(
     const metricCode = code === 'ok' ? 'OK' : metricCodes[code];
     callEnded({ service: 'docker.VolumeDriver', rpc: name, code: metricCode, durationMs });
     const level = logClass === 'change' ? 'info' : 'trace';
-    child[level]({ code, durationMs: Math.round(durationMs) }, 'call ended');
+    callLog[level]({ code, durationMs: Math.round(durationMs) }, 'call ended');
   }
 }
 
-/** Docker shows this text after `VolumeDriver.Mount:`. Internal errors stay in the log. */
+/**
+ * Returns the text that Docker shows after, for example, `VolumeDriver.Mount:`. The details of internal errors are only
+ * logged.
+ */
 function textOf(error: unknown): string {
   if (error instanceof VolumeError) return error.message;
   return 'internal error, see the log of the driver';

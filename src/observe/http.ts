@@ -15,7 +15,7 @@ export interface HttpOptions {
   readonly port: number;
   readonly metrics: () => Promise<Answer>;
   /** Returns the reason while the driver is not ready. */
-  readonly findUnready: () => Promise<string | undefined>;
+  readonly findReadinessProblem: () => Promise<string | undefined>;
   /** A request that takes longer gets 503. */
   readonly timeoutMs?: number;
 }
@@ -91,7 +91,7 @@ async function answerTo(options: HttpOptions, request: IncomingMessage): Promise
     // An answer proves that the process and its event loop run, which is all that liveness means here.
     if (path === '/healthz') return { status: 200, body: 'ok\n' };
     if (path === '/readyz') {
-      const unready = await options.findUnready();
+      const unready = await options.findReadinessProblem();
       return unready === undefined
         ? { status: 200, body: 'ok\n' }
         : { status: 503, body: `${unready}\n` };

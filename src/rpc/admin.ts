@@ -34,13 +34,16 @@ const logClasses = {
   Doctor: 'read',
 } as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]: LogClass };
 
-/** What the methods of Admin work with. */
+/** Dependencies of the methods of Admin. */
 export interface AdminContext {
   readonly administration: Administration;
   readonly volumes: Volumes;
 }
 
-/** Makes the service `loopcsi.v1.Admin`: what the command line needs and CSI lacks. It is served on the same socket. */
+/**
+ * Creates the service `loopcsi.v1.Admin`: the calls that the command line needs and CSI lacks. It is served on the CSI
+ * socket.
+ */
 export function adminService(context: AdminContext, hooks: ServerHooks): Service {
   const calls = new Map(
     Object.entries<LogClass>(logClasses).map(([rpc, logClass]) => [
@@ -50,7 +53,10 @@ export function adminService(context: AdminContext, hooks: ServerHooks): Service
   );
   return makeService(
     'loopcsi.v1.Admin',
-    makeHandlers('loopcsi.v1.Admin', adminMethods(context), hooks, { calls, limited: false }),
+    makeHandlers('loopcsi.v1.Admin', adminMethods(context), hooks, {
+      calls,
+      checksSizeLimits: false,
+    }),
   );
 }
 

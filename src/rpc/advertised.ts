@@ -1,7 +1,7 @@
 /**
- * The table of what the driver offers. Each row is a capability, its calls, and the condition under which they are offered.
- * Both the answers of the capability calls and the set of served calls are derived from it, so no capability is advertised
- * without its calls.
+ * The table of capabilities and calls that the driver offers. Each row contains a capability, its calls, and the condition
+ * under which they are offered. The responses of the capability calls and the set of served calls are both derived from this
+ * table, so that no capability is advertised without its calls.
  */
 import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
 import type {
@@ -11,9 +11,9 @@ import type {
   PluginCapabilityServiceType,
 } from '../csi/types.ts';
 
-/** The options that change what is offered. */
+/** The options that change which capabilities and calls are offered. */
 export interface Features {
-  /** With `node`, only NodeExpandVolume grows volumes. */
+  /** With `node`, ControllerExpandVolume is not offered, and NodeExpandVolume grows volumes. */
   readonly expansion: 'both' | 'node';
   readonly withoutStaging: boolean;
 }
@@ -22,10 +22,10 @@ export interface Features {
 export type LogClass = 'change' | 'read' | 'polling';
 
 interface Row<N extends ServiceName, C extends string> {
-  /** Absent if the calls belong to the service itself. */
+  /** Absent for calls that every plugin with this service must offer. */
   readonly capability?: Exclude<C, 'UNKNOWN'>;
   readonly calls: { readonly [M in MethodName<N>]?: LogClass };
-  /** Absent if always offered. */
+  /** Absent if the calls are always offered. */
   readonly offered?: (features: Features) => boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The wrapper around every method. Without it, a handler that throws would end the process, and its caller would wait until
- * its deadline.
+ * The wrapper around every gRPC method. Without it, a handler that throws would terminate the process, and its caller would
+ * wait until its deadline.
  */
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
@@ -11,14 +11,14 @@ import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 
-/** What all methods of a server use. */
+/** Dependencies that all methods of a server share. */
 export interface ServerHooks {
   readonly log: Logger;
   readonly callEnded: (call: CallMeasurement) => void;
   readonly admit: Admit;
 }
 
-/** What the wrapper needs to know of a method. */
+/** Describes a method for the wrapper. */
 export interface Method {
   readonly service: string;
   readonly rpc: string;
@@ -30,15 +30,15 @@ export interface Method {
   readonly redactResponse: (message: unknown) => unknown;
 }
 
-/** Counts a call as running, or throws `unavailable`. Returns the function that ends the count. */
+/** Counts a call as running, or throws `unavailable` if too many are running. The returned function ends the count. */
 export type Admit = () => () => void;
 
-/** Limits the number of calls that run at once, so that no caller can exhaust the memory. */
+/** Limits the number of concurrent calls, so that no caller can exhaust the memory. */
 export function limitCalls(limit: number): Admit {
   let running = 0;
   return () => {
     if (running >= limit) {
-      throw new VolumeError('unavailable', `${limit} calls are running already; retry later`);
+      throw new VolumeError('unavailable', `${limit} calls are already running; retry later`);
     }
     running += 1;
     return () => {
@@ -49,7 +49,7 @@ export function limitCalls(limit: number): Admit {
 
 let lastCallId = 0;
 
-/** A running call: its context for the domain, and the record of its end. */
+/** A running call. It has the context for the domain, and logs and measures the end of the call. */
 class RunningCall {
   readonly context: Call;
   readonly #method: Method;
@@ -69,9 +69,12 @@ class RunningCall {
     }
   }
 
-  /** Ends the waiting of a call whose caller has disconnected or whose deadline has passed. The operation goes on. */
+  /**
+   * Aborts the call's signal when its caller has disconnected or its deadline has passed. An operation that has started
+   * continues.
+   */
   cancel(): void {
-    // grpc-js emits 'cancelled' whenever the stream is closed, also after an answer.
+    // grpc-js emits 'cancelled' whenever the stream is closed, even after the response.
     if (!this.#hasEnded) this.#abort.abort();
   }
 
@@ -84,7 +87,7 @@ class RunningCall {
 
   fail(error: unknown): CallStatus {
     const failure = toStatus(error);
-    // A bug or damage that an operator must examine. Only the log gets the chain of causes.
+    // A bug or damaged data, which an operator must examine. The causes of the error are logged but not returned.
     if (failure.code === status.INTERNAL) this.context.log.error({ err: error }, 'call failed');
     this.#end(failure, error);
     return failure;
@@ -118,11 +121,11 @@ function volumeIdOf(request: unknown): string | undefined {
   if (typeof request !== 'object' || request === null || !('volume_id' in request))
     return undefined;
   const { volume_id: id } = request;
-  // The size limits are checked later, so a longer id is truncated for the log.
+  // The size limits have not been checked yet, so a longer id is truncated for the log.
   return typeof id === 'string' && id !== '' ? id.slice(0, 128) : undefined;
 }
 
-/** Makes the grpc-js handler of a unary method. `handle` may throw anything. */
+/** Creates the grpc-js handler of a unary method. `handle` may throw anything. */
 export function makeUnaryHandler<Q, S>(
   method: Method,
   hooks: ServerHooks,
@@ -134,12 +137,12 @@ export function makeUnaryHandler<Q, S>(
       running.cancel();
     });
     const work = async (): Promise<S> => {
-      const leave = hooks.admit();
+      const release = hooks.admit();
       try {
         method.checkLimits(call.request);
         return await handle(call.request, running.context);
       } finally {
-        leave();
+        release();
       }
     };
     work().then(
@@ -155,8 +158,8 @@ export function makeUnaryHandler<Q, S>(
 }
 
 /**
- * Makes the grpc-js handler of a server-streaming method. `handle` is read only as fast as the caller reads, and closed when
- * the caller disconnects. An incomplete stream always ends with an error status.
+ * Creates the grpc-js handler of a server-streaming method. The messages of `handle` are read only as fast as the caller
+ * reads them, and its iterator is closed when the caller disconnects. An incomplete stream always ends with an error status.
  */
 export function makeStreamHandler<Q, S>(
   method: Method,
@@ -170,7 +173,7 @@ export function makeStreamHandler<Q, S>(
       running.cancel();
     });
     const work = async (): Promise<void> => {
-      const leave = hooks.admit();
+      const release = hooks.admit();
       try {
         method.checkLimits(call.request);
         for await (const message of handle(call.request, running.context)) {
@@ -178,7 +181,7 @@ export function makeStreamHandler<Q, S>(
           if (!call.write(message)) await untilDrained(call, signal);
         }
       } finally {
-        leave();
+        release();
       }
     };
     work().then(

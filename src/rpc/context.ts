@@ -3,7 +3,7 @@ import type { Volumes } from '../volumes/api.ts';
 import type { Features } from './advertised.ts';
 import type { NodeTopology } from './topology.ts';
 
-/** The part of the configuration that the CSI services use, under the names of its options. */
+/** Configuration of the CSI services. The fields have the names of the options. */
 export interface CsiSettings extends Features {
   readonly driverName: string;
   readonly defaultFstype: FsType;
@@ -11,7 +11,7 @@ export interface CsiSettings extends Features {
   readonly clusterPools: readonly string[] | undefined;
 }
 
-/** What the methods of the CSI services work with. */
+/** Dependencies of the methods of the CSI services. */
 export interface CsiContext {
   readonly settings: CsiSettings;
   /** Version of the driver. */

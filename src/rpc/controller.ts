@@ -60,12 +60,12 @@ function volumeMethods(context: CsiContext): Methods {
 
     async ValidateVolumeCapabilities(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
-      const asked = {
+      const requested = {
         capabilities: request.volume_capabilities,
         parameters: { ...request.parameters, ...request.mutable_parameters },
         context: request.volume_context,
       };
-      const message = await findRefusal(context, { volumeId, ...asked });
+      const message = await findRefusal(context, { volumeId, ...requested });
       if (message !== undefined) return { confirmed: null, message };
       const { volume_context, volume_capabilities, parameters, mutable_parameters } = request;
       const confirmed = { volume_context, volume_capabilities, parameters, mutable_parameters };
@@ -96,7 +96,7 @@ function parseCreateVolume(
   const capabilities = parseCapabilities(request.volume_capabilities);
   const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
   const range = parseRange(request.capacity_range);
-  // Mutable parameters win (CSI spec, "CreateVolume").
+  // Mutable parameters take precedence (CSI spec, "CreateVolume").
   const parameters = { ...request.parameters, ...request.mutable_parameters };
   const volumeSettings = parseParameters(parameters, fsType);
   const source = parseSource(request.volume_content_source);
@@ -115,7 +115,7 @@ function parseCreateVolume(
   };
 }
 
-/** Capacity of the node and growth of volumes. */
+/** Methods for the capacity of the node and the growth of volumes. */
 function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
   return {
     async GetCapacity(request) {
@@ -127,11 +127,11 @@ function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
         settings.clusterPools === undefined
           ? parsePoolParameter(parameters)
           : parsePoolOfClass(parameters, settings.clusterPools);
-      const asked = request.accessible_topology;
-      if (asked !== null && !includesNode(asked, thisNode)) {
+      const topology = request.accessible_topology;
+      if (topology !== null && !includesNode(topology, thisNode)) {
         return { available_capacity: 0n, maximum_volume_size: null, minimum_volume_size: null };
       }
-      // CreateVolume refuses a class with any other value.
+      // Any other value means thin here; CreateVolume refuses it.
       const provisioning = parameters['provisioning'] === 'thick' ? 'thick' : 'thin';
       const capacity = await volumes.capacity({ pool, provisioning, fsType });
       return {
@@ -144,9 +144,11 @@ function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
     async ControllerExpandVolume(request, call) {
       const volumeId = requireText(request.volume_id, 'volume_id');
       const range = requireRange(request.capacity_range);
-      const asked = request.volume_capability;
+      const { volume_capability } = request;
       const capability =
-        asked === null ? {} : { capability: parseCapability(asked, 'volume_capability') };
+        volume_capability === null
+          ? {}
+          : { capability: parseCapability(volume_capability, 'volume_capability') };
       const grown = await volumes.expandVolume(call, { volumeId, range, ...capability });
       return {
         capacity_bytes: grown.sizeBytes,

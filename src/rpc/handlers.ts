@@ -1,4 +1,4 @@
-/** Turns the methods of a service, plain asynchronous functions, into handlers for grpc-js. */
+/** Creates grpc-js handlers from the methods of a service, which are plain asynchronous functions. */
 import { lazily, methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
@@ -25,8 +25,8 @@ export type Implementation<N extends ServiceName> = {
 export interface ServiceOptions {
   /** Log class of each call and whether it is offered. A call without an entry is not offered. */
   readonly calls: ReadonlyMap<string, { readonly logClass: LogClass; readonly offered: boolean }>;
-  /** Whether CSI's size limits apply: they do in csi.v1 only. */
-  readonly limited: boolean;
+  /** Whether CSI's size limits are checked; they apply only to csi.v1. */
+  readonly checksSizeLimits: boolean;
 }
 
 type AnyImplementation = Readonly<
@@ -34,14 +34,14 @@ type AnyImplementation = Readonly<
 >;
 
 /**
- * Makes a handler for every method of the proto; a method that is not offered answers UNIMPLEMENTED, never UNKNOWN. Throws if
- * an offered method is not implemented.
+ * Creates a handler for every method of the proto. A method that is not offered returns UNIMPLEMENTED, never UNKNOWN. Throws
+ * if an offered method is not implemented.
  */
 export function makeHandlers<N extends ServiceName>(
   name: N,
   implementation: Implementation<N>,
   hooks: ServerHooks,
-  { calls, limited }: ServiceOptions,
+  { calls, checksSizeLimits }: ServiceOptions,
 ): Handlers<N> {
   const methods: AnyImplementation = implementation;
   const entries = methodsOf(name).map(({ name: rpc, requestType, responseStream }) => {
@@ -50,10 +50,10 @@ export function makeHandlers<N extends ServiceName>(
     if (offered && implemented === undefined)
       throw new Error(`${name} offers ${rpc} without implementing it`);
     const handle = offered && implemented !== undefined ? implemented : notOffered(rpc);
-    // The names in this loop come from the same proto as the type. Both functions are made at the first call, so that the
-    // start does not wait for them.
+    // The cast is safe, because the names come from the same proto as the type. Both functions are created at the first call,
+    // so that they do not delay the start.
     const redactors = lazily(() => rpcRedactors(name, rpc as MethodName<N>));
-    const limits = lazily(() => (limited ? limitCheckFor(requestType) : () => undefined));
+    const limits = lazily(() => (checksSizeLimits ? limitCheckFor(requestType) : () => undefined));
     const method: Method = {
       service: name,
       rpc,
@@ -64,7 +64,8 @@ export function makeHandlers<N extends ServiceName>(
       redactRequest: (message) => redactors().request(message),
       redactResponse: (message) => redactors().response(message),
     };
-    // Implementation<N> maps each name to its kind of function. A loop over names loses that relation.
+    // Implementation<N> maps each name to its kind of function, but the type checker loses this relation in a loop over
+    // names.
     const handler = responseStream
       ? makeStreamHandler(method, hooks, streaming(handle))
       : makeUnaryHandler(method, hooks, async (request: object, call) => handle(request, call));
@@ -77,12 +78,12 @@ function notOffered(rpc: string): () => never {
   return () => {
     throw new VolumeError(
       'unsupported',
-      `${rpc} is not offered; the capability calls list what is, and 'loopcsi serve --help' the options that change it`,
+      `${rpc} is not offered; the capability calls list the offered calls, and 'loopcsi serve --help' lists the options that change them`,
     );
   };
 }
 
-/** As a generator, so that a synchronous throw of `handle` happens inside the wrapper too. */
+/** A generator, so that the wrapper also catches an error that `handle` throws synchronously. */
 function streaming(handle: (request: object, call: Call) => unknown) {
   return async function* (request: object, call: Call): AsyncIterable<unknown> {
     yield* handle(request, call) as AsyncIterable<unknown>;

@@ -32,7 +32,7 @@ export function identityMethods({
     },
 
     async Probe() {
-      const unready = await volumes.findUnready();
+      const unready = await volumes.findReadinessProblem();
       if (unready !== undefined) throw new VolumeError('wrong-state', unready);
       return { ready: { value: true } };
     },

@@ -99,13 +99,15 @@ function usedVolumeMethods({ volumes }: CsiContext): Methods {
     },
 
     async NodeExpandVolume(request, call) {
-      const asked = request.volume_capability;
+      const { volume_capability } = request;
       optionalPath(request.staging_target_path, 'staging_target_path');
       const { sizeBytes } = await volumes.nodeExpandVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
         volumePath: requireMountedPath(request.volume_path, 'volume_path'),
         range: parseRange(request.capacity_range),
-        ...(asked === null ? {} : { capability: parseCapability(asked, 'volume_capability') }),
+        ...(volume_capability === null
+          ? {}
+          : { capability: parseCapability(volume_capability, 'volume_capability') }),
       });
       return { capacity_bytes: sizeBytes };
     },

@@ -17,12 +17,15 @@ export interface RegistrationOptions {
   /** Path of the CSI socket as the kubelet sees it. */
   readonly endpoint: string;
   readonly log: Logger;
-  /** Delay until the driver registers again after a refusal; doubled each time, up to a minute. */
+  /** Delay before the driver registers again after a refusal. It doubles each time, up to one minute. */
   readonly retryMs?: number;
 }
 
 export interface Registration {
-  /** Stops answering. The socket file stays, because its removal would make the kubelet drop the node's CSINode entry. */
+  /**
+   * Stops the server. The socket file is kept, because its removal would make the kubelet remove the driver from the node's
+   * CSINode object.
+   */
   close(): void;
 }
 
@@ -35,8 +38,8 @@ const maxRetryMs = 60_000;
 export async function serveRegistration(options: RegistrationOptions): Promise<Registration> {
   const { directory, driverName, log } = options;
   await requireDirectory(directory);
-  // The kubelet ignores hidden names and reacts to a name that appears, also by a rename. A rename over the socket of an
-  // earlier process shows no removal.
+  // The kubelet ignores hidden names and reacts to new names, including renamed files. It does not see a rename over the
+  // socket of an earlier process as a removal.
   const hidden = join(directory, `.${driverName}-reg.sock`);
   const visible = join(directory, `${driverName}-reg.sock`);
   const retry = new Retry(options.retryMs ?? 1_000);
@@ -65,7 +68,7 @@ export async function serveRegistration(options: RegistrationOptions): Promise<R
   return {
     close: () => {
       retry.cancel();
-      // libuv unlinks the name that was bound, the hidden one; the visible one stays.
+      // libuv unlinks only the name that was bound, which is the hidden one.
       server.forceShutdown();
     },
   };

@@ -1,4 +1,7 @@
-/** Checks size limits and forbidden characters of requests (CSI spec, "Size Limits"), derived from the message types. */
+/**
+ * Checks requests for size limits and forbidden characters (CSI spec, "Size Limits"). The checks are derived from the message
+ * types.
+ */
 import type protobuf from 'protobufjs/light.js';
 import { messageType } from '../csi/codec.ts';
 import { VolumeError } from '../errors.ts';
@@ -9,7 +12,7 @@ const mountFlagsBytes = 4096;
 /** PATH_MAX without the terminating NUL. */
 const pathBytes = 4095;
 
-/** Limits of the string fields that may have more than `stringBytes`. */
+/** Limits of the string fields that may be longer than `stringBytes`. */
 const longStringBytes: Readonly<Record<string, number>> = {
   node_id: 256,
   staging_target_path: pathBytes,
@@ -26,7 +29,7 @@ type Check = (value: unknown, field: string) => void;
 
 const checks = new Map<protobuf.Type, Check>();
 
-/** The check for a request type. */
+/** Returns the check for a request type. */
 export function limitCheckFor(typeName: string): (request: unknown) => void {
   const type = messageType(typeName);
   return (request) => {
@@ -42,7 +45,7 @@ function messageCheck(type: protobuf.Type): Check {
     if (!isObject(message)) return;
     for (const [name, checkField] of fields) checkField(message[name], `${prefix}${name}`);
   };
-  // Stored before the fields are visited, so that a message type that contains itself terminates.
+  // Stored before the fields are visited, so that the recursion ends for a message type that contains itself.
   checks.set(type, check);
   for (const field of type.fieldsArray) {
     const own = fieldCheck(field.resolve());
@@ -103,7 +106,7 @@ function checkMountFlags(value: unknown, name: string): void {
 
 function requireWithin(bytes: number, limit: number, name: string): void {
   if (bytes <= limit) return;
-  throw new VolumeError('invalid', `${name} has ${bytes} bytes; CSI allows ${limit}`);
+  throw new VolumeError('invalid', `${name} has ${bytes} bytes; CSI allows at most ${limit}`);
 }
 
 function requireNoControls(text: string, name: string): void {

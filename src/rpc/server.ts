@@ -14,18 +14,18 @@ import { nodeMethods } from './node.ts';
 import { snapshotMetadataMethods } from './snapshot-metadata.ts';
 import { listen } from './socket.ts';
 
-/** The sidecars, the kubelet, probes and a few commands need about a tenth of this. */
+/** The sidecars, the kubelet, probes and a few commands use about a tenth of this number. */
 const maxConnections = 128;
 const maxRunningCalls = 1024;
 
 const grpcOptions: ServerOptions = {
-  // Most requests of CSI have at most 20 KiB; a group snapshot lists its members, with up to 128 bytes each.
+  // Most CSI requests have at most 20 KiB, but a request for a group snapshot lists its members with up to 128 bytes each.
   'grpc.max_receive_message_length': 1024 * 1024,
   // Without max_entries a page contains all volumes; 10,000 of them are 3 MiB.
   'grpc.max_send_message_length': 256 * 1024 * 1024,
   'grpc.max_concurrent_streams': 256,
   'grpc-node.max_session_memory': 16,
-  // Sidecars exit when their connection is closed, so idle connections stay open; only unanswered pings close one.
+  // Sidecars exit when their connection is closed, so an idle connection is only closed if pings are not answered.
   'grpc.keepalive_time_ms': 60_000,
   'grpc.keepalive_timeout_ms': 20_000,
   'grpc.enable_channelz': 0,
@@ -104,7 +104,7 @@ function csiServices(context: CsiContext, hooks: ServerHooks): readonly Service[
       name,
       makeHandlers(name, implementation, hooks, {
         calls: offeredCalls(name, context.settings),
-        limited: true,
+        checksSizeLimits: true,
       }),
     );
   return [

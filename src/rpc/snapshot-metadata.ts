@@ -5,13 +5,13 @@ import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 import { requireText } from './validate.ts';
 
-/** Ranges in one message, by default and at most. The maximum is a message of 256 KiB. */
+/** Number of ranges in one message. A message with the maximum number has 256 KiB. */
 const defaultResults = 1024;
 const maxResultsPerMessage = 16_384;
 
 /**
- * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. They are produced only as
- * fast as the caller reads (call.ts), and an incomplete stream ends with an error.
+ * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. They are read only as fast
+ * as the caller reads the stream (call.ts), and an incomplete stream ends with an error.
  */
 export function snapshotMetadataMethods({
   volumes,

@@ -7,14 +7,14 @@ export interface SocketOptions {
   readonly path: string;
   /** Connections beyond this number are closed immediately. */
   readonly maxConnections: number;
-  /** A connection is closed if it has not sent its HTTP/2 preface by then. */
+  /** Time limit for the client to send its HTTP/2 preface. */
   readonly prefaceTimeoutMs: number;
   readonly log: Logger;
   readonly onConnection: (socket: Socket) => void;
 }
 
 export interface SocketListener {
-  /** Refuses new connections and removes the socket; open connections stay. */
+  /** Refuses new connections and removes the socket. Open connections are kept. */
   close(): Promise<void>;
 }
 
@@ -25,7 +25,7 @@ const prefaceBytes = 24;
 export async function listen(options: SocketOptions): Promise<SocketListener> {
   const { path, log } = options;
   const server = createServer((socket) => {
-    // ECONNRESET for example: an HTTP/2 session handles it only once it owns the socket.
+    // For example ECONNRESET before an HTTP/2 session owns the socket and handles its errors.
     socket.on('error', (error) => log.debug({ err: error }, 'connection failed'));
     closeUnlessPreface(socket, options);
     options.onConnection(socket);
@@ -34,7 +34,7 @@ export async function listen(options: SocketOptions): Promise<SocketListener> {
   server.on('drop', () => {
     log.warn(
       { maxConnections: options.maxConnections },
-      'connection was refused: too many are open',
+      'connection was refused: too many were open',
     );
   });
   const socket = await listenOnSocket(server, { path, flag: '--endpoint', log });
@@ -46,7 +46,10 @@ export async function listen(options: SocketOptions): Promise<SocketListener> {
   };
 }
 
-/** Otherwise a silent peer would occupy one of the connections forever. */
+/**
+ * Closes the connection if its preface does not arrive in time. Otherwise, a silent client would occupy one of the
+ * connections forever.
+ */
 function closeUnlessPreface(socket: Socket, { prefaceTimeoutMs, log }: SocketOptions): void {
   const timer = setTimeout(() => {
     if (socket.bytesRead >= prefaceBytes) return;

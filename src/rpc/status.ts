@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import { type Reason, VolumeError } from '../errors.ts';
 
-/** CSI spec, "Error Scheme". A reason without a code does not compile. */
+/** The gRPC code of each reason (CSI spec, "Error Scheme"). A reason without a code is a compile error. */
 const codeOf = {
   invalid: status.INVALID_ARGUMENT,
   'not-found': status.NOT_FOUND,
@@ -22,10 +22,12 @@ export interface CallStatus {
   readonly details: string;
 }
 
-/** gRPC sends the message in a header, and clients limit their size: grpc-go accepts 16 KiB in total. */
+/** gRPC sends the message in a header, and clients limit the size of headers: grpc-go accepts 16 KiB in total. */
 const maxDetailsLength = 2000;
 
-/** The status for the caller. Only a VolumeError's message is meant for callers; any other error is only logged. */
+/**
+ * Returns the status for the caller. Only the message of a VolumeError is meant for callers; other errors are only logged.
+ */
 export function toStatus(error: unknown): CallStatus {
   if (!(error instanceof VolumeError)) {
     return { code: status.INTERNAL, details: 'internal error, see the log of the driver' };
@@ -36,7 +38,7 @@ export function toStatus(error: unknown): CallStatus {
   return { code: codeOf[error.reason], details };
 }
 
-/** The name of a code for logs and metrics: `INVALID_ARGUMENT` for 3. */
+/** Returns the name of a code for logs and metrics, for example `INVALID_ARGUMENT` for 3. */
 export function codeName(code: status): string {
   return status[code];
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Topology, TopologyRequirement } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 
-/** CSI spec, "Topology": the limit for the prefix of a key, and for a value. */
+/** Maximum length of the prefix of a key, and of a value (CSI spec, "Topology"). */
 const maxLength = 63;
 const valueForm = /^[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 
@@ -14,8 +14,8 @@ export interface NodeTopology {
 }
 
 /**
- * The segment of this node: `topology.<driver name>/node` with the node id as its value. An id that is not a valid label value
- * is shortened and gets a hash.
+ * Returns the segment of this node: `topology.<driver name>/node` with the node id as its value. An id that is not a valid
+ * label value is shortened, and a hash is appended.
  */
 export function topologyOfNode(driverName: string, nodeId: string): NodeTopology {
   const prefix =
@@ -37,14 +37,20 @@ export function accessibleTopology({ key, value }: NodeTopology): Topology {
   return { segments: { [key]: value } };
 }
 
-/** Whether the topology includes this node: every segment is this node's (keys are case-insensitive). Without segments it includes all nodes. */
+/**
+ * Whether all segments of the topology match this node. Keys are case-insensitive. A topology without segments includes all
+ * nodes.
+ */
 export function includesNode(topology: Topology, thisNode: NodeTopology): boolean {
   return Object.entries(topology.segments).every(
     ([key, value]) => key.toLowerCase() === thisNode.key.toLowerCase() && value === thisNode.value,
   );
 }
 
-/** The values of this driver's segment in a requirement. They are node ids, unless an id is not a valid label value. */
+/**
+ * Returns the values of this driver's key in a requirement. Each is a node id, or its replacement if the id is not a valid
+ * label value.
+ */
 export function mentionedNodeIds(
   requirement: TopologyRequirement | null,
   { key }: NodeTopology,
@@ -58,8 +64,8 @@ export function mentionedNodeIds(
 }
 
 /**
- * CSI spec, "CreateVolume", accessibility_requirements: if `requisite` is given, it must include this node; `preferred` does
- * not exclude it. Throws `no-space`, upon which a scheduler with delayed binding tries another node.
+ * If `requisite` is set, it must include this node; `preferred` does not exclude a node (CSI spec, "CreateVolume",
+ * accessibility_requirements). Throws `no-space`, because a scheduler with delayed binding then tries another node.
  */
 export function requireReachable(
   requirement: TopologyRequirement | null,

@@ -4,23 +4,23 @@ import type { CsiContext } from './context.ts';
 import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
 
 /**
- * CSI spec, "ValidateVolumeCapabilities": the reason why the volume does not support the request, or undefined if it does.
- * Throws `invalid` for a malformed capability and `not-found` for an unknown volume.
+ * CSI spec, "ValidateVolumeCapabilities". Returns the reason why the volume does not support the request, or undefined if it
+ * does. Throws `invalid` for a malformed capability and `not-found` for an unknown volume.
  */
 export async function findRefusal(
   { settings, volumes }: CsiContext,
-  asked: {
+  requested: {
     readonly volumeId: string;
     readonly capabilities: readonly VolumeCapability[];
     readonly parameters: Readonly<Record<string, string>>;
     readonly context: Readonly<Record<string, string>>;
   },
 ): Promise<string | undefined> {
-  const { volumeId, parameters, context } = asked;
+  const { volumeId, parameters, context } = requested;
   let refused: string | undefined;
   let capabilities: ReturnType<typeof parseCapabilities> = [];
   try {
-    capabilities = parseCapabilities(asked.capabilities, {
+    capabilities = parseCapabilities(requested.capabilities, {
       mode: 'unsupported',
       fsType: 'unsupported',
     });

@@ -12,7 +12,7 @@ export function requireText(value: string, field: string): string {
   return value;
 }
 
-/** Requires an absolute, normalised path: it is used as given, never resolved. */
+/** Requires an absolute, normalised path, because it is used as given and never resolved. */
 export function requirePath(value: string, field: string): string {
   requireText(value, field);
   if (value === '/') {
@@ -38,8 +38,8 @@ export function requirePath(value: string, field: string): string {
 }
 
 /**
- * Requires the path of an existing mount. No volume can be mounted at a relative path, so that is `not-found` instead of
- * `invalid`, as csi-sanity requires. An absolute path must still be normalised.
+ * Requires the path of an existing mount. A relative path is `not-found` instead of `invalid`, as csi-sanity requires: no
+ * volume can be mounted there. An absolute path must be normalised.
  */
 export function requireMountedPath(value: string, field: string): string {
   requireText(value, field);
@@ -55,7 +55,7 @@ export function optionalPath(value: string, field: string): string {
   return value === '' ? '' : requirePath(value, field);
 }
 
-/** An absent range has no limits. Throws `out-of-range` if the limits exclude each other. */
+/** An absent range has no limits. Throws `out-of-range` if limit_bytes is below required_bytes. */
 export function parseRange(range: CsiCapacityRange | null): CapacityRange {
   const requiredBytes = range?.required_bytes ?? 0n;
   const limitBytes = range?.limit_bytes ?? 0n;

@@ -12,7 +12,7 @@ import {
 /** Access modes of the spec that need several nodes. */
 const refusedModes: readonly string[] = ['MULTI_NODE_SINGLE_WRITER', 'MULTI_NODE_MULTI_WRITER'];
 
-/** Reasons with which a well-formed capability that this driver does not support is refused. */
+/** Reasons of the errors for a well-formed capability that this driver does not support. */
 export interface Refusals {
   /** The access mode needs a volume on several nodes. */
   readonly mode: Reason;
@@ -57,7 +57,7 @@ function parseMode(capability: VolumeCapability, field: string, refused: Reason)
   if (typeof mode === 'string' && refusedModes.includes(mode)) {
     throw new VolumeError(
       refused,
-      `${field}: access mode ${mode} needs a volume on several nodes, and this driver's volumes are on one; use ${accessModes.join(', ')}`,
+      `${field}: access mode ${mode} needs a volume that several nodes can use, but this driver's volumes can be used on one node only; use ${accessModes.join(', ')}`,
     );
   }
   throw new VolumeError(
@@ -91,7 +91,9 @@ export function parseCapabilities(
   );
 }
 
-/** The kind and filesystem of a volume that has all capabilities. Throws `invalid` if they exclude each other. */
+/**
+ * Returns the kind and filesystem of a volume with all of these capabilities. Throws `invalid` if they contradict each other.
+ */
 export function combineCapabilities(
   capabilities: readonly Capability[],
   defaultFsType: FsType,
@@ -100,7 +102,7 @@ export function combineCapabilities(
   if (kinds.size > 1) {
     throw new VolumeError(
       'invalid',
-      'volume_capabilities ask for block and for mount; a volume can be only one of them',
+      'volume_capabilities request both block and mount; a volume can be only one of them',
     );
   }
   if (kinds.has('block')) return { kind: 'block', fsType: null };
@@ -110,13 +112,13 @@ export function combineCapabilities(
   if (others.length > 0) {
     throw new VolumeError(
       'invalid',
-      `volume_capabilities ask for ${[fsType, ...others].join(' and ')}; a volume has only one filesystem`,
+      `volume_capabilities request ${[fsType, ...others].join(' and ')}; a volume has only one filesystem`,
     );
   }
   return { kind: 'mount', fsType };
 }
 
-/** Whether no capability names a filesystem: a volume from a source then keeps the filesystem of its source. */
+/** Whether no capability specifies a filesystem. A copy then has the filesystem of its source. */
 export function isFsTypeUnset(capabilities: readonly Capability[]): boolean {
   return capabilities.every(({ fsType }) => fsType === '');
 }

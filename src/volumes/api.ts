@@ -110,7 +110,7 @@ export interface Volumes {
   }): Promise<Page<VolumeHealth>>;
   storageHealth(): Promise<readonly StorageCondition[]>;
   /** Why the node cannot serve, and what to do; undefined if it can: all programs and at least one pool are available. */
-  findUnready(): Promise<string | undefined>;
+  findReadinessProblem(): Promise<string | undefined>;
   /** The maximum number of volumes, limited by loop devices: a raw block volume may need two. */
   readonly maxVolumesPerNode: number;
 }

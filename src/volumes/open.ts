@@ -24,7 +24,7 @@ import { Trash } from './jobs/trash.ts';
 import { Trims } from './jobs/trims.ts';
 import { nodeExpandVolume } from './node/expand.ts';
 import { publishVolume } from './node/publish.ts';
-import { findUnready } from './node/readiness.ts';
+import { findReadinessProblem } from './node/readiness.ts';
 import { stageVolume } from './node/stage.ts';
 import { volumeStats } from './node/stats.ts';
 import { unpublishVolume } from './node/unpublish.ts';
@@ -188,7 +188,7 @@ function volumesOf(domain: Domain): Volumes {
     volumeHealth: (volumeId) => volumeHealth(domain, volumeId),
     listVolumeHealth: (page) => listVolumeHealth(domain, page),
     storageHealth: () => storageConditions(domain),
-    findUnready: () => findUnready(domain),
+    findReadinessProblem: () => findReadinessProblem(domain),
     maxVolumesPerNode: settings.maxVolumesPerNode,
     createSnapshot: (call, input) => createSnapshot(domain, call, input),
     deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),

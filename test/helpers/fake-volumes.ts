@@ -86,7 +86,7 @@ const reads: ReadonlySet<string> = new Set([
   'volumeHealth',
   'listVolumeHealth',
   'storageHealth',
-  'findUnready',
+  'findReadinessProblem',
   'getSnapshot',
   'listSnapshots',
   'getGroupSnapshot',
@@ -150,7 +150,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     volumeHealth: async () => [],
     listVolumeHealth: async () => ({ entries: [], nextToken: '' }),
     storageHealth: async () => [],
-    findUnready: async () => undefined,
+    findReadinessProblem: async () => undefined,
     maxVolumesPerNode: 100,
     ...overrides,
   };

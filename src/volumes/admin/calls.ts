@@ -18,7 +18,7 @@ import {
   getVolumeFacts,
   listSnapshotFacts,
   listVolumeFacts,
-  type PageOfPool,
+  type PoolPageInput,
   type SnapshotFacts,
   type VolumeFacts,
 } from './inspect.ts';
@@ -42,7 +42,7 @@ export interface Administration {
   recoverPool(name: string): Promise<PoolFacts>;
   /** Grows the image of an embedded pool. Throws `wrong-state` for any other pool, `out-of-range`, `no-space`. */
   growPool(input: { readonly name: string; readonly sizeBytes: bigint }): Promise<PoolFacts>;
-  listVolumes(page: PageOfPool): Promise<Page<VolumeFacts>>;
+  listVolumes(page: PoolPageInput): Promise<Page<VolumeFacts>>;
   /** By id or name. Throws `not-found`. */
   getVolume(idOrName: string): Promise<VolumeFacts>;
   mountVolume(
@@ -64,7 +64,7 @@ export interface Administration {
     input: { readonly volumeId: string; readonly sizeBytes: bigint },
   ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }>;
   listSnapshots(
-    page: PageOfPool & { readonly sourceVolumeId: string },
+    page: PoolPageInput & { readonly sourceVolumeId: string },
   ): Promise<Page<SnapshotFacts>>;
   /** By id or name. Throws `not-found`. */
   getSnapshot(idOrName: string): Promise<SnapshotFacts>;

@@ -13,7 +13,7 @@ import type { Pool } from '../pool/pool.ts';
 import { type Finding, ok, splitMessage, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
-interface NodeView {
+interface LeftoverContext {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly volumes: readonly VolumeFacts[];
@@ -32,12 +32,12 @@ export async function checkLeftovers(
     domain.host.mounts.list(),
     listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, ask),
   ]);
-  const view: NodeView = { devices, mounts, volumes: page.entries, isWorking };
+  const context: LeftoverContext = { devices, mounts, volumes: page.entries, isWorking };
   const findings = [
-    ...(await orphanDevices(domain, view)),
-    ...unusedDevices(view),
-    ...(await leftoversInPools(domain, view, ask)),
-    ...unhealthyVolumes(view),
+    ...(await orphanDevices(domain, context)),
+    ...unusedDevices(context),
+    ...(await leftoversInPools(domain, context, ask)),
+    ...unhealthyVolumes(context),
   ];
   if (findings.length > 0) return findings;
   return [
@@ -49,17 +49,20 @@ export async function checkLeftovers(
 }
 
 /** Devices that are attached to files of our pools without a record, or to deleted images. */
-async function orphanDevices(domain: Domain, view: NodeView): Promise<readonly Finding[]> {
-  const ours = new Set(view.volumes.flatMap(({ device }) => device?.number ?? []));
+async function orphanDevices(
+  domain: Domain,
+  context: LeftoverContext,
+): Promise<readonly Finding[]> {
+  const ours = new Set(context.volumes.flatMap(({ device }) => device?.number ?? []));
   const roots = domain.pools.served.map((pool) => `${pool.root}/`);
   const findings: Finding[] = [];
-  for (const device of view.devices) {
+  for (const device of context.devices) {
     if (ours.has(device.number) || !isLabelled(device)) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
-    if (view.volumes.some(({ imagePath }) => imagePath === file)) continue;
-    if (view.isWorking && file.includes('/tmp/')) continue;
-    const at = view.mounts
+    if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
+    if (context.isWorking && file.includes('/tmp/')) continue;
+    const at = context.mounts
       .filter((mount) => showsDevice(mount, device))
       .map(({ target }) => target);
     findings.push(
@@ -75,9 +78,9 @@ async function orphanDevices(domain: Domain, view: NodeView): Promise<readonly F
   return findings;
 }
 
-function unusedDevices(view: NodeView): readonly Finding[] {
-  if (view.isWorking) return [];
-  return view.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
+function unusedDevices(context: LeftoverContext): readonly Finding[] {
+  if (context.isWorking) return [];
+  return context.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
     if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
     return [
       warn(
@@ -91,14 +94,14 @@ function unusedDevices(view: NodeView): readonly Finding[] {
 
 async function leftoversInPools(
   domain: Domain,
-  view: NodeView,
+  context: LeftoverContext,
   ask: AskPool,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
     const deps = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
     const inspectDirectories = async (): Promise<readonly Finding[]> => [
-      ...(view.isWorking ? [] : await incompleteEntries(deps, pool)),
+      ...(context.isWorking ? [] : await incompleteEntries(deps, pool)),
       ...(await trashFinding(deps, pool)),
     ];
     try {
@@ -171,8 +174,8 @@ function orphanMembers(pool: Pool): readonly Finding[] {
 /** Reported once for the pool, not for each of its volumes. */
 const poolReasons = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
 
-function unhealthyVolumes(view: NodeView): readonly Finding[] {
-  return view.volumes.flatMap(({ record, conditions }) =>
+function unhealthyVolumes(context: LeftoverContext): readonly Finding[] {
+  return context.volumes.flatMap(({ record, conditions }) =>
     conditions
       .filter(({ reason }) => !poolReasons.includes(reason))
       .map(({ reason, message }) => {

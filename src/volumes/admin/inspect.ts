@@ -40,7 +40,7 @@ export interface SnapshotFacts {
   readonly progress: SnapshotProgress;
 }
 
-export interface PageOfPool {
+export interface PoolPageInput {
   readonly maxEntries: number;
   readonly startingToken: string;
   /** '' means all pools. */
@@ -48,7 +48,7 @@ export interface PageOfPool {
 }
 
 /** The kernel's tables, read once for a whole page, and the way to query its pools. */
-interface NodeView {
+interface PageContext {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly ask: AskPool;
@@ -60,23 +60,23 @@ const maxConcurrent = 8;
 /** Volumes of one pool or of all, including inline volumes, ascending by id. Throws `invalid` for an unknown pool. */
 export async function listVolumeFacts(
   domain: Domain,
-  page: PageOfPool,
+  page: PoolPageInput,
   ask: AskPool = makeAskPool(),
 ): Promise<Page<VolumeFacts>> {
   const volumes = poolsOf(domain, page.pool).flatMap((pool) => [...pool.images(rootOf(pool))]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
-  const view = await readNodeView(domain, ask);
+  const context = await readPageContext(domain, ask);
   const facts = await mapConcurrently(entries, maxConcurrent, (volume) =>
-    factsOf(domain, volume, view),
+    factsOf(domain, volume, context),
   );
   return { entries: facts, nextToken };
 }
 
 /** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
-  const view = await readNodeView(domain, makeAskPool());
-  return factsOf(domain, findByIdOrName(domain, idOrName), view);
+  const context = await readPageContext(domain, makeAskPool());
+  return factsOf(domain, findByIdOrName(domain, idOrName), context);
 }
 
 function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
@@ -106,7 +106,7 @@ function poolsOf(domain: Domain, name: string): readonly Pool[] {
   throw new VolumeError('invalid', `this node has no pool '${name}'`);
 }
 
-async function readNodeView(domain: Domain, ask: AskPool): Promise<NodeView> {
+async function readPageContext(domain: Domain, ask: AskPool): Promise<PageContext> {
   const [devices, mounts] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
@@ -127,16 +127,20 @@ const noKernelFacts: KernelFacts = {
 /** Conditions of a volume whose disk is not queried further. */
 const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
 
-async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Promise<VolumeFacts> {
+async function factsOf(
+  domain: Domain,
+  volume: FoundVolume,
+  context: PageContext,
+): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
-  const conditions = await conditionsOf(domain, volume, view.ask);
+  const conditions = await conditionsOf(domain, volume, context.ask);
   // A hung volume must not hang the list: its condition is reported, and its disk is not queried. The same for an unreadable one.
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
     const deps = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
-    const kernelFacts = await view.ask(pool, () => kernelFactsOf(deps, volume, view));
+    const kernelFacts = await context.ask(pool, () => kernelFactsOf(deps, volume, context));
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
@@ -147,16 +151,16 @@ async function factsOf(domain: Domain, volume: FoundVolume, view: NodeView): Pro
 async function kernelFactsOf(
   domain: Domain,
   volume: FoundVolume,
-  view: NodeView,
+  context: PageContext,
 ): Promise<KernelFacts> {
   const { pool, imagePath } = volume;
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
   if (image === undefined) return noKernelFacts;
-  const devices = view.devices.filter((device) => isOnImage(device, image));
+  const devices = context.devices.filter((device) => isOnImage(device, image));
   const attachment = await attachmentOfDevices(domain, devices, {
     image,
     volume,
-    table: view.mounts,
+    table: context.mounts,
   });
   // A node whose device was lost stays mounted until it is unpublished.
   const targets = [...attachment.mounts, ...attachment.lost]
@@ -188,7 +192,7 @@ async function stagedAndPublished(
 /** Snapshots of one volume, one pool or all, ascending by id. */
 export async function listSnapshotFacts(
   domain: Domain,
-  page: PageOfPool & { readonly sourceVolumeId: string },
+  page: PoolPageInput & { readonly sourceVolumeId: string },
 ): Promise<Page<SnapshotFacts>> {
   const all = poolsOf(domain, page.pool)
     .flatMap((pool) => [...pool.snapshots.values()].map((record) => ({ pool, record })))

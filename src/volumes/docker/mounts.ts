@@ -42,8 +42,8 @@ export async function mountForDocker(
 ): Promise<string> {
   const { id } = domain.pools.getVolume(input.volumeId).record;
   const path = driverMountPathOf(domain, id);
-  const asked = { name: 'Mount', volumeId: id, request: input };
-  await changeVolume(domain, call, asked, async (domain, volume, operation) => {
+  const volumeCall = { name: 'Mount', volumeId: id, request: input };
+  await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     requireMatchingCapability(volume, driverMountCapability);
     operation.beginEffects();
     await mount(domain, volume, { path, mountId: input.mountId });
@@ -57,8 +57,8 @@ export async function unmountForDocker(
   call: Call,
   input: MountInput,
 ): Promise<void> {
-  const asked = { name: 'Unmount', volumeId: input.volumeId, request: input };
-  await changeIfHere(domain, call, asked, async (domain, volume, attachment) => {
+  const volumeCall = { name: 'Unmount', volumeId: input.volumeId, request: input };
+  await changeIfExists(domain, call, volumeCall, async (domain, volume, attachment) => {
     const nodeState = await readNodeState(domain, volume);
     const others = nodeState.dockerMountIds.filter((one) => one !== input.mountId);
     if (others.length > 0 && isMountedAt(attachment, driverMountPathOf(domain, volume.record.id))) {
@@ -76,8 +76,8 @@ export async function unmountForDocker(
  * while the driver was stopped. Throws `wrong-state` when the volume is in use, and leaves it mounted then.
  */
 export async function unmountUnused(domain: Domain, call: Call, volumeId: VolumeId): Promise<void> {
-  const asked = { name: 'Remove', volumeId, request: { volumeId } };
-  await changeIfHere(domain, call, asked, async (domain, volume, attachment) => {
+  const volumeCall = { name: 'Remove', volumeId, request: { volumeId } };
+  await changeIfExists(domain, call, volumeCall, async (domain, volume, attachment) => {
     const path = driverMountPathOf(domain, volume.record.id);
     await requireNotCsi(domain, volume, attachment, path);
     if (!isMountedAt(attachment, path)) return;
@@ -88,21 +88,21 @@ export async function unmountUnused(domain: Domain, call: Call, volumeId: Volume
       await stageForDocker(domain, volume, path);
       const nodeState = await readNodeState(domain, volume);
       await writeNodeState(domain, volume, { ...nodeState, dockerMountIds });
-      throw inUse(volumeId, `${device.path} is mounted by a container or open in a process`);
+      throw inUseError(volumeId, `${device.path} is mounted by a container or open in a process`);
     }
     await detachAndForget(domain, volume);
   });
 }
 
 /** Does nothing for a volume that does not exist on this node. */
-async function changeIfHere(
+async function changeIfExists(
   domain: Domain,
   call: Call,
-  asked: { readonly name: string; readonly volumeId: VolumeId; readonly request: unknown },
+  volumeCall: { readonly name: string; readonly volumeId: VolumeId; readonly request: unknown },
   work: (domain: Domain, volume: FoundVolume, attachment: Attachment) => Promise<void>,
 ): Promise<void> {
-  const find = (): FoundVolume | undefined => domain.pools.findHere(asked.volumeId);
-  await lockVolume(domain, call, { ...asked, find }, async (domain, volume, operation) => {
+  const find = (): FoundVolume | undefined => domain.pools.findHere(volumeCall.volumeId);
+  await lockVolume(domain, call, { ...volumeCall, find }, async (domain, volume, operation) => {
     if (volume === undefined) return;
     operation.beginEffects();
     await work(domain, volume, await attachmentOf(domain, volume));
@@ -169,7 +169,7 @@ async function unmount(domain: Domain, volume: FoundVolume, attachment: Attachme
       const options = targetOptions(domain, path);
       await unmountVolume(domain.host, { volumeId, target: path, options, isFrozen });
     } catch (error) {
-      if (hasErrno(error, 'EBUSY')) throw inUse(volumeId, `something has ${path} open`);
+      if (hasErrno(error, 'EBUSY')) throw inUseError(volumeId, `something has ${path} open`);
       throw error;
     }
   }
@@ -210,7 +210,7 @@ async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> 
   return !(await pollUntil(isUnused, { timeoutMs: releaseTimeoutMs, pauseMs: releasePollMs }));
 }
 
-function inUse(id: string, why: string): VolumeError {
+function inUseError(id: string, why: string): VolumeError {
   return new VolumeError(
     'wrong-state',
     `volume '${id}' is in use: ${why}; stop the containers that use it first`,

@@ -25,7 +25,7 @@ export async function nodeExpandVolume(
     const volumePath = await checkedTargetPath(domain, input.volumePath, 'volume_path');
     await restageInterrupted(domain, volume, volumePath);
     const attachment = await attachmentOf(domain, volume);
-    requirePath(volume, volumePath, attachment);
+    requireMountedAt(volume, volumePath, attachment);
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();
     });
@@ -34,7 +34,7 @@ export async function nodeExpandVolume(
   });
 }
 
-function requirePath(volume: FoundVolume, volumePath: string, attachment: Attachment): void {
+function requireMountedAt(volume: FoundVolume, volumePath: string, attachment: Attachment): void {
   const { id } = volume.record;
   const paths = stagingMountPaths(volumePath);
   if (attachment.mounts.some(({ target }) => paths.includes(target))) return;

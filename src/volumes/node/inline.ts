@@ -27,8 +27,8 @@ import type { PublishInput } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { newRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
-import { makeVolume } from '../volume/create.ts';
-import { removeVolume } from '../volume/delete.ts';
+import { createEntry } from '../volume/create.ts';
+import { detachAndDiscard } from '../volume/delete.ts';
 
 type InlineInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
@@ -54,9 +54,9 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
   await lockVolume(domain, call, volumeCall, async (domain, existing, operation) => {
     if (existing === undefined) {
       const id = parseVolumeId(volumeId);
-      if (id !== undefined && domain.pools.hasVolume(id)) throw notInline(volumeId);
+      if (id !== undefined && domain.pools.hasVolume(id)) throw notInlineError(volumeId);
       await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
-      const volume = await makeInline(domain, input, () => operation.beginEffects());
+      const volume = await createInline(domain, input, () => operation.beginEffects());
       await mountOrDelete(domain, volume, input);
       return;
     }
@@ -69,7 +69,7 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
 }
 
 /** Two volumes with the same id could not be told apart when they are unpublished. */
-function notInline(volumeId: string): VolumeError {
+function notInlineError(volumeId: string): VolumeError {
   return new VolumeError(
     'conflict',
     `volume '${volumeId}' already exists and is not an inline volume; publish that one, or choose another id`,
@@ -116,7 +116,7 @@ async function isAlreadyPublished(
 }
 
 /** Makes the volume, within the configured limits, since any pod author can request one. */
-async function makeInline(
+async function createInline(
   domain: Domain,
   input: InlineInput,
   beginEffects: () => void,
@@ -124,14 +124,14 @@ async function makeInline(
   const { volumeId, capability, ephemeral } = input;
   const what = `volume '${volumeId}'`;
   const { settings } = domain;
-  if (settings.ephemeral.maximumBytes === 0n) throw notOffered(what);
+  if (settings.ephemeral.maximumBytes === 0n) throw inlineDisabledError(what);
   const fsType = capability.fsType === '' ? settings.defaultFsType : capability.fsType;
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
     { minBytes: minBytesOf(domain.host.filesystems, fsType), subject: what },
   );
-  if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLarge(domain, { sizeBytes, what });
+  if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLargeError(domain, { sizeBytes, what });
   const record = newRecord({
     id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
@@ -151,13 +151,13 @@ async function makeInline(
   beginEffects();
   const release = reserveShare(domain, pool, { sizeBytes, what });
   try {
-    return pool.volumeOf('ephemeral', await makeVolume(domain, pool, record));
+    return pool.volumeOf('ephemeral', await createEntry(domain, pool, record));
   } finally {
     release();
   }
 }
 
-function notOffered(what: string): VolumeError {
+function inlineDisabledError(what: string): VolumeError {
   return new VolumeError(
     'unsupported',
     `${what}: inline volumes are disabled on this node; use a claim or an ephemeral.volumeClaimTemplate, or ask the operator to enable them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
@@ -169,7 +169,7 @@ interface SizeRequest {
   readonly what: string;
 }
 
-function tooLarge(domain: Domain, { sizeBytes, what }: SizeRequest): VolumeError {
+function tooLargeError(domain: Domain, { sizeBytes, what }: SizeRequest): VolumeError {
   const { maximumBytes } = domain.settings.ephemeral;
   return new VolumeError(
     'out-of-range',
@@ -234,7 +234,7 @@ async function deleteAfterFailure(
     if (mounts.some((mount) => mount.target === targetPath)) {
       await domain.host.mounts.unmount(targetPath, targetOptions(domain, targetPath));
     }
-    await removeVolume(domain, volume);
+    await detachAndDiscard(domain, volume);
     await removeTarget(domain, targetPath);
   } catch (error) {
     domain.log.warn(

@@ -114,7 +114,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
     return;
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
-  requireAllowed(volume, wanted, elsewhere);
+  requireTargetAllowed(volume, wanted, elsewhere);
   const kind = volume.record.kind === 'block' ? 'file' : 'directory';
   if (input.allowNonEmptyTarget !== true)
     await requireFreeTarget(domain.host.files, input.targetPath, kind);
@@ -182,11 +182,12 @@ function requireStaged(
   const { id, kind } = volume.record;
   const path = kind === 'block' ? stagedNodePath(input.stagingTargetPath) : input.stagingTargetPath;
   const device = attachment.readWrite;
-  const isThere =
+  const isStaged =
     device !== undefined &&
     attachment.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
-  if (!isThere && attachment.lost.length > 0) throw lostDeviceError(id, targetsOf(attachment.lost));
-  if (!isThere) {
+  if (!isStaged && attachment.lost.length > 0)
+    throw lostDeviceError(id, targetsOf(attachment.lost));
+  if (!isStaged) {
     throw new VolumeError(
       'wrong-state',
       `volume '${id}' is not staged at ${input.stagingTargetPath}; stage it first`,
@@ -195,7 +196,7 @@ function requireStaged(
   return device;
 }
 
-function requireAllowed(
+function requireTargetAllowed(
   volume: FoundVolume,
   wanted: Publication,
   elsewhere: readonly Publication[],

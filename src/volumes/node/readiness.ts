@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
 
 /** CSI spec, Probe: why the node cannot serve and what to do; undefined if all programs and at least one pool are available. */
-export async function findUnready({ host, pools }: Domain): Promise<string | undefined> {
+export async function findReadinessProblem({ host, pools }: Domain): Promise<string | undefined> {
   const missing = await host.missingPrograms();
   if (missing.length > 0) {
     return `programs are missing: ${missing.join(', ')}; install their packages`;

@@ -6,7 +6,7 @@ import { targetsOf } from '../attachment/lost-device.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';
-import { removeVolume } from '../volume/delete.ts';
+import { detachAndDiscard } from '../volume/delete.ts';
 import { recoverDevices } from './recover-devices.ts';
 import { maxConcurrent, recoverVolume } from './recover-volume.ts';
 import { sweepTemporary } from './sweep-temporary.ts';
@@ -71,7 +71,7 @@ async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
       // A target whose stat fails, for example the root of a filesystem that was shut down, exists.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;
-      await removeVolume(domain, volume);
+      await detachAndDiscard(domain, volume);
     });
   });
   await runConcurrently(jobs, maxConcurrent);

@@ -111,7 +111,7 @@ async function isAlreadyStaged(
   const { staged } = nodeState;
   if (staged !== null && staged.stagingTargetPath !== path) {
     if (paths.includes(staged.stagingTargetPath)) {
-      throw stagedElsewhere(domain, id, staged.stagingTargetPath);
+      throw stagedElsewhereError(domain, id, staged.stagingTargetPath);
     }
     return paths.includes(path);
   }
@@ -129,7 +129,7 @@ async function isAlreadyStaged(
   );
 }
 
-function stagedElsewhere(domain: Domain, id: string, path: string): VolumeError {
+function stagedElsewhereError(domain: Domain, id: string, path: string): VolumeError {
   return new VolumeError(
     'wrong-state',
     isInMountDir(domain, path)

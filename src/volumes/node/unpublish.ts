@@ -14,7 +14,7 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { removeVolume } from '../volume/delete.ts';
+import { detachAndDiscard } from '../volume/delete.ts';
 import { lockForTeardown } from './unstage.ts';
 import { unstageUnused } from './without-staging.ts';
 
@@ -55,7 +55,7 @@ async function unpublish(
     await domain.guard.thaw(id);
     await domain.reached('ephemeral:unmounted');
     // Unpublishing any other path says nothing about this inline volume, so it stays.
-    if (ephemeralTarget === targetPath) await removeVolume(domain, volume);
+    if (ephemeralTarget === targetPath) await detachAndDiscard(domain, volume);
     return;
   }
   await detachReadOnly(domain, attachment, { id, targetPath });

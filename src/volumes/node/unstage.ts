@@ -28,11 +28,11 @@ export async function unstageVolume(
   const volumeCall = { name: 'NodeUnstageVolume', path, request: input };
   await lockForTeardown(domain, call, volumeCall, async (domain, volume) => {
     if (volume !== undefined) return unstageLocked(domain, volume, path);
-    const remains = await attachmentByLabel(domain, [volumeId], {
+    const found = await attachmentByLabel(domain, [volumeId], {
       path,
       claimedTargets: [stagedNodePath(path)],
     });
-    const attachment = await endTemporaryMounts(domain, remains);
+    const attachment = await endTemporaryMounts(domain, found);
     return unmountAndDetach(domain, attachment, { volume, id: volumeId, path });
   });
 }
@@ -86,7 +86,7 @@ export async function unstageLocked(
     nodeState === undefined
       ? otherTargets(attachment, path)
       : livePublications(nodeState.published, attachment).map(({ targetPath }) => targetPath);
-  if (published.length > 0) throw stillMounted(id, published);
+  if (published.length > 0) throw stillMountedError(id, published);
   await unmountAndDetach(domain, attachment, { volume, id, path });
   domain.guard.forgetExpired(id);
   // Without a recorded stage or publication, the node state need not be written.
@@ -125,7 +125,7 @@ async function unmountAndDetach(
       isTeardown: true,
     });
     if (mounts.length > 0) {
-      throw stillMounted(
+      throw stillMountedError(
         id,
         mounts.map(({ target }) => target),
       );
@@ -140,7 +140,7 @@ async function unmountAndDetach(
   await domain.reached('unstage:detached');
 }
 
-function stillMounted(id: string, targets: readonly string[]): VolumeError {
+function stillMountedError(id: string, targets: readonly string[]): VolumeError {
   return new VolumeError(
     'wrong-state',
     `volume '${id}' is still mounted at ${targets.join(', ')}; unpublish it there first`,

@@ -82,7 +82,7 @@ async function createEmpty(
   const record = newRecord({ id, input, sizeBytes, mountOptions, createdAtMs: domain.now() });
   await domain.interruptedCreates.remove(id);
   operation.beginEffects();
-  return { record: await makeVolume(domain, pool, record), pool: pool.name };
+  return { record: await createEntry(domain, pool, record), pool: pool.name };
 }
 
 /**
@@ -130,7 +130,7 @@ async function waitUntilWritable(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /** Reserves the space, makes the image and its filesystem in `tmp/`, and commits. */
-export async function makeVolume(
+export async function createEntry(
   domain: Domain,
   pool: Pool,
   record: VolumeRecord,

@@ -52,8 +52,8 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
         return;
       }
       await withReason(domain, { subject: `volume '${id}'`, disk: volume.pool }, async (domain) => {
-        const remains = await attachmentForDelete(domain, volume);
-        const attachment = await endTemporaryMounts(domain, remains);
+        const found = await attachmentForDelete(domain, volume);
+        const attachment = await endTemporaryMounts(domain, found);
         await requireUnused(domain, id, attachment);
         operation.beginEffects();
         await discard(domain, volume, attachment.devices);
@@ -63,9 +63,9 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
 }
 
 /** Detaches and discards an unused volume; inline volumes too. */
-export async function removeVolume(domain: Domain, volume: FoundVolume): Promise<void> {
-  const remains = await attachmentForDelete(domain, volume);
-  const { devices } = await endTemporaryMounts(domain, remains);
+export async function detachAndDiscard(domain: Domain, volume: FoundVolume): Promise<void> {
+  const found = await attachmentForDelete(domain, volume);
+  const { devices } = await endTemporaryMounts(domain, found);
   await discard(domain, volume, devices);
 }
 

@@ -39,7 +39,7 @@ export async function expandVolume(
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();
     });
-    const nodeExpansionRequired = await hasNodeWork(domain, grown);
+    const nodeExpansionRequired = await needsNodeExpansion(domain, grown);
     return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
   });
 }
@@ -68,8 +68,8 @@ export async function expandImage(
   }
   const image = await imageStatusOf(domain, volume);
   await requireNotTruncated(domain, volume, image);
-  await requireFactor(domain, volume, sizeBytes);
-  await requireWithinPool(volume, sizeBytes);
+  await requireGrowthFactor(domain, volume, sizeBytes);
+  await requirePromisable(volume, sizeBytes);
   beginEffects();
   const allocate = record.provisioning === 'thick';
   const reservation = await pool.space.reserve(sizeBytes - record.sizeBytes, what, { allocate });
@@ -129,7 +129,7 @@ function minGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bi
   return domain.host.filesystems[record.fsType].minGrownBytes;
 }
 
-async function requireFactor(
+async function requireGrowthFactor(
   domain: Domain,
   volume: FoundVolume,
   sizeBytes: bigint,
@@ -146,7 +146,7 @@ async function requireFactor(
 }
 
 /** A size that even an empty pool could not promise is `out-of-range`; one that only other volumes prevent is `no-space`. */
-async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
+async function requirePromisable(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
   const facts = await volume.pool.space.facts();
   const maxBytes =
     ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
@@ -158,7 +158,7 @@ async function requireWithinPool(volume: FoundVolume, sizeBytes: bigint): Promis
 }
 
 /** Whether the device or the filesystem is still smaller than the promised size. */
-async function hasNodeWork(domain: Domain, volume: FoundVolume): Promise<boolean> {
+async function needsNodeExpansion(domain: Domain, volume: FoundVolume): Promise<boolean> {
   const { record } = volume;
   const { devices } = await attachmentOf(domain, volume);
   if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return true;

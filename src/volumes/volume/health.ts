@@ -105,7 +105,7 @@ async function collectConditions(
   // The pool's disk may have failed, too, without any call having noticed.
   if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.requestWriteProbe();
   if (pool.isServed && record.provisioning === 'thin')
-    conditions.push(...(await poolConditions(pool, ask)));
+    conditions.push(...(await spaceConditions(pool, ask)));
   return conditions;
 }
 
@@ -154,7 +154,7 @@ async function isTruncated(
   return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 
-async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {
+async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {
   let facts: MeasuredFacts;
   try {
     facts = await ask(pool, () => pool.space.facts());
@@ -181,15 +181,15 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition
 /** Conditions of all pools (CSI spec, NodeGetStorageHealth). */
 export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
   const ask = makeAskPool();
-  return (await Promise.all(domain.pools.all.map((pool) => poolConditionsOf(pool, ask)))).flat();
+  return (await Promise.all(domain.pools.all.map((pool) => poolConditions(pool, ask)))).flat();
 }
 
-async function poolConditionsOf(pool: Pool, ask: AskPool): Promise<readonly StorageCondition[]> {
+async function poolConditions(pool: Pool, ask: AskPool): Promise<readonly StorageCondition[]> {
   if (!pool.isServed) {
     const message = pool.problem ?? `pool '${pool.name}' is not open`;
     return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
   }
-  const conditions = (await poolConditions(pool, ask)).map(
+  const conditions = (await spaceConditions(pool, ask)).map(
     ({ status, reason, message }): StorageCondition => ({
       pool: pool.name,
       status: status === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED',

@@ -8,7 +8,7 @@ async function serve(t: ExecutionContext, options: Partial<HttpOptions> = {}): P
     host: '127.0.0.1',
     port: 0,
     metrics: async () => ({ status: 200, contentType: 'text/x', body: 'a 1\n' }),
-    findUnready: async () => undefined,
+    findReadinessProblem: async () => undefined,
     ...options,
   });
   t.teardown(() => {
@@ -39,7 +39,9 @@ test('an unknown path gets 404, and other methods get 405', async (t) => {
 });
 
 test('readiness reports the reason, and liveness is independent of it', async (t) => {
-  const port = await serve(t, { findUnready: async () => "pool 'a': its disk is not mounted" });
+  const port = await serve(t, {
+    findReadinessProblem: async () => "pool 'a': its disk is not mounted",
+  });
   t.like(await get(port, '/readyz'), { status: 503, body: "pool 'a': its disk is not mounted\n" });
   t.is((await get(port, '/healthz')).status, 200);
 });
@@ -47,7 +49,7 @@ test('readiness reports the reason, and liveness is independent of it', async (t
 test('a request that hangs gets 503 after the time limit, and one that fails gets 500', async (t) => {
   const port = await serve(t, {
     timeoutMs: 50,
-    findUnready: async () => new Promise(() => undefined),
+    findReadinessProblem: async () => new Promise(() => undefined),
     metrics: async () => {
       throw new Error('pools could not be measured');
     },

@@ -22,7 +22,7 @@ async function serveStream(t: ExecutionContext, implementation: Metadata, limit 
   const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit) };
   const handlers = makeHandlers('csi.v1.SnapshotMetadata', implementation, hooks, {
     calls,
-    limited: true,
+    checksSizeLimits: true,
   });
   const server = new Server();
   server.addService(serviceDefinition('csi.v1.SnapshotMetadata'), handlers);

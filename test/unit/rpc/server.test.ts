@@ -34,7 +34,9 @@ test('the identity service answers', async (t) => {
 
 test('Probe fails with the reason from the domain', async (t) => {
   const { identity } = await serveFake(t, {
-    volumes: { findUnready: async () => 'programs are missing: mkfs.ext4; install e2fsprogs' },
+    volumes: {
+      findReadinessProblem: async () => 'programs are missing: mkfs.ext4; install e2fsprogs',
+    },
   });
   const error = await t.throwsAsync(identity.Probe({}));
   t.regex(error?.message ?? '', /FAILED_PRECONDITION.*mkfs\.ext4/);

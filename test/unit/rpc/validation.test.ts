@@ -102,7 +102,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     name: 'several writers on several nodes',
     request: { ...create, volume_capabilities: [withMode('MULTI_NODE_MULTI_WRITER')] },
     code: 'INVALID_ARGUMENT',
-    says: /needs a volume on several nodes/,
+    says: /needs a volume that several nodes can use/,
   },
   {
     name: 'one writer on several nodes',
@@ -135,7 +135,7 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     name: 'mount and block',
     request: { ...create, volume_capabilities: [mount, block] },
     code: 'INVALID_ARGUMENT',
-    says: /block and for mount/,
+    says: /both block and mount/,
   },
   {
     name: 'a volume mount group',

@@ -58,7 +58,7 @@ async function brokenOn(
   const problems = [...prefixed('before the start', await brokenInvariants(pool, 'killed'))];
   const opened = await pool.open();
   try {
-    const unready = await opened.volumes.findUnready();
+    const unready = await opened.volumes.findReadinessProblem();
     if (unready !== undefined) return [...problems, `the driver does not serve: ${unready}`];
     await waitUntilIdle(pool);
     problems.push(...prefixed('after the start', await brokenInvariants(pool, 'idle')));

@@ -44,7 +44,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
   const root = await adoptedRoot(domain, pool);
   const { files } = domain.host;
   const marker = await readMarker(files, root, pool.name);
-  const lock = await takeLock(domain, root, pool.name);
+  const lock = await lockPool(domain, root, pool.name);
   try {
     await detachUnused(domain, root, pool.name);
     const { nodeTag } = domain.settings;
@@ -54,7 +54,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
       const retag: Retag = <Id extends string>(id: Id) =>
         (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
       await requireIdsUnused(domain, pool, { root, retag });
-      await requireOurVersion(files, root);
+      await requireKnownVersions(files, root);
       await retagAll(files, root, retag);
       await domain.reached('adopt:retagged');
       await writeRecord(files, join(root, poolFiles.marker), {
@@ -94,7 +94,7 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
   }
 }
 
-async function takeLock(domain: Domain, root: string, name: string) {
+async function lockPool(domain: Domain, root: string, name: string) {
   try {
     return await domain.host.files.lock(join(root, poolFiles.lock));
   } catch (error) {
@@ -172,7 +172,7 @@ const recordSchemas = {
 } as const;
 
 /** Throws LaterVersionError for a record of a later version, which this version cannot give another id. */
-async function requireOurVersion(files: Files, root: string): Promise<void> {
+async function requireKnownVersions(files: Files, root: string): Promise<void> {
   for (const area of recordAreas) {
     for (const id of await entriesOf(files, join(root, area))) {
       const path = join(root, area, id, recordFiles[area]);

@@ -5,7 +5,7 @@ import type { Pool } from '../../pool/pool.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 /** A pool in numbers, for metrics. `bytes` is empty if its disk does not answer. */
-export interface PoolMeasures {
+export interface PoolMetrics {
   readonly name: string;
   readonly isServed: boolean;
   readonly bytes: Readonly<Record<string, bigint>>;
@@ -15,10 +15,10 @@ export interface PoolMeasures {
   readonly trims: TrimCounts;
   readonly volumes: Readonly<Record<string, number>>;
   /** One entry per volume, at most `maxImages`; empty if `bytes` is. */
-  readonly images: readonly ImageMeasures[];
+  readonly images: readonly ImageMetrics[];
 }
 
-export interface ImageMeasures {
+export interface ImageMetrics {
   readonly volumeId: string;
   readonly sizeBytes: bigint;
   readonly allocatedBytes: bigint;
@@ -31,7 +31,7 @@ export const maxImages = 1_000;
 export async function measurePools(
   domain: Domain,
   timeoutMs: number,
-): Promise<readonly PoolMeasures[]> {
+): Promise<readonly PoolMetrics[]> {
   const ask = makeAskPool(timeoutMs);
   return Promise.all(
     domain.pools.all.map(async (pool) => {
@@ -78,7 +78,7 @@ function volumesOf(pool: Pool): Readonly<Record<string, number>> {
   return { ...counts, ephemeral: pool.ephemerals.size, snapshots: pool.snapshots.size };
 }
 
-function imagesOf(pool: Pool, { allocatedById }: MeasuredFacts): readonly ImageMeasures[] {
+function imagesOf(pool: Pool, { allocatedById }: MeasuredFacts): readonly ImageMetrics[] {
   const records = [...pool.volumes.values()].slice(0, maxImages);
   return records.map(({ id, sizeBytes }) => {
     return { volumeId: id, sizeBytes, allocatedBytes: allocatedById.get(id) ?? 0n };

@@ -29,13 +29,13 @@ export async function recoverPool(
   const { files } = deps.host;
   const directory = await files.resolveDirectory(settings.path).catch((error: unknown) => {
     if (!hasErrno(error, 'ENOENT')) throw error;
-    throw wrongState(name, `${settings.path} does not exist; mount its disk`);
+    throw wrongStateError(name, `${settings.path} does not exist; mount its disk`);
   });
   const root = (await isEmbedded(files, settings))
     ? await openEmbedded(settings, { directory, mayCreate: false, deps })
     : directory;
   if ((await findMarker(files, root, name)) !== undefined) {
-    throw wrongState(name, `${root} has a pool.json, so there is nothing to recover`);
+    throw wrongStateError(name, `${root} has a pool.json, so there is nothing to recover`);
   }
   const nodeTag = await tagOfIds(deps.host, root, name);
   const lock = await files.lock(join(root, poolFiles.lock)).catch((error: unknown) => {
@@ -74,19 +74,19 @@ async function tagOfIds({ files }: Host, root: string, name: string): Promise<st
   }
   const [tag, ...others] = tags;
   if (tag === undefined) {
-    throw wrongState(
+    throw wrongStateError(
       name,
       `${root} has no volumes or snapshots of a pool, so there is nothing to recover; mount its disk, or give the pool up with 'loopcsi pool forget ${name}'`,
     );
   }
   if (others.length === 0) return tag;
   const all = [tag, ...others].join(', ');
-  throw wrongState(
+  throw wrongStateError(
     name,
     `the ids in ${root} have the tags of several nodes (${all}); move the entries of the other nodes elsewhere`,
   );
 }
 
-function wrongState(name: string, why: string): VolumeError {
+function wrongStateError(name: string, why: string): VolumeError {
   return new VolumeError('wrong-state', `pool '${name}': ${why}`);
 }
