@@ -1,8 +1,8 @@
-/** A system call that failed. `errno` is the error's name, `EBUSY` for example (errno(3)). */
+/** A system call that failed. `errno` is the symbolic name of the error, for example `EBUSY` (errno(3)). */
 export class KernelError extends Error {
   readonly syscall: string;
   readonly errno: string;
-  /** A path, or a phrase that names the object of the call. */
+  /** The path or other description of the object that the call acted on. */
   readonly subject: string;
 
   constructor(syscall: string, errno: string, subject: string, options?: ErrorOptions) {
@@ -14,10 +14,10 @@ export class KernelError extends Error {
   }
 }
 
-/** A program that could not be run, timed out, or ended with an unexpected exit code. */
+/** A program that could not be started, timed out, was killed, or exited with an unexpected code. */
 export class CommandError extends Error {
   readonly file: string;
-  /** undefined when it never ran or was ended by a signal. */
+  /** undefined if the program never ran or was killed by a signal. */
   readonly exitCode: number | undefined;
   /** The end of its standard error, for the log and for operators. */
   readonly stderr: string;
@@ -35,7 +35,7 @@ export class CommandError extends Error {
   }
 }
 
-/** A program started by an earlier driver process still has the image open, so nothing may be done with the image. */
+/** A program started by an earlier driver process still has the image open, so the image must not be touched. */
 export class ImageInUseError extends Error {
   readonly imagePath: string;
   /** Name and process id; undefined when this process cannot see the program. */
@@ -46,14 +46,16 @@ export class ImageInUseError extends Error {
       program === undefined
         ? 'a program that this process cannot see'
         : `${program.name} (process ${program.pid})`;
-    super(`${name} still works on ${imagePath}`);
+    super(`${name} is still using ${imagePath}`);
     this.name = 'ImageInUseError';
     this.imagePath = imagePath;
     this.program = program;
   }
 }
 
-/** A blocking call exceeded its time limit and still runs in the kernel; its lane is stuck until it returns. */
+/**
+ * A blocking call exceeded its time limit and is still running in the kernel. Its lane is stuck until the call returns.
+ */
 export class StuckError extends Error {
   readonly call: string;
 
@@ -64,7 +66,7 @@ export class StuckError extends Error {
   }
 }
 
-/** Whether `error` is a KernelError, or an error of node:fs, with one of these errno names. */
+/** Whether `error` is a KernelError or a node:fs error with one of these errno names. */
 export function hasErrno(error: unknown, ...names: readonly string[]): boolean {
   if (error instanceof KernelError) return names.includes(error.errno);
   return (
@@ -80,7 +82,10 @@ export function isStorageFailure(error: unknown): boolean {
   return hasErrno(error, 'EIO', 'EUCLEAN', 'ESTALE', 'ENOTCONN');
 }
 
-/** The same, or a read-only filesystem: the kernel makes it read-only when its disk fails. */
+/**
+ * Whether the error may come from a failed filesystem or disk. This includes EROFS: the kernel remounts a filesystem
+ * read-only when its disk fails.
+ */
 export function mayBeStorageFailure(error: unknown): boolean {
   return isStorageFailure(error) || hasErrno(error, 'EROFS');
 }

@@ -2,10 +2,10 @@ import type { FileHandle } from 'node:fs/promises';
 import type { Lane } from './lane.ts';
 
 /**
- * The interface of the node, as types. `real-host.ts` implements it with kernel calls and programs,
+ * The interface to the node, as types. `real-host.ts` implements it with kernel calls and programs,
  * `test/helpers/fake-host.ts` in memory; one contract suite runs against both.
  *
- * Paths are absolute. Byte counts are bigint. Kernel calls fail with `KernelError`, programs with `CommandError`
+ * Paths are absolute. Byte counts are bigint. Failed kernel calls throw `KernelError`, failed programs `CommandError`
  * (errors.ts in this folder); volumes/ translates them into its own errors.
  */
 
@@ -38,11 +38,13 @@ export interface PathStatus extends FileIdentity {
   readonly isMountPoint: boolean;
 }
 
-/** Operations on paths. Each is one step of the gate, however many calls it makes; a failure is a KernelError. */
+/** Operations on paths. Each passes the gate once, however many system calls it makes. A failure is a KernelError. */
 export interface Paths {
-  /** Whether the path exists; a dangling symlink does. Throws when that cannot be determined (EACCES, EIO). */
+  /**
+   * Whether the path exists; a dangling symlink counts as existing. Throws if this cannot be determined (EACCES, EIO).
+   */
   exists(path: string): Promise<boolean>;
-  /** lstat. KernelError ENOENT. */
+  /** lstat. Throws KernelError ENOENT. */
   status(path: string): Promise<PathStatus>;
   /** The names in a directory. */
   list(path: string): Promise<readonly string[]>;
@@ -51,7 +53,7 @@ export interface Paths {
   ): Promise<readonly { readonly name: string; readonly kind: PathKind }[]>;
   isEmptyDirectory(path: string): Promise<boolean>;
   readText(path: string): Promise<string>;
-  /** Reads many files, several at a time. Returns one result for each path, in order. */
+  /** Reads many files concurrently. Returns one result for each path, in order. */
   readTexts(paths: readonly string[]): Promise<readonly PromiseSettledResult<string>[]>;
   /** Writes a new file of mode 0600, without fsync. EEXIST if the path exists. */
   writeNew(path: string, text: string): Promise<void>;
@@ -61,84 +63,84 @@ export interface Paths {
    */
   replaceFile(path: string, text: string, options?: { durable?: boolean }): Promise<void>;
   /**
-   * Overwrites an existing file in place, which needs no new block unless the text is longer. A crash may leave a mix
-   * of both.
+   * Overwrites an existing file in place, which allocates no block unless the text is longer. After a crash the file
+   * may contain a mix of the old and the new text.
    */
   overwrite(path: string, text: string): Promise<void>;
-  /** Makes a directory of mode 0700 and its missing parents. An existing directory is fine. */
+  /** Creates a directory of mode 0700 and its missing parents. Does nothing if the directory exists. */
   makeDirectory(path: string): Promise<void>;
-  /** Makes a directory of mode 0700. EEXIST if the path exists. */
+  /** Creates a directory of mode 0700. EEXIST if the path exists. */
   makeNewDirectory(path: string): Promise<void>;
   /** chmod 0400. */
   makeReadOnly(path: string): Promise<void>;
-  /** Removes files, several at a time. A missing file is fine. */
+  /** Removes files concurrently. Ignores missing files. */
   removeFile(...paths: readonly string[]): Promise<void>;
-  /** Removes an empty directory. KernelError ENOENT, ENOTEMPTY, EBUSY (a mount point). */
+  /** Removes an empty directory. Throws KernelError ENOENT, ENOTEMPTY, or EBUSY (a mount point). */
   removeDirectory(path: string): Promise<void>;
   /**
-   * Removes a file, or a directory with its content. A missing path is fine. Follows no symlink and enters no mount:
-   * KernelError EBUSY names the mount point, and nothing below it is removed.
+   * Removes a file, or a directory with its content. Ignores a missing path. Does not follow symlinks or descend into
+   * mounts: KernelError EBUSY names the mount point, and nothing below it is removed.
    */
   removeTree(path: string): Promise<void>;
-  /** Magic number of the filesystem that holds `path` (statfs(2)). */
+  /** The magic number of the filesystem that contains `path` (statfs(2)). */
   filesystemMagic(path: string): Promise<bigint>;
-  /** Throws unless this process may read and write there (access(2)). */
+  /** Throws unless this process may read and write `path` (access(2)). */
   requireReadWrite(path: string): Promise<void>;
 }
 
-/** Operations on files and directories that node:fs lacks, or that need care. */
+/** Operations on files and directories that node:fs lacks or does not do safely. */
 export interface Files extends Paths {
   /**
-   * Makes a new file of mode 0600 and the given size, without fsync. `allocate` reserves every block (fallocate).
+   * Creates a file of mode 0600 and the given size, without fsync. `allocate` preallocates every block (fallocate).
    * EEXIST if the path exists.
    */
   createImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   /**
-   * Grows an image (never shrinks it) and syncs it. `allocate` also fills every hole, even if the size is already
-   * right. ImageInUseError as `requireNoProgram`.
+   * Grows an image (never shrinks it) and syncs it. `allocate` also fills every hole, even if the image already has the
+   * size. Throws ImageInUseError like `requireNoProgram`.
    */
   growImage(path: string, options: { sizeBytes: bigint; allocate: boolean }): Promise<void>;
   imageStatus(path: string): Promise<ImageStatus>;
   /**
-   * Throws ImageInUseError while a program has the image locked. That can only be a program of an earlier driver
-   * process: ours run under the lock of the volume. A missing image is not locked.
+   * Throws ImageInUseError while a program has the image locked. Only a program of an earlier driver process can have
+   * the lock: this process runs programs only while it has the volume locked. A missing image is not locked.
    */
   requireNoProgram(path: string): Promise<void>;
   /** Returns the path of a directory with every symlink resolved. KernelError ENOENT, ENOTDIR. */
   resolveDirectory(path: string): Promise<string>;
   /**
-   * Punches out extents that are allocated but unwritten, which a clone on btrfs would copy. The content stays the
-   * same: zeroes.
+   * Punches holes where extents are allocated but unwritten, since a clone on btrfs would copy them. The file still
+   * reads the same.
    */
   punchUnwritten(path: string): Promise<void>;
-  /** fsync of several files and directories, concurrently. */
+  /** Syncs several files and directories concurrently (fsync). */
   sync(...paths: readonly string[]): Promise<void>;
-  /** Opens a directory once, for many fsyncs. KernelError ENOTDIR. */
+  /** Opens a directory that the caller will sync repeatedly. Throws KernelError ENOTDIR. */
   openDirectory(path: string): Promise<Directory>;
-  /** fsync of an open directory: makes earlier creations, renames and removals in it durable. */
+  /** Syncs an open directory: earlier creations, renames and removals in it become durable. */
   syncOpened(directory: Directory): Promise<void>;
-  /** renameat2 with RENAME_NOREPLACE, without fsync. KernelError EEXIST when `to` exists. */
+  /** renameat2 with RENAME_NOREPLACE, without fsync. KernelError EEXIST if `to` exists. */
   renameNoReplace(from: string, to: string): Promise<void>;
   /**
-   * Takes an exclusive flock without waiting. It is kept until it is released or the process ends. KernelError EAGAIN
-   * when another process has it.
+   * Acquires an exclusive flock without waiting. It lasts until it is released or the process ends. KernelError EAGAIN
+   * if another process has it.
    */
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /**
-   * Truncates a file from its end in slices of `sliceBytes`, then unlinks it, so that other calls run in between.
-   * Follows no symlink. KernelError EBUSY for a mount point; ImageInUseError as `requireNoProgram`.
+   * Truncates a file from its end in slices of `sliceBytes`, then unlinks it, so that other calls can run in between.
+   * Does not follow symlinks. KernelError EBUSY for a mount point; ImageInUseError like `requireNoProgram`.
    */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
-  /** Finds out with a scratch file in this directory what its filesystem supports. */
+  /** Tests with a scratch file in this directory which features its filesystem supports. */
   probe(directory: string): Promise<FileAbilities>;
-  /** statfs of the filesystem that holds `path`. Free bytes include those reserved for root. */
+  /** statfs of the filesystem that contains `path`. Free bytes include those reserved for root. */
   capacity(path: string): Promise<Capacity>;
 }
 
 export interface FileAbilities {
   /** O_DIRECT. */
   readonly directIo: boolean;
-  /** Punching holes (fallocate(2)). */
+  /** Hole punching (fallocate(2)). */
   readonly discard: boolean;
   /** RENAME_NOREPLACE (renameat2(2)). */
   readonly renameNoReplace: boolean;
@@ -167,7 +169,10 @@ export interface LoopDevice {
   /** `7:N`, the form that mountinfo uses. */
   readonly majorMinor: string;
   readonly backing: FileIdentity;
-  /** lo_file_name, at most 63 bytes; ours start with `loopcsi:`. For operators; it identifies nothing. */
+  /**
+   * lo_file_name, at most 63 bytes; the driver's own start with `loopcsi:`. It is for operators and does not identify
+   * the device.
+   */
   readonly label: string;
   readonly readOnly: boolean;
   readonly directIo: boolean;
@@ -180,56 +185,62 @@ export interface AttachOptions {
   readonly sectorSize: SectorSize;
   readonly readOnly: boolean;
   readonly directIo: boolean;
-  /** If false, the discard limit of the device is set to 0, so that nothing can punch holes into a thick image. */
+  /** If false, the discard limit of the device is set to 0, so that no discard can punch holes into a thick image. */
   readonly discard: boolean;
   /**
-   * The kernel detaches the device at its last close or unmount; for short private mounts. The driver keeps it open
-   * until `release`, which must be called once the device is mounted, or will not be.
+   * The kernel detaches the device at its last close or unmount; used for short private mounts. The driver keeps the
+   * device open until `release`, which the caller must call once the device is mounted or the mount has been given up.
    */
   readonly autoclear?: boolean;
-  /** Limits the dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze flushes quickly. */
+  /**
+   * Limits the dirty pages of the device (strict_limit and max_bytes of its bdi), so that a freeze has little to flush.
+   */
   readonly dirtyLimitBytes?: bigint;
   /** Written to lo_file_name after `loopcsi:`; hashed if it is too long. */
   readonly label: string;
-  /** The device is kept open from the start, as with `hold`, so that no other process can detach it in between. */
+  /**
+   * Keeps the device open from the start, like `hold`, so that there is no moment at which another process can detach
+   * it.
+   */
   readonly hold?: boolean;
-  /** All mounts, if the caller has just read them: a device number whose node is bound anywhere is not used. */
+  /** All mounts, if the caller has just read them. A device number whose node is bind-mounted anywhere is not used. */
   readonly mounts?: readonly Mount[] | undefined;
 }
 
 export interface LoopDevices {
   /**
-   * All attached loop devices of the machine, except those whose image is on a filesystem that hangs: nothing can be
-   * done with them.
+   * All attached loop devices of the machine, except those whose image is on a filesystem that hangs: such devices
+   * cannot be queried or changed.
    */
   list(): Promise<readonly LoopDevice[]>;
-  /** The device with this number; undefined when nothing is attached to it. */
+  /** The device with this number; undefined if nothing is attached to it. */
   at(number: number): Promise<LoopDevice | undefined>;
   /**
-   * Whether AUTOCLEAR is set: the kernel detaches the device at its last close. Reads kernel memory only. false for a
-   * detached device.
+   * Whether AUTOCLEAR is set, which makes the kernel detach the device at its last close. Reads only kernel memory.
+   * false for a detached device.
    */
   isAutoclear(device: LoopDevice): boolean;
-  /** All attached devices with AUTOCLEAR. Cheap when there are none, however many devices are attached. */
+  /** All attached devices with AUTOCLEAR. Cheap if there are none, however many devices are attached. */
   listAutoclear(): Promise<readonly LoopDevice[]>;
   /**
-   * The path of its image according to sysfs: as seen by the process that attached it, followed by ` (deleted)` if the
-   * file was unlinked. undefined when the device is detached.
+   * The path of the device's image according to sysfs, as seen by the process that attached it, followed by `
+   * (deleted)` if the file was unlinked. undefined if the device is detached.
    */
   backingPath(device: LoopDevice): Promise<string | undefined>;
-  /** The devices attached to this inode, read-write ones first. */
+  /** The devices attached to this inode, read-write devices first. */
   findByImage(image: FileIdentity): Promise<readonly LoopDevice[]>;
   /**
-   * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; retries, up to a limit, when another process
-   * takes the number. Never uses a number whose node is bound anywhere. For some minutes it avoids numbers of devices
-   * that were held: a process that was given the node would see this image. The kernel may turn direct I/O off: check
-   * `directIo` of the result. Does not look for an existing device; the caller does, under the lock of the volume.
-   * ImageInUseError while a program of an earlier driver process works on the image.
+   * LOOP_CTL_GET_FREE and LOOP_CONFIGURE with an explicit block size; retries up to a limit if another process takes
+   * the number. Never uses a number whose node is bind-mounted anywhere. For ten minutes it avoids the numbers of
+   * devices that were held: a process that was given such a node would see this image. The kernel may turn direct I/O
+   * off: check `directIo` of the result. Does not look for an existing device: the caller does, while it has the volume
+   * locked. ImageInUseError while a program of an earlier driver process uses the image.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
   /**
    * Keeps the device open (read-only, not exclusively) and clears AUTOCLEAR, so that LOOP_CLR_FD of another process
-   * does not detach it until `release` or `detach`. Returns whether it is still attached to this image. Idempotent.
+   * does not detach it until `release` or `detach`. Returns whether the device is still attached to this image.
+   * Idempotent.
    */
   hold(device: LoopDevice): Promise<boolean>;
   /** Clears AUTOCLEAR. Returns whether the device is still attached to this image. Idempotent. */
@@ -240,22 +251,23 @@ export interface LoopDevices {
    */
   release(device: LoopDevice): Promise<void>;
   /**
-   * BLKFLSBUF: writes to the image what raw writers left in the page cache of the device, and lets readers see the
-   * image again. The kernel does this at the last close of a device, which never happens while it is held.
+   * BLKFLSBUF: writes dirty pages of the device's page cache to the image and invalidates the cache, so that readers
+   * see the current image. The kernel does this at the last close of a device, which never happens while the driver
+   * holds it.
    */
   writeBack(device: LoopDevice): Promise<void>;
-  /** LOOP_SET_CAPACITY: the device gets the present size of the image. */
+  /** LOOP_SET_CAPACITY: adjusts the size of the device to the current size of the image. */
   refreshSize(device: LoopDevice): Promise<void>;
   /**
    * LOOP_CLR_FD, then waits, up to a limit, until the device is detached. Then LOOP_CTL_REMOVE if settings of its queue
-   * were changed (`discard: false`, dirty limits), since they stay with the number. Returns `in-use` when something
-   * still uses the device; the request is then undone (AUTOCLEAR), unless it may be fulfilled `later`, at the last
-   * close. An already detached device is `detached`.
+   * were changed (`discard: false`, dirty limits), since they would apply to the next device with this number. Returns
+   * `in-use` if the device is still in use at the limit; the detach request is then cancelled (AUTOCLEAR is cleared)
+   * unless `later` lets the kernel carry it out at the last close. Returns `detached` for an already detached device.
    */
   detach(device: LoopDevice, options?: { later?: boolean }): Promise<'detached' | 'in-use'>;
-  /** open(O_EXCL): whether the device is in use in any mount namespace. */
+  /** Whether the device is in use in any mount namespace, determined by open(2) with O_EXCL. */
   isInUse(device: LoopDevice): Promise<boolean>;
-  /** fsync of the device node: writes to the image what raw writers left in its page cache. */
+  /** Syncs the device node (fsync): dirty pages of its page cache are written to the image. */
   sync(device: LoopDevice): Promise<void>;
 }
 
@@ -263,36 +275,36 @@ export interface LoopDevices {
 export interface Mount {
   readonly id: number;
   readonly parentId: number;
-  /** `major:minor`. It is anonymous for btrfs: compare `source` there. */
+  /** `major:minor`. btrfs has anonymous device numbers: compare `source` there. */
   readonly majorMinor: string;
-  /** The directory or file of the filesystem that is mounted here; `/` except for a bind mount of something below. */
+  /** The directory or file of the filesystem that is mounted here; `/` unless a subtree was bind-mounted. */
   readonly root: string;
   readonly target: string;
   /** Per-mount options: ro, noexec, … */
   readonly options: readonly string[];
   readonly fsType: string;
   readonly source: string;
-  /** Options of the superblock: an ext4 whose journal aborted shows `emergency_ro` here while `options` says rw. */
+  /** Options of the superblock. After a journal abort, ext4 shows `emergency_ro` here while `options` still says rw. */
   readonly superOptions: readonly string[];
 }
 
 /** How a target path is resolved. */
 export interface TargetOptions {
   /**
-   * The directory that must contain the target (the directory of the kubelet). No symlink below it is followed:
-   * KernelError ELOOP, and EXDEV for a path outside. Without a root, only the last component must not be a symlink.
+   * The directory that must contain the target (the kubelet's directory). Symlinks below it are not followed:
+   * KernelError ELOOP, or EXDEV for a path outside. Without a root, only the last component must not be a symlink.
    */
   readonly root?: string | undefined;
 }
 
 export interface Mounts {
-  /** All mounts of our namespace; of stacked ones the bottom first. */
+  /** All mounts of this mount namespace. Of mounts stacked on one target, the bottom one comes first. */
   list(): Promise<readonly Mount[]>;
   /** The topmost mount whose target is exactly `target`, after resolving symlinks in its parents. */
   at(target: string): Promise<Mount | undefined>;
   /**
-   * mount(2) of a block device on an existing directory. `options` are single options of a mount command, without
-   * commas. KernelError EEXIST for a btrfs whose UUID another registered device has, if the kernel mounts that one.
+   * mount(2) of a block device on an existing directory. `options` are individual mount(8) options, without commas.
+   * KernelError EEXIST if the kernel mounts another registered btrfs device with the same UUID instead.
    */
   mountDevice(
     device: string,
@@ -300,8 +312,8 @@ export interface Mounts {
     options: { fsType: FsType; options: readonly string[] } & TargetOptions,
   ): Promise<void>;
   /**
-   * Binds `source` (a directory, or a device node onto a file) on `target`. The attributes are set before the mount is
-   * visible (open_tree, mount_setattr, move_mount). The last component of `target` must not be a symlink.
+   * Bind-mounts `source` (a directory, or a device node onto a file) on `target`. The attributes are set before the
+   * mount becomes visible (open_tree, mount_setattr, move_mount). The last component of `target` must not be a symlink.
    */
   bind(
     source: string,
@@ -314,39 +326,40 @@ export interface Mounts {
     } & TargetOptions,
   ): Promise<void>;
   /**
-   * Thaws the filesystem if this is its last mount in our namespace (EINVAL is fine; other mounts may be part of a
-   * freeze in progress), then calls umount2 with UMOUNT_NOFOLLOW; retries EBUSY for some hundred milliseconds.
-   * KernelError EBUSY when it stays busy. A path that does not exist or is not a mount point is fine. With `keepFrozen`
-   * nothing is thawed: the caller must do it, or the superblock stays active without a mount.
+   * Thaws the filesystem if this is its last mount in this namespace (EINVAL is ignored; other mounts may be part of a
+   * freeze in progress), then calls umount2 with UMOUNT_NOFOLLOW, retrying EBUSY for half a second. KernelError EBUSY
+   * if it stays busy. Does nothing if the path does not exist or is not a mount point. With `keepFrozen` nothing is
+   * thawed: the caller must thaw it, or the superblock stays active without a mount.
    */
   unmount(
     target: string,
     options?: TargetOptions & { readonly keepFrozen?: boolean },
   ): Promise<void>;
   /**
-   * Makes the last component of a target, a directory or an empty file, unless it exists; its parent must exist.
-   * KernelError ENOTDIR or EISDIR when the other kind exists, ELOOP for a symlink.
+   * Creates the last component of a target, a directory or an empty file, unless it exists; its parent must exist.
+   * KernelError ENOTDIR or EISDIR if it exists as the other kind, ELOOP if it is a symlink.
    */
   makeTarget(target: string, kind: 'directory' | 'file', options?: TargetOptions): Promise<void>;
   /**
-   * Removes the last component, an empty directory or a file. A missing one is fine. KernelError ENOTEMPTY, EBUSY (a
-   * mount point).
+   * Removes the last component of a target, an empty directory or a file. Ignores a missing one. KernelError ENOTEMPTY,
+   * or EBUSY for a mount point.
    */
   removeTarget(target: string, options?: TargetOptions): Promise<void>;
   /** syncfs(2) on the filesystem mounted at `target`. */
   syncFilesystem(target: string): Promise<void>;
   /**
-   * FITRIM of one range. Returns the discarded bytes that the filesystem reports; `undefined` when the filesystem ends
-   * before the range. The mount is busy meanwhile. Throws when the mount at `target` is not of `device`.
+   * FITRIM of one range. Returns the number of bytes that the filesystem reports as discarded; `undefined` if the range
+   * begins after the end of the filesystem. Until it returns, the mount is busy. Throws if the mount at `target` is not
+   * of `device`.
    */
   trim(target: string, device: LoopDevice, range: ByteRange): Promise<bigint | undefined>;
-  /** FITHAW. Returns whether the filesystem was frozen. Checks `device` as `trim` does. */
+  /** FITHAW. Returns whether the filesystem was frozen. Throws if the mount at `target` is not of `device`. */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
   /**
-   * The same for an active superblock without a mount in our namespace: unmounted while frozen, or mounted in another
-   * namespace. It is mounted for this call without a path, so that no other process can enter or keep the mount.
-   * KernelError EBUSY when the device is used by something other than a filesystem; ENOSYS or EPERM when fsopen(2) is
-   * missing or not permitted.
+   * FITHAW of an active superblock that has no mount in this namespace: it was unmounted while frozen, or is mounted in
+   * another namespace. It is temporarily mounted without a path, so that no other process can enter the mount or keep
+   * it busy. KernelError EBUSY if the device is used by something other than a filesystem; ENOSYS or EPERM if fsopen(2)
+   * is missing or not permitted.
    */
   thawWithoutMount(device: LoopDevice, fsType: FsType): Promise<boolean>;
 }
@@ -355,7 +368,7 @@ export interface Mounts {
 export type SuperblockState =
   /** Ready to be mounted. */
   | 'clean'
-  /** The journal or log must be replayed, which a mount does. */
+  /** The journal or log must be replayed. Mounting does that. */
   | 'needs-replay'
   /** The error flag of ext4 is set: e2fsck must run. */
   | 'has-errors';
@@ -366,8 +379,8 @@ export interface Superblock {
   /** Size of the filesystem, in bytes. */
   readonly sizeBytes: bigint;
   /**
-   * The filesystem leaves fewer bytes than this at the end of the device unused: ext4 makes no last group that its own
-   * tables would fill.
+   * Fewer bytes than this may stay unused at the end of the device: ext4 creates no last group that is too small for
+   * its own metadata.
    */
   readonly unusableTailBytes?: bigint;
   readonly state: SuperblockState;
@@ -377,7 +390,7 @@ export interface MakeOptions {
   readonly sectorSize: SectorSize;
   readonly thick: boolean;
   readonly uuid: string;
-  /** The validated `mkfsOptions` of the class, passed on unchanged. */
+  /** The validated `mkfsOptions` of the StorageClass, passed on unchanged. */
   readonly options: readonly string[];
 }
 
@@ -391,47 +404,54 @@ export interface Filesystem {
   readonly type: FsType;
   /** Minimum size of an image with this filesystem. */
   readonly minBytes: bigint;
-  /** Minimum size that a filesystem of this type can be grown to: the kernel refuses a btrfs of less than 256 MiB. */
+  /** Minimum size to which a filesystem of this type can be grown: the kernel refuses to resize btrfs below 256 MiB. */
   readonly minGrownBytes: bigint;
-  /** Options that every mount of this type gets, before those of the caller. */
+  /** Mount options that precede the caller's in every mount of this type. */
   readonly mountOptions: readonly string[];
   /**
-   * Makes the filesystem on a new, unattached image in `tmp/`, which the caller syncs. Throws CommandError; ENOSPC is
-   * visible as a full filesystem of the pool.
+   * Creates the filesystem on a new, unattached image in `tmp/`, which the caller syncs. Throws CommandError; on ENOSPC
+   * the caller sees that the pool's filesystem is full.
    */
   make(imagePath: string, options: MakeOptions): Promise<void>;
-  /** Reads the superblock; undefined when the image has none of this type (wrong magic or checksum). Never writes. */
+  /** Reads the superblock. undefined if the image has none of this type (wrong magic or checksum). Never writes. */
   readSuperblock(imagePath: string): Promise<Superblock | undefined>;
   /**
-   * Repairs an unattached image with `has-errors` if that is safe without an operator (ext4: e2fsck -fn, then -p).
-   * `damaged` leaves it unchanged; `detail` has the output of the program.
+   * Repairs an unattached image with `has-errors` if that is safe without an operator (ext4: e2fsck -fn, then -p). If
+   * the outcome is `damaged`, the image is unchanged and `detail` has the output of the program.
    */
   check(
     imagePath: string,
   ): Promise<{ outcome: 'sound' | 'repaired' } | { outcome: 'damaged'; detail: string }>;
   /**
-   * Undoes the changes of a program that was killed while it changed the image, byte for byte. Must be called before
-   * anything else is done with an unattached image. Returns false when there was nothing to undo.
+   * Undoes, byte for byte, the changes of a program that was killed while it modified the image. Must be called before
+   * any other operation on an unattached image. Returns false if there was nothing to undo.
    */
   recover(imagePath: string): Promise<boolean>;
   /**
-   * Grows a mounted filesystem to `sizeBytes` (the size of the device) by ioctl. `not-permitted`: ext4 without
-   * CAP_SYS_RESOURCE, after errors, or with a layout that only resize2fs can grow. Already that large is `grown`.
+   * Grows a mounted filesystem to `sizeBytes` (the size of the device) by ioctl. Returns `grown` also if it already has
+   * that size, and `not-permitted` for ext4 without CAP_SYS_RESOURCE, with recorded errors, or with a layout that only
+   * resize2fs can grow.
    */
   growMounted(
     target: string,
     device: LoopDevice,
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'>;
-  /** Errors that the kernel has recorded for the mounted filesystem on the device: ext4 counts them; 0 for other types. */
+  /**
+   * The number of errors that the kernel has recorded for the mounted filesystem on the device. Only ext4 counts them;
+   * 0 for other types.
+   */
   countErrors(device: LoopDevice): Promise<number>;
   /**
-   * Grows the filesystem of an unattached image to the size of the image: ext4 by resize2fs; XFS and btrfs in a private
-   * mount below `workDir`, so a copy needs its own UUID first: the kernel refuses a second XFS with the UUID of a
-   * mounted one. If it is killed, `recover` undoes it, unless the image `isDisposable`: a copy that is not in use yet.
+   * Grows the filesystem of an unattached image to the size of the image: ext4 with resize2fs, XFS and btrfs in a
+   * private mount below `workDir`. A copy must have its own UUID first, since the kernel refuses to mount a second XFS
+   * with the same UUID. If the program is killed, `recover` undoes its changes, unless the image `isDisposable`: a copy
+   * that is not in use yet.
    */
   growImage(imagePath: string, options: GrowImageOptions): Promise<void>;
-  /** Gives an unattached, private copy a new UUID, after replaying its log if needed, and verifies the superblock. */
+  /**
+   * Changes the UUID of an unattached, private copy, after replaying its log if needed, and verifies the superblock.
+   */
   renewUuid(
     imagePath: string,
     options: { uuid: string; sectorSize: SectorSize; workDir: string },
@@ -453,38 +473,38 @@ export interface ByteRange {
 }
 
 export interface Extents {
-  /** FIEMAP with FIEMAP_FLAG_SYNC, in pages, up to the last extent of the file. */
+  /** The extents of the file (FIEMAP with FIEMAP_FLAG_SYNC), in batches. */
   map(path: string, options?: { from?: bigint }): AsyncIterable<readonly Extent[]>;
   /** The data ranges according to SEEK_DATA and SEEK_HOLE. */
   data(path: string, options?: { from?: bigint }): AsyncIterable<ByteRange>;
   count(path: string): Promise<number>;
   /**
-   * Reads one range of both files, at most `maxComparedBytes`, and returns the ranges of blocks that differ. Bytes
-   * after the end of a file count as zeroes.
+   * Compares one range, at most `maxComparedBytes`, of two files and returns the ranges of blocks that differ. Bytes
+   * past the end of a file count as zeroes.
    */
   compare(
     a: string,
     b: string,
     range: ByteRange & { blockBytes: bigint },
   ): Promise<readonly ByteRange[]>;
-  /** Bytes of extents without the SHARED flag, which a rewrite would not allocate again. */
+  /** Bytes in extents without the SHARED flag. Overwriting them allocates no new blocks. */
   exclusiveBytes(path: string): Promise<bigint>;
 }
 
 export interface Copies {
-  /** Whether files in this directory can share blocks. Tries FICLONE on two scratch files there. */
+  /** Whether files in this directory can share blocks: tries FICLONE with two scratch files. */
   canReflink(directory: string): Promise<boolean>;
   /**
-   * Makes `to` (new, mode 0600) share all blocks of `from` (FICLONE), without fsync. EOPNOTSUPP or EXDEV when the
-   * filesystem cannot; ImageInUseError while a program of an earlier driver process works on `from`, also for
-   * `copySparse`.
+   * Clones `from` to the new file `to` (mode 0600), which then shares all its blocks (FICLONE), without fsync.
+   * EOPNOTSUPP or EXDEV if the filesystem cannot do that; ImageInUseError while a program of an earlier driver process
+   * uses `from`.
    */
   reflink(from: string, to: string): Promise<void>;
   /**
-   * Copies the data extents of `from` into `to`, which keeps its holes, in the kernel (copy_file_range); syncs at the
-   * end. `to` may contain the result of an interrupted copy: everything below `resumeFrom` counts as copied.
-   * `doneBytes` is a file offset; everything below it is durable, so it is valid as `resumeFrom` later, even after a
-   * crash.
+   * Copies the data extents of `from` to `to` in the kernel (copy_file_range), leaves its holes, and syncs at the end.
+   * `to` may contain the result of an interrupted copy: everything below `resumeFrom` counts as copied. `doneBytes` is
+   * a file offset below which everything is durable, so it can be passed as `resumeFrom` later, even after a crash.
+   * ImageInUseError like `reflink`.
    */
   copySparse(
     from: string,
@@ -497,22 +517,24 @@ export interface Copies {
   ): Promise<void>;
 }
 
-/** A freeze owned by a child process, which thaws when its pipe closes: a killed driver thaws at once. */
+/**
+ * A freeze owned by a child process, which thaws when its pipe closes. If the driver is killed, the thaw is immediate.
+ */
 export interface Freeze {
   /**
-   * Thaws all targets and returns for how many milliseconds they were frozen. Idempotent. KernelError ETIMEDOUT when
-   * the time limit passed first, ECHILD when the child was killed. Everything is thawed then too, but captures made
-   * meanwhile have no common point in time.
+   * Thaws all targets and returns how many milliseconds they were frozen. Idempotent. KernelError ETIMEDOUT if the time
+   * limit passed first, ECHILD if the child was killed. In both cases everything is thawed, but the captures taken
+   * during the freeze have no common point in time.
    */
   thaw(): Promise<number>;
 }
 
 export interface Freezer {
   /**
-   * FIFREEZE of every target, concurrently, after checking that each is the filesystem of its device. All or none:
-   * after a failure, targets that were frozen are thawed. KernelError EBUSY: another process froze it; ENODEV: not the
-   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws on its own after `timeoutMs`. A target
-   * can be unmounted meanwhile: its superblock stays active until the thaw.
+   * Freezes all targets or none, concurrently (FIFREEZE), after checking that each is the filesystem of its device.
+   * After a failure, targets that were frozen are thawed. KernelError EBUSY: another process froze it; ENODEV: not the
+   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws without being asked after
+   * `timeoutMs`. A target can be unmounted while frozen: its superblock stays active until the thaw.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],
@@ -523,24 +545,24 @@ export interface Freezer {
 /** A process that keeps a mount or device in use. */
 export interface MountUser {
   readonly pid: number;
-  /** The kernel's name of its program (comm). */
+  /** The kernel's name for its program (comm). */
   readonly command: string;
 }
 
 /**
- * Searches /proc for users of a mount or device: at most five, for at most a second, among the processes that this one
- * may inspect.
+ * Searches /proc for processes that use a mount or device. Returns at most five, searches for at most a second, and
+ * sees only processes that this one may inspect.
  */
 export interface MountUsers {
-  /** Processes with an open file, the working directory or a mapping on one of these mounts of our namespace. */
+  /** Processes with an open file, working directory or memory mapping on one of these mounts of this namespace. */
   ofMounts(mounts: readonly Mount[]): Promise<readonly MountUser[]>;
   /** Processes in any mount namespace that use the filesystem on the device or have the device open. */
   ofDevice(device: LoopDevice): Promise<readonly MountUser[]>;
-  /** Block devices on top of this one (LVM, md), under the names that operators know. */
+  /** Block devices stacked on this one (LVM, md), by the names that operators know. */
   devicesAbove(device: LoopDevice): Promise<readonly string[]>;
 }
 
-/** A running program of the table in programs/programs.ts, whichever process started it. */
+/** A running program from the table in programs/programs.ts, whichever process started it. */
 export interface RunningProgram {
   readonly name: string;
   readonly pid: number;
@@ -549,17 +571,17 @@ export interface RunningProgram {
 }
 
 export interface NodeFacts {
-  /** Whether this process has CAP_SYS_ADMIN, which mounts and loop devices need. */
+  /** Whether this process has CAP_SYS_ADMIN, which mounting and attaching require. */
   readonly canMount: boolean;
-  /** Whether this process has CAP_SYS_RESOURCE, which online growth of ext4 needs. */
+  /** Whether this process has CAP_SYS_RESOURCE, which growing a mounted ext4 requires. */
   readonly canGrowExt4Online: boolean;
   readonly kernelRelease: string;
 }
 
 export interface Host {
-  /** The lane of all its kernel calls. */
+  /** The lane of all kernel calls made through this host. */
   readonly lane: Lane;
-  /** The same node, with kernel calls in this lane. */
+  /** Returns the same node with its kernel calls in this lane. */
   inLane(lane: Lane): Host;
   readonly files: Files;
   readonly loops: LoopDevices;
@@ -570,10 +592,13 @@ export interface Host {
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
-  /** Running programs of our table, including those of an earlier driver process, as far as /proc shows them. */
+  /**
+   * Running programs from the table in programs/programs.ts that are visible in /proc, including those started by an
+   * earlier driver process.
+   */
   runningPrograms(): Promise<readonly RunningProgram[]>;
-  /** Programs that `host/` needs and that this machine lacks. */
+  /** Programs that `host/` needs but this machine does not have. */
   missingPrograms(): Promise<readonly string[]>;
-  /** Filesystem types that the kernel can mount at present; a module that is not loaded is not among them. */
+  /** Filesystem types that the kernel can mount now; the types of modules that are not loaded are missing. */
   supportedFilesystems(): Promise<ReadonlySet<string>>;
 }

@@ -1,7 +1,7 @@
 import { makeCopies } from './files/copy.ts';
 import { makeExtents } from './files/extents.ts';
 import { makeFiles } from './files/files.ts';
-import { Ext4Learned } from './filesystem/ext4/ext4.ts';
+import { Ext4State } from './filesystem/ext4/ext4.ts';
 import { makeFilesystems } from './filesystem/index.ts';
 import { KeptChild, makeFreezer } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
@@ -15,13 +15,14 @@ import { type EndedCommand, makeRun } from './programs/run.ts';
 import { findRunningPrograms } from './programs/running-programs.ts';
 
 /**
- * The node itself: kernel calls and programs. `onCommand` is called for every program that ended, for log and metrics.
+ * Creates the host that acts on this node through kernel calls and programs. `onCommand` is called for every program
+ * that ended, for log and metrics.
  */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
   const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
   const child = new KeptChild();
   const state = new LoopState();
-  const learned = new Ext4Learned();
+  const learned = new Ext4State();
   const facts = readFacts();
   const { kernelRelease } = facts;
   const inLane = (lane: Lane): Host => {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
-import { Ext4Learned } from '../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4State } from '../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
 import { driverLane } from '../../src/host/lane.ts';
@@ -28,7 +28,7 @@ export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesys
   const real = makeFilesystems(driverLane, {
     ...deps,
     run,
-    learned: new Ext4Learned(),
+    learned: new Ext4State(),
     kernelRelease: deps.facts.kernelRelease,
   });
   return {

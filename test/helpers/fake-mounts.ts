@@ -3,7 +3,7 @@ import { relative } from 'node:path';
 import { hasErrno, KernelError } from '../../src/host/errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../../src/host/host.ts';
 import { driverLane } from '../../src/host/lane.ts';
-import { realTarget } from '../../src/host/mount/mountinfo.ts';
+import { resolveParents } from '../../src/host/mount/mountinfo.ts';
 import { splitMountOptions } from '../../src/host/mount/options.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from '../../src/host/mount/target.ts';
 import type { FakeDevice, FakeKernel, FakeMount } from './fake-kernel.ts';
@@ -198,7 +198,7 @@ export class FakeMounts implements Mounts {
   }
 
   async #find(target: string): Promise<FakeMount | undefined> {
-    const real = await realTarget(driverLane, target);
+    const real = await resolveParents(driverLane, target);
     return this.#kernel.mounts.findLast((mount) => mount.target === real);
   }
 
@@ -206,7 +206,7 @@ export class FakeMounts implements Mounts {
   async #origin(
     source: string,
   ): Promise<Omit<FakeMount, 'id' | 'parentId' | 'target' | 'options' | 'openFiles'>> {
-    const real = (await realTarget(driverLane, source)) ?? source;
+    const real = (await resolveParents(driverLane, source)) ?? source;
     const covering = this.#kernel.mounts
       .filter(({ target }) => real === target || real.startsWith(`${target}/`))
       .reduce<FakeMount | undefined>(
@@ -266,7 +266,7 @@ async function resolve(
   options: TargetOptions & { kind: 'directory' | 'file' },
 ): Promise<string> {
   await withTarget(driverLane, target, options, () => Promise.resolve());
-  return (await realTarget(driverLane, target)) ?? target;
+  return (await resolveParents(driverLane, target)) ?? target;
 }
 
 async function directoryOrThrow(path: string): Promise<boolean> {

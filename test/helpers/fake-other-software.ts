@@ -1,5 +1,5 @@
 import { driverLane } from '../../src/host/lane.ts';
-import { realTarget } from '../../src/host/mount/mountinfo.ts';
+import { resolveParents } from '../../src/host/mount/mountinfo.ts';
 import type { FakeDevice, FakeKernel } from './fake-kernel.ts';
 import type { OtherSoftware, StopUse } from './other-software.ts';
 
@@ -29,7 +29,7 @@ export class FakeOtherSoftware implements OtherSoftware {
   }
 
   async openFile(path: string): Promise<StopUse> {
-    const real = await realTarget(driverLane, path);
+    const real = await resolveParents(driverLane, path);
     const mount = this.#kernel.mounts.findLast((one) => one.target === real);
     if (mount === undefined) throw new Error(`nothing is mounted at ${path}`);
     // For a bound node, the node itself is opened.

@@ -24,7 +24,7 @@ async function main(): Promise<void> {
   const calls = fifos.map((fifo, index) =>
     gate.run(laneOf(`volume ${index}`), 'open', () => open(fifo, 'r'), {
       timeoutMs: 100,
-      late: (handle) => {
+      onLate: (handle) => {
         closedLate += 1;
         void handle.close();
       },

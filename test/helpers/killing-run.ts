@@ -36,7 +36,7 @@ export function makeKillingRun(kill: Kill): {
       const expected: readonly number[] = options.exitCodes ?? [0];
       const answer = expected.find((one) => one === exitCode);
       if (answer === undefined || killed) {
-        throw new CommandError(file, { message: `${file} was ended by SIGKILL`, stderr });
+        throw new CommandError(file, { message: `${file} was killed by SIGKILL`, stderr });
       }
       return { exitCode: answer, stdout, stderr };
     } finally {

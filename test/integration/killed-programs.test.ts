@@ -3,7 +3,7 @@ import { mkdir, readFile, statfs, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { Ext4Learned } from '../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4State } from '../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../src/host/filesystem/index.ts';
 import type { Host } from '../../src/host/host.ts';
 import type { Program } from '../../src/host/programs/programs.ts';
@@ -43,7 +43,7 @@ type Context = Parameters<typeof scratchNode>[0];
 
 async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   let run = makeRun();
-  const learned = new Ext4Learned();
+  const learned = new Ext4State();
   const replaced = (real: Host): Host =>
     changedHost(real, (host) => ({
       facts: { ...host.facts, canGrowExt4Online: false },

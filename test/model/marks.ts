@@ -2,7 +2,7 @@ import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../../src/host/errors.ts';
 import { driverLane } from '../../src/host/lane.ts';
-import { realTarget } from '../../src/host/mount/mountinfo.ts';
+import { resolveParents } from '../../src/host/mount/mountinfo.ts';
 import type { FakeKernel } from '../helpers/fake-kernel.ts';
 
 /** Each volume's content has a unique mark, so that a path that shows another volume is recognized. */
@@ -64,7 +64,7 @@ export const realMarks: Marks = {
 /** Marks on a node in memory, written to the image behind the path. */
 export function fakeMarks(kernel: FakeKernel): Marks {
   const imageAt = async (path: string): Promise<string | undefined> => {
-    const device = kernel.deviceShownAt((await realTarget(driverLane, path)) ?? path);
+    const device = kernel.deviceShownAt((await resolveParents(driverLane, path)) ?? path);
     return device === undefined ? undefined : `/proc/self/fd/${device.imageFd}`;
   };
   return {

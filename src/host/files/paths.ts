@@ -18,9 +18,9 @@ import { layouts } from '../kernel/abi.ts';
 import {
   deviceOf,
   fsCall,
-  kernelErrorOf,
-  sideBySide,
+  fsCallForEach,
   syncTimeoutMs,
+  toKernelError,
 } from '../kernel/descriptor.ts';
 import { statPath } from '../kernel/statx.ts';
 import type { Lane } from '../lane.ts';
@@ -125,10 +125,10 @@ async function readTexts(
     try {
       return await readFile(path, 'utf8');
     } catch (error) {
-      throw kernelErrorOf(error, 'read', path);
+      throw toKernelError(error, 'read', path);
     }
   };
-  return sideBySide(lane, 'read', files, read);
+  return fsCallForEach(lane, 'read', files, read);
 }
 
 async function removeFile(lane: Lane, ...files: readonly string[]): Promise<void> {
@@ -136,10 +136,10 @@ async function removeFile(lane: Lane, ...files: readonly string[]): Promise<void
     try {
       await unlink(path);
     } catch (error) {
-      if (!hasErrno(error, 'ENOENT')) throw kernelErrorOf(error, 'unlink', path);
+      if (!hasErrno(error, 'ENOENT')) throw toKernelError(error, 'unlink', path);
     }
   };
-  for (const end of await sideBySide(lane, 'unlink', files, remove)) {
+  for (const end of await fsCallForEach(lane, 'unlink', files, remove)) {
     if (end.status === 'rejected') throw end.reason;
   }
 }

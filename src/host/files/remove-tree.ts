@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { hasErrno, KernelError } from '../errors.ts';
 import { constants, layouts } from '../kernel/abi.ts';
-import { descriptorPath, fsCall, kernelErrorOf, openFlags } from '../kernel/descriptor.ts';
+import { descriptorPath, fsCall, openFlags, toKernelError } from '../kernel/descriptor.ts';
 import { statCached } from '../kernel/statx.ts';
 import type { Lane } from '../lane.ts';
 
@@ -46,7 +46,7 @@ async function remove(
       await remove(path, named, 'file');
       return;
     }
-    throw kernelErrorOf(error, 'remove', named);
+    throw toKernelError(error, 'remove', named);
   }
 }
 

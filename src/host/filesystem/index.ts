@@ -2,12 +2,12 @@ import type { Filesystem, FsType } from '../host.ts';
 import type { Lane } from '../lane.ts';
 import type { Run } from '../programs/run.ts';
 import { Btrfs } from './btrfs/btrfs.ts';
-import { Ext4, type Ext4Learned } from './ext4/ext4.ts';
+import { Ext4, type Ext4State } from './ext4/ext4.ts';
 import type { PrivateMountDeps } from './private-mount.ts';
 import { Xfs } from './xfs/xfs.ts';
 
 export interface FilesystemDeps extends PrivateMountDeps {
-  readonly learned: Ext4Learned;
+  readonly learned: Ext4State;
   readonly run: Run;
   /** The release of uname(2): `6.18.0-1-amd64`. */
   readonly kernelRelease: string;

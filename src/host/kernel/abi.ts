@@ -3,7 +3,7 @@
  * request, size and offset with the kernel headers, using a C compiler.
  */
 
-/** A structure: its size and the offsets of the fields we use, in bytes. */
+/** The size of a structure and the offsets of the fields that the driver uses, in bytes. */
 export interface Layout {
   readonly size: number;
   readonly fields: Readonly<Record<string, number>>;
@@ -80,7 +80,7 @@ export const requests = {
 } as const;
 export type Request = keyof typeof requests;
 
-/** Flags and small constants, named as in the headers. */
+/** Flags and other constants, named as in the kernel headers. */
 export const constants = {
   LO_FLAGS_READ_ONLY: 1,
   LO_FLAGS_AUTOCLEAR: 4,
@@ -147,7 +147,7 @@ export const constants = {
   FIEMAP_EXTENT_SHARED: 0x2000,
 } as const;
 
-/** Numbers for syscall(2). The newer calls have one number on every architecture. */
+/** System call numbers for syscall(2). The newer calls have the same number on every architecture. */
 export const callNumbers = {
   open_tree: 428,
   move_mount: 429,
@@ -163,8 +163,8 @@ export const callNumbers = {
 } as const;
 
 /**
- * Names of errno values 1 to 133 in order; `-` for a number that Linux does not use (asm-generic numbers: x86-64,
- * arm64, riscv64).
+ * Names of errno values 1 to 133, in order; `-` marks a number that Linux does not use. The numbers are those of
+ * asm-generic (x86-64, arm64, riscv64).
  */
 const errnoNames = (
   'EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ' +
@@ -180,7 +180,8 @@ const errnoNames = (
 ).split(' ');
 
 /**
- * The name of an errno value, `EBUSY` for 16; `E<number>` if it has none. EWOULDBLOCK is EAGAIN, ENOTSUP is EOPNOTSUPP.
+ * The name of an errno value, for example `EBUSY` for 16; `E<number>` if it has none. EWOULDBLOCK is EAGAIN, and
+ * ENOTSUP is EOPNOTSUPP.
  */
 export function errnoName(errno: number): string {
   const name = errnoNames[errno - 1];

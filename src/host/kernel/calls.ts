@@ -3,68 +3,72 @@ import { hasErrno, KernelError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
 import { callNumbers, constants, errnoName, layouts, type Request, requests } from './abi.ts';
 import { gate } from './gate.ts';
-import { call, callLater, callNow, libc } from './libc.ts';
+import { call, callAsync, callSync, libc } from './libc.ts';
 
 /**
- * System calls that node:fs lacks, typed. Those that can block are asynchronous and pass the gate. A failure is a
- * KernelError with the name of the errno.
+ * Typed wrappers for system calls that node:fs lacks. Calls that can block are asynchronous and pass the gate. A
+ * failure is a KernelError with the name of the errno.
  */
 
-/** A mount replays the log, and an unmount writes back all dirty data; both can take minutes. */
+/** Mounting replays the log, and unmounting writes back all dirty data; both can take minutes. */
 const mountTimeoutMs = 5 * 60_000;
 
-/** mount(2). `named` is the path for messages when `target` is the path of a descriptor. */
+/** mount(2). `displayPath` is the path in error messages if `target` is the path of a descriptor. */
 export async function mount(
   lane: Lane,
   source: string,
   target: string,
   options: { fsType: string | null; flags: number; data: string },
-  named: string = target,
+  displayPath: string = target,
 ): Promise<void> {
-  const subject = `${source} on ${named}`;
+  const subject = `${source} on ${displayPath}`;
   const args = [source, target, options.fsType, options.flags, options.data];
   await call(lane, { name: 'mount', subject }, libc().mount, args, { timeoutMs: mountTimeoutMs });
 }
 
-/** umount2(2) with UMOUNT_* and MNT_* flags. `named` as for `mount`. */
+/** umount2(2) with UMOUNT_* and MNT_* flags. `displayPath` is the path in error messages. */
 export async function umount2(
   lane: Lane,
   target: string,
   flags: number,
-  named: string = target,
+  displayPath: string = target,
 ): Promise<void> {
-  await call(lane, { name: 'umount', subject: named }, libc().umount2, [target, flags], {
+  await call(lane, { name: 'umount', subject: displayPath }, libc().umount2, [target, flags], {
     timeoutMs: mountTimeoutMs,
   });
 }
 
 /**
- * openat2(2): an O_PATH descriptor of `path` below the directory `dirfd`. `late` closes a descriptor that arrives after
- * the time limit.
+ * openat2(2): opens `path` below the directory `dirfd` with O_PATH. `onLate` closes a descriptor that arrives after the
+ * time limit.
  */
 export async function openat2(
   lane: Lane,
   dirfd: number,
   path: string,
-  options: { flags: number; resolve: number; late: (fd: number) => void },
+  options: { flags: number; resolve: number; onLate: (fd: number) => void },
 ): Promise<number> {
   const known = openCached(dirfd, path, options);
   if (known !== undefined) return known;
   const how = openHow(options);
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
   return call(lane, { name: 'openat2', subject: path }, libc().openat2, args, {
-    late: options.late,
+    onLate: options.onLate,
   });
 }
 
-/** Errors that RESOLVE_CACHED also returns from cached negative names or wrong types, so they are final. */
+/**
+ * Errors that are final: RESOLVE_CACHED returns them from cached names (negative ones, or of the wrong type), not
+ * because a name is uncached.
+ */
 const finalErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
-/** RESOLVE_CACHED needs Linux 5.12, and openat2 may be filtered (seccomp). */
+/** RESOLVE_CACHED needs Linux 5.12, and a seccomp filter may forbid openat2. */
 let supportsCached = true;
 
 /**
- * The same, synchronously (RESOLVE_CACHED, O_PATH): resolves only names that the kernel has in memory, so it waits for
- * no disk. undefined when a name is not cached, and for any failure that an ordinary open may explain better.
+ * Opens a path with O_PATH synchronously. RESOLVE_CACHED resolves only names that the kernel has in memory, so it never
+ * waits for a disk. Returns undefined if a name is not cached, and for any failure that an ordinary open may explain
+ * better.
  */
 export function openCached(
   dirfd: number,
@@ -76,7 +80,7 @@ export function openCached(
   const how = openHow({ flags: options.flags | constants.O_PATH, resolve });
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
   try {
-    return callNow({ name: 'open', subject: path }, libc().openat2, args);
+    return callSync({ name: 'open', subject: path }, libc().openat2, args);
   } catch (error) {
     if (hasErrno(error, ...finalErrors)) throw error;
     if (hasErrno(error, 'EINVAL', 'ENOSYS', 'EPERM')) supportsCached = false;
@@ -95,11 +99,11 @@ function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer
 export function openTreeClone(
   lane: Lane,
   path: string,
-  late: (fd: number) => void,
+  onLate: (fd: number) => void,
 ): Promise<number> {
   const flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC;
   const args = [callNumbers.open_tree, constants.AT_FDCWD, path, flags];
-  return call(lane, { name: 'open_tree', subject: path }, libc().openTree, args, { late });
+  return call(lane, { name: 'open_tree', subject: path }, libc().openTree, args, { onLate });
 }
 
 /** mount_setattr(2) on the mount `fd`: sets MOUNT_ATTR_* bits and a propagation (MS_PRIVATE). */
@@ -150,7 +154,7 @@ export async function renameNoReplace(lane: Lane, from: string, to: string): Pro
   await call(lane, { name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
 }
 
-/** ext4 takes minutes to reserve terabytes. */
+/** Allocating terabytes takes minutes on ext4. */
 const allocateTimeoutMs = 10 * 60_000;
 
 /** fallocate(2). Mode 0 allocates `length` bytes at `offset` and grows the file if needed. */
@@ -166,7 +170,7 @@ export async function fallocate(
   });
 }
 
-/** lseek(2) with SEEK_DATA or SEEK_HOLE. KernelError ENXIO past the last data. */
+/** lseek(2) with SEEK_DATA or SEEK_HOLE. KernelError ENXIO if there is no data after `offset`. */
 export async function seek(
   lane: Lane,
   fd: number,
@@ -180,7 +184,9 @@ export async function seek(
   );
 }
 
-/** copy_file_range(2) at the same offset of both files. Returns the bytes copied, 0 at the end of the source. */
+/**
+ * copy_file_range(2) at the same offset in both files. Returns the number of bytes copied, 0 at the end of the source.
+ */
 export function copyFileRange(
   lane: Lane,
   fromFd: number,
@@ -205,8 +211,8 @@ export async function syncfs(lane: Lane, fd: number, subject: string): Promise<v
 }
 
 /**
- * flock(2) without waiting. It passes the gate, since NFS asks a server. KernelError EAGAIN when another open file
- * description has the lock.
+ * flock(2) without waiting for the lock. It passes the gate because NFS sends a request to its server. KernelError
+ * EAGAIN if another open file description has the lock.
  */
 export async function flock(
   lane: Lane,
@@ -219,22 +225,22 @@ export async function flock(
 }
 
 /**
- * Reads a file of procfs or sysfs, whose text the kernel generates while it is read. fread of the C library makes all
- * reads in one trip to the thread pool; node:fs needs five or more. KernelError EIO when a read fails: a mount table
- * must never be silently truncated.
+ * Reads a file of procfs or sysfs, whose text the kernel generates during the read. fread of the C library makes all
+ * reads in one trip to the thread pool; node:fs needs five or more. KernelError EIO if a read fails: a mount table must
+ * never be silently truncated.
  */
 export function readKernelText(lane: Lane, path: string): Promise<string> {
   const { fopen, fread, ferror, fclose } = libc();
   const what = { name: 'read', subject: path };
   return gate.run(lane, what.name, async () => {
-    // Opening resolves names in memory and never waits; "e" is O_CLOEXEC.
+    // The open never blocks, since all names are in memory. "e" is O_CLOEXEC.
     const file = fopen(path, 're');
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
     try {
       const chunks: Buffer[] = [];
       for (let size = 65_536; ; size = Math.min(size * 4, 1_048_576)) {
         const chunk = Buffer.allocUnsafe(size);
-        const length = await callLater(what, fread, [chunk, 1, size, file]);
+        const length = await callAsync(what, fread, [chunk, 1, size, file]);
         chunks.push(chunk.subarray(0, length));
         if (length === size) continue;
         if (ferror(file) !== 0) throw new KernelError('read', 'EIO', path);
@@ -246,7 +252,7 @@ export function readKernelText(lane: Lane, path: string): Promise<string> {
   });
 }
 
-/** mknodat(2) of a block device, for a /dev that the kernel does not populate (that of a container). */
+/** Creates a block device node (mknodat(2)), for a /dev that the kernel does not populate, as in a container. */
 export async function makeBlockNode(lane: Lane, path: string, majorMinor: string): Promise<void> {
   const [major = 0, minor = 0] = majorMinor.split(':').map(Number);
   const device = ((minor & ~0xff) << 12) | (major << 8) | (minor & 0xff);
@@ -255,12 +261,14 @@ export async function makeBlockNode(lane: Lane, path: string, majorMinor: string
   await call(lane, { name: 'mknod', subject: path }, libc().mknodat, args);
 }
 
-/** _exit(2). process.exit() waits for the threads of libuv first, and one that waits for a disk may never return. */
+/**
+ * _exit(2). process.exit() first waits for the libuv threads, and a thread that is blocked on a disk may never return.
+ */
 export function endProcess(code: number): void {
   libc().exit(code);
 }
 
-/** ioctl(2) with a number as argument. Returns its result, which has a meaning for some requests. */
+/** ioctl(2) with a number as argument. Returns its result, which is meaningful for some requests. */
 export function ioctl(
   lane: Lane,
   fd: number,
@@ -274,7 +282,7 @@ export function ioctl(
   });
 }
 
-/** ioctl(2) with a structure, which is read and filled in place. */
+/** ioctl(2) with a structure, which the kernel reads and fills in place. */
 export async function ioctlOn(
   lane: Lane,
   fd: number,
@@ -288,17 +296,17 @@ export async function ioctlOn(
   });
 }
 
-/** The same within a step that already passed the gate. */
-export async function ioctlInStep(
+/** ioctl(2) with a structure, for callers that have already passed the gate. */
+export async function ioctlUngated(
   fd: number,
   request: Request,
   buffer: Uint8Array,
   subject: string,
 ): Promise<void> {
-  await callLater({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
+  await callAsync({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
 }
 
-/** The same, synchronously, for requests that only read kernel memory (BLKSSZGET, BLKGETSIZE64). */
-export function ioctlNow(fd: number, request: Request, buffer: Uint8Array, subject: string): void {
-  callNow({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
+/** ioctl(2) with a structure, synchronously, for requests that only read kernel memory (BLKSSZGET, BLKGETSIZE64). */
+export function ioctlSync(fd: number, request: Request, buffer: Uint8Array, subject: string): void {
+  callSync({ name: request, subject }, libc().ioctlBuffer, [fd, requests[request], buffer]);
 }

@@ -7,7 +7,9 @@ import { constants } from './abi.ts';
 import { openCached } from './calls.ts';
 import { type GateOptions, gate } from './gate.ts';
 
-/** Files and directories by descriptor: opened close-on-exec, always closed, every step through the gate. */
+/**
+ * Files and directories as descriptors: opened close-on-exec, always closed, with every blocking call through the gate.
+ */
 
 const { O_RDONLY, O_RDWR, O_DIRECTORY, O_NOFOLLOW, O_EXCL, O_CREAT } = fsConstants;
 const { O_CLOEXEC, O_PATH } = constants;
@@ -15,25 +17,25 @@ const { O_CLOEXEC, O_PATH } = constants;
 export const openFlags = {
   read: O_RDONLY | O_CLOEXEC,
   readWrite: O_RDWR | O_CLOEXEC,
-  /** KernelError EEXIST if it exists. */
+  /** Creates a file. KernelError EEXIST if it exists. */
   createNew: O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
   create: O_RDWR | O_CREAT | O_CLOEXEC,
-  /** A block device that nothing else has claimed; EBUSY otherwise. */
+  /** Opens a block device that has no other exclusive user; EBUSY otherwise. */
   exclusive: O_RDONLY | O_EXCL | O_CLOEXEC,
   directory: O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-  /** The same through the path of a descriptor, which is a symlink. */
+  /** Opens a directory and follows a symlink in the last component, such as the path of a descriptor. */
   directoryFollowed: O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-  /** A directory, O_PATH: nothing is read, and a symlink is refused with ENOTDIR. */
+  /** O_PATH of a directory. A symlink is refused with ENOTDIR. */
   directoryPath: O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-  /** The same, but a symlink in the last component is followed. */
+  /** O_PATH of a directory. A symlink in the last component is followed. */
   directoryPathFollowed: O_PATH | O_DIRECTORY | O_CLOEXEC,
-  /** Any file, O_PATH; a symlink is followed. */
+  /** O_PATH of any file. A symlink is followed. */
   pathFollowed: O_PATH | O_CLOEXEC,
-  /** Any file, O_PATH; a symlink itself is opened. */
+  /** O_PATH of any file. A symlink itself is opened. */
   path: O_PATH | O_NOFOLLOW | O_CLOEXEC,
 } as const;
 
-/** A blocking call of node:fs, through the gate. A failure is a KernelError. */
+/** Runs a blocking node:fs call through the gate. A failure is a KernelError. */
 export async function fsCall<T>(
   lane: Lane,
   name: string,
@@ -44,12 +46,12 @@ export async function fsCall<T>(
   try {
     return await gate.run(lane, name, work, options);
   } catch (error) {
-    throw kernelErrorOf(error, name, subject);
+    throw toKernelError(error, name, subject);
   }
 }
 
-/** Converts an error of node:fs to a KernelError; returns any other error unchanged. */
-export function kernelErrorOf(error: unknown, name: string, subject: string): unknown {
+/** Converts a node:fs error to a KernelError; returns any other error unchanged. */
+export function toKernelError(error: unknown, name: string, subject: string): unknown {
   if (error instanceof KernelError || !(error instanceof Error)) return error;
   if (!('code' in error) || typeof error.code !== 'string' || !('syscall' in error)) return error;
   return new KernelError(name, error.code, subject, { cause: error });
@@ -63,7 +65,7 @@ export function openHandle(
   mode = 0o600,
 ): Promise<FileHandle> {
   return fsCall(lane, 'open', path, () => open(path, flags, mode), {
-    late: (handle) => void closeQuietly(lane, handle, path),
+    onLate: (handle) => void closeQuietly(lane, handle, path),
   });
 }
 
@@ -79,7 +81,7 @@ export async function withOpen<T>(
   try {
     result = await work(handle);
   } catch (error) {
-    // Report the first failure.
+    // The error of `work` is the one to report.
     await closeQuietly(lane, handle, path);
     throw error;
   }
@@ -88,18 +90,18 @@ export async function withOpen<T>(
 }
 
 /**
- * Closes a handle of `openHandle`. The last close of a device may write back, so it passes the gate too; while a call
- * is stuck, the handle is closed after it has returned (`Gate.runEventually`).
+ * Closes a handle from `openHandle` through the gate, since the last close of a device may write back dirty pages.
+ * While a call of the lane is stuck, the handle is closed only after that call has returned (`Gate.runEventually`).
  */
 export async function closeHandle(lane: Lane, handle: FileHandle, path: string): Promise<void> {
   try {
     await gate.runEventually(lane, 'close', () => handle.close());
   } catch (error) {
-    throw kernelErrorOf(error, 'close', path);
+    throw toKernelError(error, 'close', path);
   }
 }
 
-/** The same, ignoring a failure: the descriptor is closed in any case. */
+/** Closes a handle from `openHandle` and ignores a failure, since close(2) frees the descriptor even if it fails. */
 export async function closeQuietly(lane: Lane, handle: FileHandle, path: string): Promise<void> {
   await closeHandle(lane, handle, path).catch(() => undefined);
 }
@@ -108,8 +110,8 @@ const openDescriptor = promisify(openCallback);
 
 const closeDescriptor = promisify(close);
 
-/** Closes a descriptor through the gate. Failures are ignored: the descriptor is closed in any case. */
-export async function closeLater(
+/** Closes a descriptor through the gate. Ignores a failure, since close(2) frees the descriptor even if it fails. */
+export async function closeEventually(
   lane: Lane,
   fd: number,
   options?: { readonly timeoutMs?: number },
@@ -120,12 +122,12 @@ export async function closeLater(
 }
 
 /**
- * Passes a descriptor to `work` and closes it afterwards. An O_PATH descriptor is closed at once: it is used only by
- * the calls in `work`. Other descriptors are closed through the gate: the close may be the last use of a lazily
- * unmounted filesystem, which is then written back. So is any descriptor used by a stuck call, whose number must stay
- * taken.
+ * Passes a descriptor to `work` and closes it afterwards. An O_PATH descriptor is closed synchronously: only the calls
+ * in `work` use it. Other descriptors are closed through the gate, because closing the last user of a lazily unmounted
+ * filesystem writes it back. A descriptor that a stuck call uses also goes through the gate: its number must not be
+ * reused before that call returns.
  */
-export async function closingAfter<T>(
+export async function useAndClose<T>(
   lane: Lane,
   fd: number,
   { isPathOnly }: { readonly isPathOnly: boolean },
@@ -139,7 +141,7 @@ export async function closingAfter<T>(
     throw error;
   } finally {
     if (isPathOnly && !isStuck) closeSync(fd);
-    else await closeLater(lane, fd);
+    else await closeEventually(lane, fd);
   }
 }
 
@@ -154,35 +156,35 @@ export async function withDescriptor<T>(
   const fd =
     (isPathOnly ? openCached(constants.AT_FDCWD, path, { flags }) : undefined) ??
     (await fsCall(lane, 'open', path, () => openDescriptor(path, flags), {
-      late: (opened) => void closeLater(lane, opened),
+      onLate: (opened) => void closeEventually(lane, opened),
     }));
-  return closingAfter(lane, fd, { isPathOnly }, work);
+  return useAndClose(lane, fd, { isPathOnly }, work);
 }
 
 /** Writing back the dirty pages of a large image can take minutes. */
 export const syncTimeoutMs = 10 * 60_000;
 
-/** fsync of an open file, directory or device. */
+/** Syncs an open file, directory or device (fsync). */
 export async function fsync(lane: Lane, handle: FileHandle, path: string): Promise<void> {
   await fsCall(lane, 'fsync', path, () => handle.sync(), { timeoutMs: syncTimeoutMs });
 }
 
-/** fsync of these paths, concurrently: a filesystem with one journal then writes it once for all of them. */
+/** Syncs these paths concurrently (fsync), so that a filesystem with one journal commits it once for all of them. */
 export async function syncPaths(lane: Lane, paths: readonly string[]): Promise<void> {
   const options = { timeoutMs: syncTimeoutMs };
-  for (const end of await sideBySide(lane, 'fsync', paths, syncPath, options)) {
+  for (const end of await fsCallForEach(lane, 'fsync', paths, syncPath, options)) {
     if (end.status === 'rejected') throw end.reason;
   }
 }
 
-/** Concurrent calls of one step. */
+/** Maximum number of concurrent calls in one pass through the gate. */
 const callsAtOnce = 16;
 
 /**
- * One step of the gate for many paths: several calls at a time, limited by the threads granted. Returns when all have
- * ended.
+ * Calls `work` for every path in a single pass through the gate, concurrently on the granted threads. Returns the
+ * results after all calls have ended.
  */
-export async function sideBySide<T>(
+export async function fsCallForEach<T>(
   lane: Lane,
   name: string,
   paths: readonly string[],
@@ -221,11 +223,14 @@ async function syncPath(path: string): Promise<void> {
       await handle.close();
     }
   } catch (error) {
-    throw kernelErrorOf(error, 'fsync', path);
+    throw toKernelError(error, 'fsync', path);
   }
 }
 
-/** Passes an O_PATH descriptor to `work`, synchronously, if the kernel has all names in memory; undefined otherwise. */
+/**
+ * Passes an O_PATH descriptor of `path` to `work`, synchronously. Returns undefined if the kernel does not have all
+ * names of the path in memory.
+ */
 export function withCachedPath<T>(
   path: string,
   flags: number,
@@ -240,19 +245,19 @@ export function withCachedPath<T>(
   }
 }
 
-/** A path of an open descriptor, for calls that take only paths. Valid while it is open. */
+/** A path to an open descriptor, for calls that accept only paths. Valid while the descriptor is open. */
 export function descriptorPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
 
-/** A device number of stat(2) as `major:minor` (layout of dev_t in glibc and musl). */
+/** Formats a device number from stat(2) as `major:minor` (dev_t as laid out by glibc and musl). */
 export function majorMinorOf(device: bigint): string {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
   return `${major}:${minor}`;
 }
 
-/** The inverse: the device number that stat(2) returns for this pair. */
+/** Returns the device number that stat(2) reports for this major and minor number. */
 export function deviceOf(major: number, minor: number): bigint {
   const [high, low] = [BigInt(major), BigInt(minor)];
   return (

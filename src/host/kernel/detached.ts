@@ -2,19 +2,19 @@ import type { Lane } from '../lane.ts';
 import { callNumbers, constants } from './abi.ts';
 import { call, libc } from './libc.ts';
 
-/** A mount replays the log. */
+/** Mounting replays the log, which can take minutes. */
 const mountTimeoutMs = 5 * 60_000;
 
 /**
- * fsopen(2), fsconfig(2) and fsmount(2): mounts the filesystem on `source` without a path. Returns a descriptor of the
- * mount, which ends with it. If the superblock is already active, this is another mount of it and must have the same
- * read-only flag: KernelError EBUSY otherwise. `late` closes a descriptor that arrives after the time limit.
+ * Mounts the filesystem on `source` without a path (fsopen(2), fsconfig(2), fsmount(2)). Returns a descriptor; closing
+ * it unmounts the filesystem. If the superblock is already active, this is another mount of it and must have the same
+ * read-only flag: KernelError EBUSY otherwise. `onLate` closes a descriptor that arrives after the time limit.
  */
 export async function mountDetached(
   lane: Lane,
   source: string,
   { fsType, readOnly }: { fsType: string; readOnly: boolean },
-  late: (fd: number) => void,
+  onLate: (fd: number) => void,
 ): Promise<number> {
   const subject = source;
   const set = (fd: number, command: number, key: string | null, value: string | null) =>
@@ -30,15 +30,15 @@ export async function mountDetached(
     { name: 'fsopen', subject },
     libc().fsopen,
     [callNumbers.fsopen, fsType, constants.FSOPEN_CLOEXEC],
-    { late },
+    { onLate },
   );
   try {
     await set(context, constants.FSCONFIG_SET_STRING, 'source', source);
     if (readOnly) await set(context, constants.FSCONFIG_SET_FLAG, 'ro', null);
     await set(context, constants.FSCONFIG_CMD_CREATE, null, null);
     const args = [callNumbers.fsmount, context, constants.FSMOUNT_CLOEXEC, 0];
-    return await call(lane, { name: 'fsmount', subject }, libc().fsmount, args, { late });
+    return await call(lane, { name: 'fsmount', subject }, libc().fsmount, args, { onLate });
   } finally {
-    late(context);
+    onLate(context);
   }
 }

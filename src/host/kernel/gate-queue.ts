@@ -1,30 +1,36 @@
 import { StuckError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
 
-/** Default time limit for waiting and for running. */
+/** Default time limit, applied separately to waiting and to running. */
 const defaultTimeoutMs = 60_000;
 
 export interface GateOptions<T> {
-  /** Time limit for waiting, and for running: then the caller gets a StuckError. 60 s by default. */
+  /**
+   * Time limit, applied separately to waiting and to running. When it passes, the caller gets a StuckError. 60 s by
+   * default.
+   */
   readonly timeoutMs?: number | undefined;
-  /** How many concurrent calls `work` would make; 1 by default. It gets the number of threads granted, at least one. */
+  /**
+   * Number of concurrent calls that `work` would like to make; 1 by default. `work` receives the number of threads
+   * granted, at least one.
+   */
   readonly threads?: number | undefined;
   /** Receives a result that arrives after the time limit, for example to close a descriptor. */
-  readonly late?: ((value: T) => void) | undefined;
+  readonly onLate?: ((value: T) => void) | undefined;
 }
 
-export interface Entry {
+export interface PendingCall {
   readonly call: string;
   readonly timeoutMs: number;
   readonly disk: string | undefined;
   readonly chain: readonly string[];
   readonly wantedThreads: number;
-  /** Threads granted to it while it runs. */
+  /** Threads granted while it runs. */
   threads: number;
-  /** It still runs after its caller was told that it is stuck. */
+  /** It must run even after its caller got a StuckError. */
   readonly mustRun: boolean;
-  readonly begin: (threads: number) => Promise<void>;
-  /** Tells the caller that the time limit passed, or that an earlier call of the lane is stuck. */
+  readonly start: (threads: number) => Promise<void>;
+  /** Reports to the caller that the time limit passed, or that an earlier call of the lane is stuck. */
   readonly giveUp: (error: StuckError) => void;
   timer: NodeJS.Timeout | undefined;
 }
@@ -32,14 +38,14 @@ export interface Entry {
 /** The calls of one lane, in order of arrival. */
 export interface Queue {
   readonly lane: string;
-  readonly waiting: Entry[];
-  running: { readonly entry: Entry; readonly startedAtMs: number } | undefined;
+  readonly waiting: PendingCall[];
+  running: { readonly pending: PendingCall; readonly startedAtMs: number } | undefined;
   stuck: boolean;
-  /** Called when a stuck call has returned. */
-  readonly returned: (() => void)[];
+  /** Called once the stuck call has returned. */
+  readonly onReturn: (() => void)[];
 }
 
-export function entryOf<T>(call: string, { disk, chain }: Lane, options: GateOptions<T>) {
+export function newPendingCall<T>(call: string, { disk, chain }: Lane, options: GateOptions<T>) {
   return {
     call,
     disk,
@@ -56,11 +62,11 @@ export function isStuck(queue: Queue): boolean {
 }
 
 export function stuckError(queue: Queue): StuckError {
-  const { entry, startedAtMs } = queue.running ?? {
-    entry: { call: 'a call' },
+  const { pending, startedAtMs } = queue.running ?? {
+    pending: { call: 'a call' },
     startedAtMs: performance.now(),
   };
-  return new StuckError(entry.call, queue.lane, performance.now() - startedAtMs);
+  return new StuckError(pending.call, queue.lane, performance.now() - startedAtMs);
 }
 
 /** Milliseconds since the running call of the queue started. */

@@ -1,10 +1,10 @@
 import { StuckError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
 import {
-  type Entry,
-  entryOf,
   type GateOptions,
   isStuck,
+  newPendingCall,
+  type PendingCall,
   type Queue,
   runningMs,
   stuckError,
@@ -13,20 +13,22 @@ import {
 export type { GateOptions } from './gate-queue.ts';
 
 /**
- * Blocking kernel calls occupy threads of the pool of libuv, which node:fs and koffi share. The gate keeps a hung call
- * from blocking everything: it runs fewer calls than the pool has threads, one step at a time for each lane
- * (../lane.ts), and after a time limit the caller gets a StuckError, while the call keeps its thread and its lane. Steps
- * that must happen, such as closing a descriptor, wait until the stuck call has returned.
+ * Blocking kernel calls occupy threads of the libuv pool, which node:fs and koffi share. The gate prevents a hung call
+ * from blocking everything: it runs fewer calls than the pool has threads, and one at a time for each lane
+ * (../lane.ts). After a time limit the caller gets a StuckError, while the call keeps its thread and its lane. Calls
+ * that must not be dropped, such as closing a descriptor, wait until the stuck call has returned.
  */
 
-/** Threads of libuv that blocking calls may use; the launcher sets UV_THREADPOOL_SIZE=64, so the rest stays free. */
+/**
+ * libuv threads that blocking calls may use. The launcher sets UV_THREADPOOL_SIZE=64; the remaining threads stay free.
+ */
 const defaultSlots = 48;
 
 /**
- * The share of one disk in the slots that no other disk uses: a disk that hangs leaves a third to the others, and a
- * second one leaves a third of that.
+ * Slots that one disk may use when no other disk uses any. Each disk may use this fraction of the slots that the others
+ * leave free: a disk that hangs leaves a third to the others, and a second one leaves a third of that.
  */
-const defaultSlotsOfDisk = 32;
+const defaultSlotsPerDisk = 32;
 
 /** A call that exceeded its time limit and has not returned; no other call of its lane runs. */
 export interface StuckCall {
@@ -36,23 +38,24 @@ export interface StuckCall {
 }
 
 export class Gate {
-  #free: number;
-  readonly #shareOfDisk: number;
+  #freeSlots: number;
+  readonly #diskShare: number;
   /** Slots in use, by disk. */
-  readonly #held = new Map<string, number>();
-  /** By lane. */
+  readonly #slotsInUse = new Map<string, number>();
+  /** Queues by name of the lane. */
   readonly #queues = new Map<string, Queue>();
-  /** Queues whose first call waits for a free slot, in order. */
+  /** Queues that wait for a free slot, in order of arrival. */
   readonly #ready = new Set<Queue>();
 
-  constructor(slots: number = defaultSlots, slotsOfDisk: number = defaultSlotsOfDisk) {
-    this.#free = slots;
-    this.#shareOfDisk = Math.min(1, slotsOfDisk / slots);
+  constructor(slots: number = defaultSlots, slotsPerDisk: number = defaultSlotsPerDisk) {
+    this.#freeSlots = slots;
+    this.#diskShare = Math.min(1, slotsPerDisk / slots);
   }
 
   /**
-   * Runs `work` once no other call of the lane is running and a slot is free. Do not nest: a call inside the `work` of
-   * another would wait for itself. Throws StuckError after the time limit, and at once while a call of the lane is stuck.
+   * Runs `work` once no other call of the lane is running and a slot is free. Must not be nested: a call inside the
+   * `work` of another call of its lane would wait for itself. Throws StuckError after the time limit, and immediately
+   * while a call of the lane is stuck.
    */
   run<T>(
     lane: Lane,
@@ -63,18 +66,18 @@ export class Gate {
     const queue = this.#queueOf(lane);
     if (isStuck(queue)) return Promise.reject(stuckError(queue));
     return new Promise<T>((resolve, reject) => {
-      this.#enter(queue, {
-        ...entryOf(call, lane, options),
+      this.#enqueue(queue, {
+        ...newPendingCall(call, lane, options),
         mustRun: false,
         giveUp: reject,
-        begin: async (threads) => {
+        start: async (threads) => {
           try {
             const value = await work(threads);
-            if (this.#end(queue)) options.late?.(value);
+            if (this.#finish(queue)) options.onLate?.(value);
             else resolve(value);
           } catch (error) {
-            // The promise has already been rejected at the time limit.
-            if (!this.#end(queue))
+            // If the call was late, the promise was rejected at the time limit.
+            if (!this.#finish(queue))
               reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
@@ -83,10 +86,10 @@ export class Gate {
   }
 
   /**
-   * Runs `work` that must happen, such as closing a descriptor: it is never refused or dropped. While an earlier call
-   * of the lane is stuck, this resolves at once and `work` runs after that call has returned; before, the number of a
-   * descriptor that the call uses could be given to another file. Throws errors of `work`, and StuckError when `work`
-   * exceeds its time limit.
+   * Runs `work` that must not be skipped, such as closing a descriptor: it is never refused or dropped. If an earlier
+   * call of the lane is stuck, this resolves at once and `work` runs after that call has returned; if it ran earlier,
+   * the number of a descriptor that the stuck call uses could be given to another file. Throws the errors of `work`,
+   * and StuckError if `work` exceeds its time limit.
    */
   runEventually(
     lane: Lane,
@@ -96,57 +99,62 @@ export class Gate {
   ): Promise<void> {
     const queue = this.#queueOf(lane);
     return new Promise<void>((resolve, reject) => {
-      const entry: Entry = {
-        ...entryOf(call, lane, options),
+      const pending: PendingCall = {
+        ...newPendingCall(call, lane, options),
         mustRun: true,
         giveUp: (error) => {
-          if (queue.running?.entry === entry) reject(error);
+          if (queue.running?.pending === pending) reject(error);
           else resolve();
         },
-        begin: async () => {
+        start: async () => {
           try {
             await work();
-            this.#end(queue);
+            this.#finish(queue);
             resolve();
           } catch (error) {
-            this.#end(queue);
+            this.#finish(queue);
             reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
       };
       if (isStuck(queue)) {
-        queue.waiting.push(entry);
+        queue.waiting.push(pending);
         resolve();
-      } else this.#enter(queue, entry);
+      } else this.#enqueue(queue, pending);
     });
   }
 
-  /** The calls that exceeded their time limit; normally none. */
+  /** The calls that exceeded their time limit and have not returned. */
   stuckCalls(): readonly StuckCall[] {
     const now = performance.now();
     return [...this.#queues.values()].flatMap(({ lane, running, stuck }) =>
       stuck && running !== undefined
-        ? [{ lane, call: running.entry.call, sinceMs: Math.round(now - running.startedAtMs) }]
+        ? [{ lane, call: running.pending.call, sinceMs: Math.round(now - running.startedAtMs) }]
         : [],
     );
   }
 
-  /** Age in milliseconds of the oldest running call that waits for this disk; 0 if there is none. */
+  /** Age in milliseconds of the oldest running call on this disk; 0 if there is none. */
   oldestCallMs(disk: string): number {
-    const queues = [...this.#queues.values()].filter(({ running }) => running?.entry.disk === disk);
+    const queues = [...this.#queues.values()].filter(
+      ({ running }) => running?.pending.disk === disk,
+    );
     return Math.max(0, ...queues.map(runningMs));
   }
 
-  /** Resolves when every stuck call started by the work of this lane has returned; undefined if there is none. */
+  /**
+   * Resolves when every stuck call of this lane, or of a lane started from it, has returned; undefined if there is
+   * none.
+   */
   whenReturned(lane: string): Promise<void> | undefined {
     const stuck = [...this.#queues.values()].filter(
-      (queue) => isStuck(queue) && queue.running?.entry.chain.includes(lane) === true,
+      (queue) => isStuck(queue) && queue.running?.pending.chain.includes(lane) === true,
     );
     if (stuck.length === 0) return undefined;
     const ends = stuck.map(
-      ({ returned }) =>
+      ({ onReturn }) =>
         new Promise<void>((resolve) => {
-          returned.push(resolve);
+          onReturn.push(resolve);
         }),
     );
     return Promise.all(ends).then(() => undefined);
@@ -155,86 +163,86 @@ export class Gate {
   #queueOf({ name }: Lane): Queue {
     let queue = this.#queues.get(name);
     if (queue === undefined) {
-      queue = { lane: name, waiting: [], running: undefined, stuck: false, returned: [] };
+      queue = { lane: name, waiting: [], running: undefined, stuck: false, onReturn: [] };
       this.#queues.set(name, queue);
     }
     return queue;
   }
 
-  #enter(queue: Queue, entry: Entry): void {
-    queue.waiting.push(entry);
-    this.#pump(queue);
-    // An entry that started is done already if its work threw at once.
-    if (queue.waiting.includes(entry)) {
-      entry.timer = setTimeout(() => {
-        this.#giveUpWaiting(queue, entry);
-      }, entry.timeoutMs);
+  #enqueue(queue: Queue, pending: PendingCall): void {
+    queue.waiting.push(pending);
+    this.#startNext(queue);
+    // The call may have started, and even ended, in `#startNext`.
+    if (queue.waiting.includes(pending)) {
+      pending.timer = setTimeout(() => {
+        this.#giveUpWaiting(queue, pending);
+      }, pending.timeoutMs);
     }
   }
 
-  #pump(queue: Queue): void {
+  #startNext(queue: Queue): void {
     if (queue.running !== undefined) return;
     if (queue.waiting.length === 0) {
       this.#ready.delete(queue);
       this.#queues.delete(queue.lane);
       return;
     }
-    // Volumes of several pools may query one device: entries whose own disk hangs must not delay the others.
+    // One lane can have calls for several disks. A call whose own disk hangs must not delay the others.
     const at = queue.waiting.findIndex(({ disk }) => this.#availableTo(disk) > 0);
-    const [entry] = at < 0 ? [] : queue.waiting.splice(at, 1);
-    if (entry === undefined) {
+    const [pending] = at < 0 ? [] : queue.waiting.splice(at, 1);
+    if (pending === undefined) {
       this.#ready.add(queue);
       return;
     }
-    entry.threads = Math.min(entry.wantedThreads, this.#availableTo(entry.disk));
-    this.#hold(entry, entry.threads);
+    pending.threads = Math.min(pending.wantedThreads, this.#availableTo(pending.disk));
+    this.#adjustSlots(pending, pending.threads);
     this.#ready.delete(queue);
-    queue.running = { entry, startedAtMs: performance.now() };
-    clearTimeout(entry.timer);
-    entry.timer = setTimeout(() => {
-      this.#markStuck(queue, entry);
-    }, entry.timeoutMs);
-    void entry.begin(entry.threads);
+    queue.running = { pending, startedAtMs: performance.now() };
+    clearTimeout(pending.timer);
+    pending.timer = setTimeout(() => {
+      this.#markStuck(queue, pending);
+    }, pending.timeoutMs);
+    void pending.start(pending.threads);
   }
 
-  /** Ends the running call of the queue; returns whether it exceeded its time limit. */
-  #end(queue: Queue): boolean {
-    const late = queue.stuck;
-    const { entry } = queue.running ?? {};
-    if (entry !== undefined) {
-      clearTimeout(entry.timer);
-      this.#hold(entry, -entry.threads);
+  /** Ends the running call of the queue. Returns whether it exceeded its time limit. */
+  #finish(queue: Queue): boolean {
+    const isLate = queue.stuck;
+    const { pending } = queue.running ?? {};
+    if (pending !== undefined) {
+      clearTimeout(pending.timer);
+      this.#adjustSlots(pending, -pending.threads);
     }
     queue.running = undefined;
     queue.stuck = false;
-    for (const notify of queue.returned.splice(0)) notify();
-    this.#pump(queue);
+    for (const notify of queue.onReturn.splice(0)) notify();
+    this.#startNext(queue);
     for (const next of this.#ready) {
-      if (this.#free === 0) break;
-      this.#pump(next);
+      if (this.#freeSlots === 0) break;
+      this.#startNext(next);
     }
-    return late;
+    return isLate;
   }
 
-  /** Slots that a call on this disk may use now. */
+  /** Number of slots that a call on this disk may use now. */
   #availableTo(disk: string | undefined): number {
-    if (disk === undefined) return this.#free;
-    const held = this.#held.get(disk) ?? 0;
-    const share = Math.max(1, Math.floor((this.#free + held) * this.#shareOfDisk));
-    return Math.min(this.#free, share - held);
+    if (disk === undefined) return this.#freeSlots;
+    const inUse = this.#slotsInUse.get(disk) ?? 0;
+    const share = Math.max(1, Math.floor((this.#freeSlots + inUse) * this.#diskShare));
+    return Math.min(this.#freeSlots, share - inUse);
   }
 
-  #hold({ disk }: Entry, slots: number): void {
-    this.#free -= slots;
+  #adjustSlots({ disk }: PendingCall, slots: number): void {
+    this.#freeSlots -= slots;
     if (disk === undefined) return;
-    const held = (this.#held.get(disk) ?? 0) + slots;
-    if (held === 0) this.#held.delete(disk);
-    else this.#held.set(disk, held);
+    const inUse = (this.#slotsInUse.get(disk) ?? 0) + slots;
+    if (inUse === 0) this.#slotsInUse.delete(disk);
+    else this.#slotsInUse.set(disk, inUse);
   }
 
-  #markStuck(queue: Queue, entry: Entry): void {
+  #markStuck(queue: Queue, pending: PendingCall): void {
     queue.stuck = true;
-    entry.giveUp(stuckError(queue));
+    pending.giveUp(stuckError(queue));
     const waiting = queue.waiting.splice(0);
     queue.waiting.push(...waiting.filter(({ mustRun }) => mustRun));
     for (const next of waiting) {
@@ -243,15 +251,15 @@ export class Gate {
     }
   }
 
-  #giveUpWaiting(queue: Queue, entry: Entry): void {
-    const index = queue.waiting.indexOf(entry);
-    if (index >= 0 && !entry.mustRun) queue.waiting.splice(index, 1);
-    entry.giveUp(
-      new StuckError(`${entry.call} (waiting for its turn)`, queue.lane, entry.timeoutMs),
+  #giveUpWaiting(queue: Queue, pending: PendingCall): void {
+    const index = queue.waiting.indexOf(pending);
+    if (index >= 0 && !pending.mustRun) queue.waiting.splice(index, 1);
+    pending.giveUp(
+      new StuckError(`${pending.call} (waiting for its turn)`, queue.lane, pending.timeoutMs),
     );
-    this.#pump(queue);
+    this.#startNext(queue);
   }
 }
 
-/** One gate for the process, since the thread pool it protects belongs to the process. */
+/** The gate of this process. There is only one, since the process has only one thread pool. */
 export const gate = new Gate();

@@ -6,14 +6,11 @@ import type { Lane } from '../lane.ts';
 import { errnoName } from './abi.ts';
 import { type GateOptions, gate } from './gate.ts';
 
-/**
- * Functions of the C library through koffi, and how they are called. Only this file imports koffi; calls.ts has the
- * typed calls.
- */
+/** Functions of the C library, called through koffi. Only this file imports koffi; calls.ts has the typed calls. */
 
 export type Argument = number | bigint | string | null | Uint8Array;
 type Callback = (error: Error | null, result: number | bigint) => void;
-/** A C function, as koffi presents it. */
+/** A C function as koffi exposes it. */
 export interface Native {
   (...args: readonly Argument[]): number | bigint;
   async(...args: readonly (Argument | Callback)[]): void;
@@ -39,7 +36,7 @@ export interface Libc {
   readonly exit: Native;
   readonly ioctlNumber: Native;
   readonly ioctlBuffer: Native;
-  /** syscall(2); one declaration for each combination of argument types. */
+  /** syscall(2), declared once for each combination of argument types. */
   readonly openat2: Native;
   readonly openTree: Native;
   readonly mountSetattr: Native;
@@ -52,14 +49,14 @@ export interface Libc {
   readonly statx: Native;
 }
 
-/** Names of the C library: glibc, then musl. */
+/** File names of the C library: glibc, then musl. */
 const libcNames = ['libc.so.6', `libc.musl-${arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`];
 
 let loaded: Libc | undefined;
 
 /**
- * The functions of the C library; koffi is loaded on first use. Throws an Error with advice when koffi has no library for
- * this machine: `serve` ends with it, and `doctor` reports it.
+ * Returns the functions of the C library; koffi is loaded on first use. Throws an Error with advice if koffi has no
+ * library for this machine: `serve` exits with it, and `doctor` reports it.
  */
 export function libc(): Libc {
   loaded ??= bindLibc(requireKoffi());
@@ -68,8 +65,8 @@ export function libc(): Libc {
 
 function requireKoffi(): Koffi {
   try {
-    // Loaded on demand: commands without kernel calls need neither its load time nor its presence. Its own types are
-    // `any`, so they are declared here.
+    // Loaded on demand, so that commands without kernel calls need neither the time nor koffi itself. koffi's own types
+    // are `any`, so the types are declared here.
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (error) {
     throw new Error(
@@ -83,8 +80,8 @@ function requireKoffi(): Koffi {
 function bindLibc(koffi: Koffi): Libc {
   const library = openLibrary(koffi);
   const long = 'long';
-  // ioctl and syscall are variadic in C. Variadic functions of koffi have no asynchronous form, so each combination of
-  // types is declared.
+  // ioctl and syscall are variadic in C, but koffi has no asynchronous form of variadic functions. So each combination
+  // of argument types is declared.
   const system = (...parameters: readonly string[]) =>
     library.func('syscall', long, [long, ...parameters]);
   return {
@@ -135,13 +132,13 @@ function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
   throw new Error(`no C library could be loaded: ${failures.join('; ')}`);
 }
 
-/** Name and object of a call, for the error. */
+/** The name of a call and the object it acts on, for error messages. */
 export interface Call {
   readonly name: string;
   readonly subject: string;
 }
 
-/** An asynchronous call through the gate. */
+/** Calls a C function asynchronously through the gate. */
 export function call(
   lane: Lane,
   what: Call,
@@ -149,14 +146,14 @@ export function call(
   args: readonly Argument[],
   options?: GateOptions<number>,
 ): Promise<number> {
-  return gate.run(lane, what.name, () => callLater(what, native, args), options);
+  return gate.run(lane, what.name, () => callAsync(what, native, args), options);
 }
 
 /**
- * An asynchronous call, repeated on EINTR. Its descriptor still refers to the same file: nothing is closed while a call
- * of its lane runs (`Gate.runEventually`).
+ * Calls a C function asynchronously, without the gate, and repeats it on EINTR. A repeated call still refers to the
+ * same file: no descriptor is closed while a call of its lane runs (`Gate.runEventually`).
  */
-export function callLater(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
+export function callAsync(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     const attempt = () => {
       native.async(...args, (error, result) => {
@@ -173,8 +170,8 @@ export function callLater(what: Call, native: Native, args: readonly Argument[])
   });
 }
 
-/** A synchronous call, for functions that never wait in the kernel. */
-export function callNow(what: Call, native: Native, args: readonly Argument[]): number {
+/** Calls a C function synchronously, for functions that never block in the kernel. */
+export function callSync(what: Call, native: Native, args: readonly Argument[]): number {
   const result = native(...args);
   if (result >= 0) return Number(result);
   throw new KernelError(what.name, errnoName(libc().koffi.errno()), what.subject);

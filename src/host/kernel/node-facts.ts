@@ -8,7 +8,7 @@ import { readKernelText } from './calls.ts';
 const capSysAdmin = 21n;
 const capSysResource = 24n;
 
-/** Capabilities of this process and the kernel release. They are read once, since neither changes. */
+/** Reads the capabilities of this process and the kernel release. */
 export function readFacts(): NodeFacts {
   const status = readFileSync('/proc/self/status', 'utf8');
   return {
@@ -18,13 +18,15 @@ export function readFacts(): NodeFacts {
   };
 }
 
-/** Filesystem types that the running kernel can mount. Not a constant: loading a module adds its type. */
+/**
+ * Reads the filesystem types that the running kernel can mount. The result can change: loading a module adds its type.
+ */
 export async function readSupportedFilesystems(lane: Lane): Promise<ReadonlySet<string>> {
   const text = await readKernelText(lane, '/proc/filesystems');
   return new Set(text.split('\n').map((line) => line.replace(/^nodev/, '').trim()));
 }
 
-/** Whether the effective capabilities in the text of /proc/PID/status include this one. */
+/** Whether `status`, the text of /proc/PID/status, lists this capability as effective. */
 export function hasCapability(status: string, capability: bigint): boolean {
   const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
   return mask !== undefined && ((BigInt(`0x${mask}`) >> capability) & 1n) === 1n;

@@ -7,7 +7,7 @@ import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.t
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
-import { doesNotAnswer, incarnationOf, isSameFile, sysfsPath, waitUntilGone } from './scan.ts';
+import { incarnationOf, isSameFile, isUnresponsive, sysfsPath, waitUntilGone } from './scan.ts';
 import { encodeLoopConfig, readStatus } from './status.ts';
 
 /** Steps on one loop device; devices.ts makes attach and detach of them. */
@@ -148,7 +148,7 @@ export async function clearFd(
       try {
         await checkSame(lane, handle, device);
       } catch (error) {
-        if (!doesNotAnswer(error) || !isStillAttached()) throw error;
+        if (!isUnresponsive(error) || !isStillAttached()) throw error;
       }
       await ioctl(lane, handle.fd, 'LOOP_CLR_FD', 0, { subject: device.path });
     });

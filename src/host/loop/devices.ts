@@ -16,7 +16,7 @@ import {
 } from './device.ts';
 import { HeldDevices } from './hold.ts';
 import { boundNumbers, LoopNumbers } from './numbers.ts';
-import { doesNotAnswer, incarnationOf, LoopScan, waitUntilGone } from './scan.ts';
+import { incarnationOf, isUnresponsive, LoopScan, waitUntilGone } from './scan.ts';
 
 /** Attempts to attach while other processes take the numbers; from the ninth on with pauses. */
 const attachTries = 64;
@@ -147,7 +147,7 @@ class KernelLoopDevices implements LoopDevices {
       return await this.clearAutoclear(device);
     } catch (error) {
       // Its image does not answer, so the device is still in use.
-      if (doesNotAnswer(error)) return true;
+      if (isUnresponsive(error)) return true;
       throw error;
     }
   }

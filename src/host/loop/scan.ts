@@ -126,7 +126,7 @@ export class LoopScan {
     try {
       return await this.#read(lane, number, { timeoutMs: listTimeoutMs });
     } catch (error) {
-      if (!doesNotAnswer(error)) throw error;
+      if (!isUnresponsive(error)) throw error;
       const known = this.#known.get(number)?.device;
       return known !== undefined && this.isUnchanged(known) ? known : undefined;
     }
@@ -163,7 +163,7 @@ export class LoopScan {
     try {
       return await this.#read(lane, number);
     } catch (error) {
-      if (!doesNotAnswer(error) || (await this.#mayBe(lane, number, image))) throw error;
+      if (!isUnresponsive(error) || (await this.#mayBe(lane, number, image))) throw error;
       return undefined;
     }
   }
@@ -188,7 +188,7 @@ export class LoopScan {
  * inode of the image and returns its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server,
  * ESTALE).
  */
-export function doesNotAnswer(error: unknown): boolean {
+export function isUnresponsive(error: unknown): boolean {
   if (error instanceof StuckError) return true;
   // ENXIO is a valid result: nothing is attached.
   return (

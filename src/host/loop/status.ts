@@ -4,8 +4,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { hasErrno } from '../errors.ts';
 import type { AttachOptions, FileIdentity, LoopDevice } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
-import { ioctlInStep, ioctlNow, ioctlOn } from '../kernel/calls.ts';
-import { fsCall, kernelErrorOf, majorMinorOf, openFlags } from '../kernel/descriptor.ts';
+import { ioctlOn, ioctlSync, ioctlUngated } from '../kernel/calls.ts';
+import { fsCall, majorMinorOf, openFlags, toKernelError } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
 /** Prefix of lo_file_name of our devices. */
@@ -64,11 +64,11 @@ export function readStatusAt(
 ): Promise<LoopDevice> {
   const ask = async (): Promise<LoopDevice> => {
     const handle = await open(path, openFlags.read).catch((error: unknown) => {
-      throw kernelErrorOf(error, 'open', path);
+      throw toKernelError(error, 'open', path);
     });
     try {
       const info = Buffer.alloc(layouts.loop_info64.size);
-      await ioctlInStep(handle.fd, 'LOOP_GET_STATUS64', info, path);
+      await ioctlUngated(handle.fd, 'LOOP_GET_STATUS64', info, path);
       return decodeStatus(info, handle, path);
     } finally {
       await handle.close();
@@ -81,8 +81,8 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
   // The kernel has all of these in memory.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);
-  ioctlNow(handle.fd, 'BLKSSZGET', sectorSize, path);
-  ioctlNow(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
+  ioctlSync(handle.fd, 'BLKSSZGET', sectorSize, path);
+  ioctlSync(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
   const { rdev } = fstatSync(handle.fd, { bigint: true });
   const at = layouts.loop_info64.fields;
   const name = info.subarray(at.lo_file_name, at.lo_file_name + labelBytes + 1);

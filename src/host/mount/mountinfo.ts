@@ -27,7 +27,7 @@ export async function findMountAt(lane: Lane, target: string): Promise<Mount | u
 }
 
 /** The same, with all other mounts of the same filesystem, from one read of the table. */
-export async function findWithOthers(
+export async function findMountAndOthers(
   lane: Lane,
   target: string,
 ): Promise<{ found: Mount; others: readonly Mount[] } | undefined> {
@@ -44,12 +44,12 @@ async function findIn(lane: Lane, text: string, target: string): Promise<Mount |
   // The kernel lists real paths; only a path that is not listed may lead to one through symlinks.
   const exact = lastMountAt(text, target);
   if (exact !== undefined) return exact;
-  const real = await realTarget(lane, target);
+  const real = await resolveParents(lane, target);
   return real === undefined || real === target ? undefined : lastMountAt(text, real);
 }
 
 /** `target` with the symlinks of its parents resolved; undefined when a parent does not exist. */
-export async function realTarget(lane: Lane, target: string): Promise<string | undefined> {
+export async function resolveParents(lane: Lane, target: string): Promise<string | undefined> {
   try {
     const parent = await fsCall(lane, 'realpath', target, () => realpath(dirname(target)));
     return join(parent, basename(target));

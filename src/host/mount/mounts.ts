@@ -14,16 +14,16 @@ import {
   umount2,
 } from '../kernel/calls.ts';
 import {
-  closeLater,
-  closingAfter,
+  closeEventually,
   descriptorPath,
   openFlags,
+  useAndClose,
   withDescriptor,
   withOpen,
 } from '../kernel/descriptor.ts';
 import { mountDetached } from '../kernel/detached.ts';
 import type { Lane } from '../lane.ts';
-import { findMountAt, findWithOthers, readMounts } from './mountinfo.ts';
+import { findMountAndOthers, findMountAt, readMounts } from './mountinfo.ts';
 import { withMounted } from './open-mounted.ts';
 import { splitMountOptions } from './options.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
@@ -115,7 +115,7 @@ async function bind(
   const subject = `${source} on ${target}`;
   const tree = await openTreeClone(lane, source, closeSync);
   // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
-  await closingAfter(lane, tree, { isPathOnly: true }, async () => {
+  await useAndClose(lane, tree, { isPathOnly: true }, async () => {
     await mountSetattr(lane, tree, attributes, constants.MS_PRIVATE, subject);
     // The source is a mount of a volume, so the kernel has the inode of its root in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
@@ -135,7 +135,7 @@ function unmount(lane: Lane, target: string, options: UnmountOptions = {}): Prom
 }
 
 async function unmountOnce(lane: Lane, target: string, options: UnmountOptions): Promise<void> {
-  const mounted = await findWithOthers(lane, target);
+  const mounted = await findMountAndOthers(lane, target);
   if (mounted === undefined) return;
   try {
     await withParent(lane, target, options, async (path) => {
@@ -194,18 +194,18 @@ async function thawWithoutMount(lane: Lane, device: LoopDevice, fsType: FsType):
 
 /** A superblock that is already active is mounted with the flag it has: writable, or read-only. */
 async function joinDetached(lane: Lane, device: LoopDevice, fsType: FsType): Promise<number> {
-  const late = (fd: number) => void closeDetached(lane, fd);
+  const onLate = (fd: number) => void closeDetached(lane, fd);
   try {
-    return await mountDetached(lane, device.path, { fsType, readOnly: device.readOnly }, late);
+    return await mountDetached(lane, device.path, { fsType, readOnly: device.readOnly }, onLate);
   } catch (error) {
     if (device.readOnly || !hasErrno(error, 'EBUSY')) throw error;
-    return mountDetached(lane, device.path, { fsType, readOnly: true }, late);
+    return mountDetached(lane, device.path, { fsType, readOnly: true }, onLate);
   }
 }
 
 /** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
 function closeDetached(lane: Lane, fd: number): Promise<void> {
-  return closeLater(lane, fd, { timeoutMs: detachedTimeoutMs });
+  return closeEventually(lane, fd, { timeoutMs: detachedTimeoutMs });
 }
 
 async function trim(

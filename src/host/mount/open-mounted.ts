@@ -4,12 +4,12 @@ import { KernelError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { openTreeClone, readKernelText } from '../kernel/calls.ts';
 import {
-  closingAfter,
   descriptorPath,
   fsCall,
   majorMinorOf,
   openFlags,
   openHandle,
+  useAndClose,
   withOpen,
 } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
@@ -40,7 +40,7 @@ export async function withMounted<T>(
 export function openMounted(lane: Lane, target: string, device: DeviceName): Promise<FileHandle> {
   return withMounted(lane, target, device, async ({ fd }) => {
     const tree = await openTreeClone(lane, descriptorPath(fd), closeSync);
-    return closingAfter(lane, tree, { isPathOnly: true }, () =>
+    return useAndClose(lane, tree, { isPathOnly: true }, () =>
       openHandle(lane, descriptorPath(tree), openFlags.directoryFollowed),
     );
   });

@@ -8,11 +8,11 @@ import { constants } from '../kernel/abi.ts';
 import { openat2 } from '../kernel/calls.ts';
 import {
   closeHandle,
-  closingAfter,
   descriptorPath,
   fsCall,
   openFlags,
   openHandle,
+  useAndClose,
   withDescriptor,
 } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
@@ -45,9 +45,9 @@ export async function openBeneath<T>(
       // No O_NOFOLLOW: it would open a symlink in the last component instead of refusing it.
       flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
-      late: closeSync,
+      onLate: closeSync,
     });
-    return closingAfter(lane, fd, { isPathOnly: true }, work);
+    return useAndClose(lane, fd, { isPathOnly: true }, work);
   });
 }
 

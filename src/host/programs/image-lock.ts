@@ -7,11 +7,11 @@ import type { Lane } from '../lane.ts';
 import { findHolder } from './running-programs.ts';
 
 /**
- * Locks an image while a program works on it, whichever process started the program. The lock is a flock on its own
- * open file description, which the program inherits: it lasts until both the driver and the program have closed it, so
- * a SIGKILL of one leaves it to the other. LOOP_CONFIGURE keeps the description it is given, so it never gets this one.
- * Within one driver the locks of volumes exclude each other; only a program of an earlier driver process can have this
- * lock, so nothing waits for it.
+ * Locks an image while a program uses it, whichever driver process started the program. The lock is a flock on an open
+ * file description of its own, which the program inherits. It lasts until both the driver and the program have closed
+ * it, so if one is killed, the other still has it. A loop device keeps a reference to the description passed to
+ * LOOP_CONFIGURE, so it never gets this one. Within one driver process, volume locks already exclude concurrent use;
+ * only a program of an earlier driver process can have this lock, so nothing waits for it.
  */
 export interface ImageLock {
   /** Descriptor for the program to inherit. */
@@ -20,18 +20,17 @@ export interface ImageLock {
 }
 
 /**
- * Errors of filesystems without such locks (NFS without its lock service, some FUSE servers): the image is not locked
- * then.
+ * Errors of filesystems without flock (NFS without its lock service, some FUSE servers). Images there are not locked.
  */
 const withoutLocks = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
 
-/** Locks an image for a program. ImageInUseError while another program works on it; KernelError ENOENT. */
+/** Locks an image for a program. ImageInUseError while another program uses it; KernelError ENOENT. */
 export async function lockImage(lane: Lane, imagePath: string): Promise<ImageLock> {
   const handle = await openLocked(lane, imagePath, 'exclusive');
   return { fd: handle.fd, release: () => closeHandle(lane, handle, imagePath) };
 }
 
-/** Throws ImageInUseError while a program works on the image. The lock is not kept. A missing image has no program. */
+/** Throws ImageInUseError while a program uses the image. Releases the lock at once. A missing image is not in use. */
 export async function requireNoProgram(lane: Lane, imagePath: string): Promise<void> {
   try {
     await closeHandle(lane, await openLocked(lane, imagePath, 'shared'), imagePath);
@@ -40,7 +39,10 @@ export async function requireNoProgram(lane: Lane, imagePath: string): Promise<v
   }
 }
 
-/** Reading a descriptor in /proc keeps its file, and so the lock, for a moment after its program has ended. */
+/**
+ * A process that reads a program's descriptor in /proc references the file, so the lock can outlast the program
+ * briefly.
+ */
 const graceMs = 1_000;
 const stepMs = 20;
 
@@ -60,15 +62,15 @@ async function openLocked(
   }
 }
 
-/** Throws ImageInUseError at once if a process with the file open is visible, otherwise after a moment. */
+/** Throws ImageInUseError: at once if a process that has the file open is visible, otherwise after `graceMs`. */
 async function lock(
   lane: Lane,
   handle: FileHandle,
   imagePath: string,
   kind: 'exclusive' | 'shared',
 ): Promise<void> {
-  // Starts with the first scan that finds no process: on a busy machine a scan takes long, and the program may end
-  // during it.
+  // The grace period starts after the first scan: on a busy machine a scan takes long, and the program may end during
+  // it.
   let endMs: number | undefined;
   for (;;) {
     try {

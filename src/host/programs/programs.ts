@@ -2,12 +2,12 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Directories of programs, in order; the PATH of every child. */
+/** Directories that are searched for programs, in order. They are the PATH of every child process. */
 export const programDirectories = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const;
 
 /**
- * Every program that the driver may start, with its Debian package. `run` starts nothing else; the image, `doctor` and
- * the check at start-up use this table.
+ * Every program that the driver may start, with its Debian package. `run` starts no other. The container image,
+ * `doctor` and the check at start use this table.
  */
 export const programs = {
   'mkfs.ext4': 'e2fsprogs',
@@ -25,7 +25,7 @@ export type Program = keyof typeof programs;
 /** The Debian packages of all programs, sorted and unique. */
 export const debianPackages: readonly string[] = [...new Set(Object.values(programs))].sort();
 
-/** The full path of a program; undefined when no directory of the PATH has it as an executable. */
+/** The full path of a program; undefined if it is not an executable in any of the directories. */
 export async function findProgram(name: Program): Promise<string | undefined> {
   for (const directory of programDirectories) {
     const path = join(directory, name);
@@ -39,17 +39,17 @@ export async function findProgram(name: Program): Promise<string | undefined> {
   return undefined;
 }
 
-/** Programs that this machine lacks, in order of the table; normally empty. */
+/** Programs that this machine does not have, in the order of the table. */
 export async function missingPrograms(): Promise<readonly Program[]> {
   const names = Object.keys(programs).filter(isProgram);
   const found = await Promise.all(names.map(findProgram));
   return names.filter((_, index) => found[index] === undefined);
 }
 
-/** How long a complete set is cached: probes ask every few seconds. */
+/** How long the result is cached if no program is missing: probes ask every few seconds. */
 const keepMs = 60_000;
 
-/** `missingPrograms` with a cache: searches again while a program is missing, and after a minute. */
+/** Returns `missingPrograms` with a cache. A result with a missing program is not cached; any other for a minute. */
 export function makeProgramCheck(
   search: () => Promise<readonly Program[]> = missingPrograms,
   now: () => number = () => performance.now(),

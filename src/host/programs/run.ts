@@ -7,16 +7,22 @@ import { makeSemaphore } from './semaphore.ts';
 
 /** How to run a program. */
 export interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {
-  /** Time limit: SIGTERM, and SIGKILL two seconds later. It starts with the program, not with the wait for a slot. */
+  /**
+   * Time limit, after which the program gets SIGTERM, and SIGKILL two seconds later. Waiting for a slot does not count.
+   */
   readonly timeoutMs: number;
   /**
-   * The image that the program works on. It is locked before the program starts, which inherits the lock: nothing else
-   * touches the image until the program has ended, even if the driver ends first. ImageInUseError when it is locked.
+   * The image that the program uses. It is locked before the program starts, and the program inherits the lock: nothing
+   * else touches the image until the program has ended, even if the driver ends first. ImageInUseError if it is already
+   * locked.
    */
   readonly image?: string;
-  /** The expected exit codes; any other is a CommandError. Only 0 by default. */
+  /** The expected exit codes, only 0 by default. Any other causes a CommandError. */
   readonly exitCodes?: ExitCodes;
-  /** Aborts the program. Not for programs that change an image that matters: half a change is worse than a late one. */
+  /**
+   * Kills the program when aborted. Not for programs that modify an image in use: an interrupted change is worse than a
+   * late one.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -26,7 +32,7 @@ export interface CommandResult<ExitCode extends number> {
   readonly stderr: string;
 }
 
-/** A program that ended, for the debug log and metrics. `exitCode` is undefined when it never ran or was killed. */
+/** A program that ended, for the debug log and metrics. `exitCode` is undefined if it never ran or was killed. */
 export interface EndedCommand {
   readonly file: Program;
   readonly args: readonly string[];
@@ -35,9 +41,9 @@ export interface EndedCommand {
 }
 
 /**
- * Runs a program of the table in programs.ts, without a shell, in the C locale, without our environment; its image is
- * locked by calls in the lane. Returns its exit code and output. Throws CommandError when it is missing, is killed, times out, writes more than 4 MiB, or ends
- * with an unexpected exit code.
+ * Runs a program from the table in programs.ts: without a shell, in the C locale, without the driver's environment. The
+ * calls that lock its image run in the lane. Returns its exit code and output. Throws CommandError if the program is
+ * missing, is killed, times out, writes more than 4 MiB, or exits with an unexpected code.
  */
 export type Run = <const ExitCodes extends readonly number[] = readonly [0]>(
   lane: Lane,
@@ -47,27 +53,27 @@ export type Run = <const ExitCodes extends readonly number[] = readonly [0]>(
 ) => Promise<CommandResult<ExitCodes[number]>>;
 
 export interface RunnerOptions {
-  /** Called once for each program that ended, whatever its result. Must not throw. */
+  /** Called once for each program that ended, successfully or not. Must not throw. */
   readonly onEnd?: (command: EndedCommand) => void;
-  /** Maximum of concurrent programs; four for each core by default. Others wait in order of arrival. */
+  /** Maximum number of concurrent programs; four for each core by default. Others wait in order of arrival. */
   readonly parallel?: number;
 }
 
 const environment = { PATH: programDirectories.join(':'), LC_ALL: 'C' } as const;
 const maxOutputBytes = 4 * 1024 * 1024;
-/** Characters of standard error that an error keeps, from its end. */
+/** Number of characters from the end of standard error that a CommandError contains. */
 const stderrTail = 2000;
 
-/** execa takes some 80 ms to load, so it is loaded with the first program, not at start-up. */
+/** execa takes about 80 ms to load, so it is loaded with the first program, not at start. */
 const loadExeca = () => import('execa');
 
-/** A runner with its own limit of concurrent programs. */
+/** Creates a runner with its own limit of concurrent programs. */
 export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {
   const slots = makeSemaphore(parallel);
   return async (lane, file, args, options) => {
     const { execa } = await loadExeca();
     const result = await slots(async () => {
-      // execa ignores a signal that was aborted before.
+      // execa ignores a signal that was already aborted.
       if (options.signal?.aborted === true)
         throw new CommandError(file, { message: cancelled(file) });
       const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
@@ -79,7 +85,7 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
           env: environment,
           timeout: options.timeoutMs,
           forceKillAfterDelay: 2000,
-          // If the driver ends first, the child finishes its work and keeps the lock of its image until then.
+          // If the driver ends first, the child finishes its work and keeps its image locked until then.
           cleanup: false,
           maxBuffer: maxOutputBytes,
           reject: false,
@@ -101,12 +107,12 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
   };
 }
 
-/** Any descriptor can be inherited, but the types of execa allow only the first ones. */
+/** Any descriptor can be inherited, but execa's types allow only the first few. */
 function inherited(lock: ImageLock | undefined): readonly 3[] {
   return lock === undefined ? [] : [lock.fd as 3];
 }
 
-/** Only narrows the type to the list of the caller. */
+/** Narrows the type to the caller's list of exit codes. */
 function isExpected<ExitCodes extends readonly number[]>(
   exitCode: number | undefined,
   exitCodes: readonly number[],
@@ -133,19 +139,19 @@ function failureMessage(
   if (failure.code === 'ENOENT') {
     return `${file} is not installed; on Debian it is in the package ${programs[file]}`;
   }
-  if (failure.timedOut) return `${file} took longer than ${timeoutMs} ms and was ended`;
+  if (failure.timedOut) return `${file} took longer than ${timeoutMs} ms and was killed`;
   if (failure.isCanceled) return cancelled(file);
-  if (failure.isMaxBuffer) return `${file} wrote more than ${maxOutputBytes} bytes and was ended`;
-  if (failure.signal !== undefined) return `${file} was ended by ${failure.signal}`;
+  if (failure.isMaxBuffer) return `${file} wrote more than ${maxOutputBytes} bytes and was killed`;
+  if (failure.signal !== undefined) return `${file} was killed by ${failure.signal}`;
   if (failure.exitCode === undefined) return failure.shortMessage ?? `${file} could not be started`;
-  return `${file} ended with exit code ${failure.exitCode}: ${errorLine(stderr)}`;
+  return `${file} exited with code ${failure.exitCode}: ${errorLine(stderr)}`;
 }
 
 function cancelled(file: Program): string {
   return `${file} was cancelled`;
 }
 
-/** The line with the error: after the banner of a program, and before the usage that some print. */
+/** Finds the line with the error: it follows the banner that some programs print, and precedes the usage. */
 function errorLine(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim());
   const messages = lines.filter((line) => line !== '' && !/^\S+ \d+\.\d+\S* \(/.test(line));

@@ -6,7 +6,9 @@ import { fsCall } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 import { programs } from './programs.ts';
 
-/** Running programs of our table, whichever process started them, and their open files, from /proc. */
+/**
+ * Finds running programs from the table in programs.ts in /proc, whichever process started them, and their open files.
+ */
 
 const names: ReadonlySet<string> = new Set(Object.keys(programs));
 
@@ -15,7 +17,7 @@ interface Process {
   readonly name: string;
 }
 
-/** Our running programs on this machine, as far as this process can see, with the paths of their open files. */
+/** Returns the running programs from the table that this process can see, with the paths of their open files. */
 export async function findRunningPrograms(): Promise<readonly RunningProgram[]> {
   const running: RunningProgram[] = [];
   for (const { pid, name } of await listProcesses()) {
@@ -28,7 +30,7 @@ export async function findRunningPrograms(): Promise<readonly RunningProgram[]> 
   return running;
 }
 
-/** The process that has this file open; undefined when none is visible. */
+/** Returns the process that has this file open; undefined if none is visible. */
 export async function findHolder(
   lane: Lane,
   handle: FileHandle,
@@ -37,15 +39,16 @@ export async function findHolder(
   const { dev, ino } = await fsCall(lane, 'fstat', imagePath, () => handle.stat({ bigint: true }));
   const others = (await listProcesses()).filter(({ pid }) => pid !== process.pid);
   const ours = others.filter(({ name }) => names.has(name));
-  for (const one of [...ours, ...others]) {
-    if (await hasOpen(one.pid, { device: dev, inode: ino })) return one;
+  for (const candidate of [...ours, ...others]) {
+    if (await hasOpen(candidate.pid, { device: dev, inode: ino })) return candidate;
   }
   return undefined;
 }
 
 /**
- * Whether the process has the file open. The inode is read from fdinfo first, which asks no filesystem: stat of every
- * open file on the machine would hang on the first file that hangs. (Before Linux 5.14 fdinfo has no inode.)
+ * Whether the process has the file open. The inode is read from fdinfo first, which does not access the filesystem:
+ * calling stat for every open file on the machine would block on the first filesystem that hangs. (Before Linux 5.14
+ * fdinfo has no inode.)
  */
 async function hasOpen(pid: number, file: FileIdentity): Promise<boolean> {
   for (const fd of await listDescriptors(pid)) {

@@ -1,7 +1,7 @@
-/** Runs `work` once a slot is free, in order of the calls. */
+/** Runs `work` once a slot is free. Calls start in order of arrival. */
 export type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** Allows `count` concurrent works; others wait in order of arrival. A failed work frees its slot. */
+/** Allows `count` concurrent calls of `work`; others wait in order of arrival. A failed call frees its slot. */
 export function makeSemaphore(count: number): Semaphore {
   let free = count;
   const waiting: (() => void)[] = [];

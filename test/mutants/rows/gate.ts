@@ -20,7 +20,7 @@ export const gate: Subject = {
     {
       name: 'a descriptor is closed while a hung call uses it',
       file: 'host/kernel/gate.ts',
-      find: 'queue.waiting.push(entry); resolve();',
+      find: 'queue.waiting.push(pending); resolve();',
       replace: 'void work(); resolve();',
       tests: ['host/kernel/gate'],
     },
@@ -34,15 +34,15 @@ export const gate: Subject = {
     {
       name: 'one pool takes every thread',
       file: 'host/kernel/gate.ts',
-      find: /return Math\.min\(this\.#free, [^;]*;/,
-      replace: 'return this.#free;',
+      find: /return Math\.min\(this\.#freeSlots, [^;]*;/,
+      replace: 'return this.#freeSlots;',
       tests: ['host/kernel/gate'],
     },
     {
       name: 'a hung call gives its thread back',
       file: 'host/kernel/gate.ts',
-      find: 'queue.stuck = true; entry',
-      replace: 'queue.stuck = true; this.#hold(entry, -entry.threads); entry',
+      find: 'queue.stuck = true; pending',
+      replace: 'queue.stuck = true; this.#adjustSlots(pending, -pending.threads); pending',
       tests: ['host/kernel/gate'],
     },
     {

@@ -40,9 +40,9 @@ const blockBytes = 4096n;
 const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
 /** What this process has learned about mkfs.ext4. */
-export class Ext4Learned {
+export class Ext4State {
   /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; its first error shows that. */
-  knowsPrezeroed = true;
+  supportsPrezeroed = true;
   readonly templates = new Ext4Templates();
   /** Keys of templates that are being read. */
   readonly learning = new Set<string>();
@@ -56,9 +56,9 @@ export class Ext4 implements Filesystem {
   readonly mountOptions: readonly string[] = [];
   readonly #lane: Lane;
   readonly #run: Run;
-  readonly #learned: Ext4Learned;
+  readonly #learned: Ext4State;
 
-  constructor(lane: Lane, run: Run, learned: Ext4Learned) {
+  constructor(lane: Lane, run: Run, learned: Ext4State) {
     this.#lane = lane;
     this.#run = run;
     this.#learned = learned;
@@ -98,12 +98,12 @@ export class Ext4 implements Filesystem {
         },
       );
     try {
-      await format(this.#learned.knowsPrezeroed);
+      await format(this.#learned.supportsPrezeroed);
     } catch (error) {
       const unknown =
         error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
-      if (!this.#learned.knowsPrezeroed || !unknown) throw error;
-      this.#learned.knowsPrezeroed = false;
+      if (!this.#learned.supportsPrezeroed || !unknown) throw error;
+      this.#learned.supportsPrezeroed = false;
       await format(false);
     }
   }
@@ -285,6 +285,6 @@ async function readExt4(
 }
 
 function damaged(result: { readonly exitCode: number; readonly stdout: string }) {
-  const detail = `e2fsck ended with exit code ${result.exitCode}: ${result.stdout.trim().slice(-1000)}`;
+  const detail = `e2fsck exited with code ${result.exitCode}: ${result.stdout.trim().slice(-1000)}`;
   return { outcome: 'damaged', detail } as const;
 }

@@ -113,8 +113,7 @@ for (const { name, harm } of [
         const hash = await hashOf(image);
         const result = await ext4.check(image);
         t.is(result.outcome, 'damaged');
-        if (result.outcome === 'damaged')
-          t.regex(result.detail, /^e2fsck ended with exit code \d+: ./);
+        if (result.outcome === 'damaged') t.regex(result.detail, /^e2fsck exited with code \d+: ./);
         t.is(await hashOf(image), hash);
         t.is((await ext4.readSuperblock(image))?.state, 'has-errors');
         const left = (await readdir(fixture.directory)).filter((file) => file.includes('undo'));

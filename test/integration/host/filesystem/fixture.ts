@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
-import { Ext4Learned } from '../../../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4State } from '../../../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
 import { driverLane } from '../../../../src/host/lane.ts';
@@ -25,7 +25,7 @@ export const filesystems = makeFilesystems(driverLane, {
   run,
   loops,
   mounts,
-  learned: new Ext4Learned(),
+  learned: new Ext4State(),
   kernelRelease: release(),
 });
 

@@ -83,7 +83,7 @@ test('a call that exceeds its time limit makes its lane stuck until it returns',
   const hung = new Hanging();
   const late: string[] = [];
   const run = (call: string, work: () => Promise<string>) =>
-    gate.run(lane('volume'), call, work, { timeoutMs: 30, late: (value) => late.push(value) });
+    gate.run(lane('volume'), call, work, { timeoutMs: 30, onLate: (value) => late.push(value) });
   const waiting = [run('umount', hung.work), run('next', quick)];
   for (const call of waiting) {
     await t.throwsAsync(call, {

@@ -39,10 +39,7 @@ test('an unexpected exit code is a CommandError with the end of standard error',
   t.is(error?.exitCode, 8);
   t.is(error?.file, 'e2fsck');
   t.regex(error?.stderr ?? '', /No such file/);
-  t.regex(
-    error?.message ?? '',
-    /^e2fsck ended with exit code 8: e2fsck: No such file or directory/,
-  );
+  t.regex(error?.message ?? '', /^e2fsck exited with code 8: e2fsck: No such file or directory/);
 });
 
 test('a program aborted before its turn never runs', async (t) => {
@@ -76,7 +73,7 @@ test('a program is ended at its time limit', async (t) => {
       makeRun()(driverLane, 'tune2fs', ['-l', fifo], { timeoutMs: 300 }),
       {
         instanceOf: CommandError,
-        message: 'tune2fs took longer than 300 ms and was ended',
+        message: 'tune2fs took longer than 300 ms and was killed',
       },
     );
     t.is(error?.exitCode, undefined);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { Ext4, Ext4Learned } from '../../../../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4, Ext4State } from '../../../../../src/host/filesystem/ext4/ext4.ts';
 import { ext4MakeArguments } from '../../../../../src/host/filesystem/ext4/mkfs-args.ts';
 import {
   type Ext4Identity,
@@ -151,7 +151,7 @@ onNode(
   async (t) => {
     await withFixture(t, async (fixture) => {
       let runs = 0;
-      const ext4 = new Ext4(driverLane, makeRun({ onEnd: () => (runs += 1) }), new Ext4Learned());
+      const ext4 = new Ext4(driverLane, makeRun({ onEnd: () => (runs += 1) }), new Ext4State());
       const make = async (sizeBytes: bigint, options: readonly string[] = [], thick = false) => {
         const image = fixture.newPath();
         const uuid = randomUUID();

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../../src/host/errors.ts';
-import { Ext4, Ext4Learned } from '../../../../../src/host/filesystem/ext4/ext4.ts';
+import { Ext4, Ext4State } from '../../../../../src/host/filesystem/ext4/ext4.ts';
 import { driverLane } from '../../../../../src/host/lane.ts';
 import type { Run } from '../../../../../src/host/programs/run.ts';
 
@@ -22,7 +22,7 @@ for (const exitCode of [4, 8]) {
       if (answer === undefined) throw new Error('e2fsck was run otherwise');
       return { exitCode: answer, stdout: unreadable, stderr: '' };
     };
-    const error = await t.throwsAsync(new Ext4(driverLane, run, new Ext4Learned()).check(image), {
+    const error = await t.throwsAsync(new Ext4(driverLane, run, new Ext4State()).check(image), {
       instanceOf: KernelError,
     });
     t.is(error?.errno, 'EIO');
