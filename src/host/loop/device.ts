@@ -7,15 +7,15 @@ import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.t
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
-import { incarnationOf, isSameFile, isUnresponsive, sysfsPath, waitUntilGone } from './scan.ts';
+import { incarnationOf, isSameFile, isUnresponsive, sysfsPath, waitUntilDetached } from './scan.ts';
 import { encodeLoopConfig, readStatus } from './status.ts';
 
-/** Steps on one loop device; devices.ts makes attach and detach of them. */
+/** Operations on a single loop device, of which devices.ts composes attach and detach. */
 
 /**
- * How long another process may keep a detached device open before it counts as in use: udev, another scan, or a
- * container that is starting and has a copy of our mounts until it has made its own, which takes a second on a busy
- * machine.
+ * How long another process may keep a detached device open before it counts as in use. The process may be udev, another
+ * scan, or a starting container, which has a copy of the driver's mounts until it has set up its own; that takes a
+ * second on a busy machine.
  */
 export const detachTimeoutMs = 3_000;
 const controlPath = '/dev/loop-control';
@@ -23,8 +23,8 @@ const controlPath = '/dev/loop-control';
 let control: Promise<FileHandle> | undefined;
 
 /**
- * A descriptor of /dev/loop-control, opened on first use and kept; it keeps no device in use. ENOENT if the node is
- * missing.
+ * Returns a descriptor of /dev/loop-control, which is opened on first use and never closed; it does not keep any device
+ * in use. ENOENT if the node is missing.
  */
 export async function openControl(lane: Lane): Promise<number> {
   control ??= openHandle(lane, controlPath, openFlags.readWrite);
@@ -36,61 +36,62 @@ export async function openControl(lane: Lane): Promise<number> {
   }
 }
 
-/** A newly attached device and, with `hold` or `autoclear`, the descriptor that keeps it attached. */
-interface Configured extends Attached {
-  /** See `incarnationOf`; read while the device was open. */
+/** An attached device with the identity of its attachment. */
+interface NewAttachment extends AttachedDevice {
+  /** See `incarnationOf`. Read while the device was open, so it belongs to this attachment. */
   readonly incarnation: bigint | undefined;
 }
 
-interface Attached {
+/** An attached device and, with `hold` or `autoclear`, the descriptor that keeps it attached. */
+interface AttachedDevice {
   readonly device: LoopDevice;
   readonly held: FileHandle | undefined;
 }
 
 /**
- * Attaches the image to device `number`. undefined when the number cannot be used: another process took it, or settings
- * left by its last user make it unusable (it was then replaced by a fresh device).
+ * Attaches the image to device `number`. Returns undefined if the number cannot be used: another process took it, or
+ * settings left by its last user make it unusable (the device has then been replaced by a fresh one).
  */
-export async function configure(
+export async function attachNumber(
   lane: Lane,
   number: number,
   imageFd: number,
   options: AttachOptions,
-): Promise<Configured | undefined> {
+): Promise<NewAttachment | undefined> {
   const path = `/dev/loop${number}`;
   let handle: FileHandle;
   try {
     handle = await openHandle(lane, path, openFlags.readWrite);
   } catch (error) {
-    // The device can be removed (LOOP_CTL_REMOVE) before it is opened, or /dev can lack its node.
+    // The device may have been removed (LOOP_CTL_REMOVE) before it was opened, or /dev may lack its node.
     if (!hasErrno(error, 'ENXIO', 'ENODEV', 'ENOENT')) throw error;
     await makeMissingNode(lane, number, path);
     return undefined;
   }
-  let outcome: Attached | 'taken' | 'unusable';
+  let outcome: AttachedDevice | 'taken' | 'unusable';
   let incarnation: bigint | undefined;
   try {
-    outcome = await configureOpen(lane, handle, { number, path }, imageFd, options);
+    outcome = await attachOpened(lane, handle, { number, path }, imageFd, options);
     incarnation = incarnationOf(number);
   } finally {
     await closeHandle(lane, handle, path);
   }
   if (outcome === 'unusable') {
-    // Another process trying this number may keep it open briefly. Wait: the image must not be on two devices.
-    await waitUntilGone(number, incarnation, detachTimeoutMs);
+    // Another process that is trying this number may have it open briefly. Wait: the image must not be on two devices.
+    await waitUntilDetached(number, incarnation, detachTimeoutMs);
     await replaceDevice(lane, number);
   }
   if (typeof outcome === 'string') return undefined;
   return { ...outcome, incarnation };
 }
 
-async function configureOpen(
+async function attachOpened(
   lane: Lane,
   handle: FileHandle,
   { number, path }: { number: number; path: string },
   imageFd: number,
   options: AttachOptions,
-): Promise<Attached | 'taken' | 'unusable'> {
+): Promise<AttachedDevice | 'taken' | 'unusable'> {
   try {
     await ioctlOn(lane, handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
       subject: path,
@@ -100,16 +101,17 @@ async function configureOpen(
     throw error;
   }
   try {
-    if (options.discard && !options.readOnly && (await isDiscardSwitchedOff(lane, number))) {
+    if (options.discard && !options.readOnly && (await isDiscardDisabled(lane, number))) {
       await ioctl(lane, handle.fd, 'LOOP_CLR_FD', 0, { subject: path });
       return 'unusable';
     }
-    if (!options.discard && !options.readOnly) await switchDiscardOff(lane, number);
+    if (!options.discard && !options.readOnly) await disableDiscard(lane, number);
     if (options.dirtyLimitBytes !== undefined)
-      await limitDirty(lane, number, options.dirtyLimitBytes);
+      await limitDirtyPages(lane, number, options.dirtyLimitBytes);
     const device = await readStatus(lane, handle, path);
     if (options.hold !== true && options.autoclear !== true) return { device, held: undefined };
-    // Not the descriptor used to attach, which is writable: a kernel may refuse to mount a device with a writer.
+    // The descriptor used to attach is writable, and a kernel may refuse to mount a device that has a writer. So open
+    // another.
     return { device, held: await openHandle(lane, path, openFlags.read) };
   } catch (error) {
     await ioctl(lane, handle.fd, 'LOOP_CLR_FD', 0, { subject: path }).catch(() => undefined);
@@ -117,9 +119,9 @@ async function configureOpen(
   }
 }
 
-/** Makes the node of a device that the kernel has and /dev lacks, as in a container with its own /dev. */
+/** Creates the node of an existing device that is missing in /dev, as in a container with its own /dev. */
 async function makeMissingNode(lane: Lane, number: number, path: string): Promise<void> {
-  // On devtmpfs the kernel is about to make the node; ours would be in its way.
+  // On devtmpfs the kernel is about to create the node itself.
   const dev = (await readMounts(lane)).findLast(({ target }) => target === '/dev');
   if (dev?.fsType === 'devtmpfs') return;
   try {
@@ -135,8 +137,8 @@ async function makeMissingNode(lane: Lane, number: number, path: string): Promis
 }
 
 /**
- * LOOP_CLR_FD if the device is still attached to the image of `device`; false when it is not. `isStillAttached` confirms that
- * for a device whose image does not answer; it stays true while the device is open.
+ * LOOP_CLR_FD if the device is still attached to the image of `device`; otherwise returns false. If the image does not
+ * answer, `isStillAttached` decides instead; its result remains valid while the device is open.
  */
 export async function clearFd(
   lane: Lane,
@@ -146,7 +148,7 @@ export async function clearFd(
   try {
     await withOpen(lane, device.path, openFlags.read, async (handle) => {
       try {
-        await checkSame(lane, handle, device);
+        await requireSameImage(lane, handle, device);
       } catch (error) {
         if (!isUnresponsive(error) || !isStillAttached()) throw error;
       }
@@ -159,22 +161,26 @@ export async function clearFd(
   }
 }
 
-/** KernelError ENXIO when the number was detached, or attached to another file, since `device` was read. */
-export async function checkSame(lane: Lane, handle: FileHandle, device: LoopDevice): Promise<void> {
+/** Throws KernelError ENXIO if the number was detached, or attached to another file, since `device` was read. */
+export async function requireSameImage(
+  lane: Lane,
+  handle: FileHandle,
+  device: LoopDevice,
+): Promise<void> {
   const { backing } = await readStatus(lane, handle, device.path);
   if (!isSameFile(backing, device.backing)) {
-    throw new KernelError('open', 'ENXIO', `${device.path}: is attached to another file now`);
+    throw new KernelError('open', 'ENXIO', `${device.path}: it is now attached to another file`);
   }
 }
 
-/** Whether the number has settings that outlive a detach and would affect its next user. */
+/** Whether the device has settings that outlive a detach and would affect the next user of its number. */
 export async function hasStickySettings(lane: Lane, number: number): Promise<boolean> {
-  return hasDirtyLimit(number) || (await isDiscardSwitchedOff(lane, number));
+  return hasDirtyLimit(number) || (await isDiscardDisabled(lane, number));
 }
 
 /**
- * LOOP_CTL_REMOVE and LOOP_CTL_ADD: the same number with the settings of a new device. Best effort: attach checks
- * again.
+ * Replaces the device by a new one with the same number and default settings (LOOP_CTL_REMOVE, LOOP_CTL_ADD). May fail
+ * silently: attach checks the settings again.
  */
 export async function replaceDevice(lane: Lane, number: number): Promise<void> {
   const subject = `/dev/loop${number}`;
@@ -183,25 +189,27 @@ export async function replaceDevice(lane: Lane, number: number): Promise<void> {
     await ioctl(lane, fd, 'LOOP_CTL_REMOVE', number, { subject });
     await ioctl(lane, fd, 'LOOP_CTL_ADD', number, { subject });
   } catch (error) {
-    // Another process attached, opened, removed or added the device meanwhile.
+    // In the meantime, another process attached, opened, removed or added the device.
     if (!hasErrno(error, 'EBUSY', 'ENODEV', 'EEXIST')) throw error;
   }
 }
 
-/** Whether the discard limit of a device that supports discard was set to 0. */
-async function isDiscardSwitchedOff(lane: Lane, number: number): Promise<boolean> {
+/** Whether the device supports discard but its discard limit was set to 0. */
+async function isDiscardDisabled(lane: Lane, number: number): Promise<boolean> {
   if ((await readNumber(lane, number, 'queue/discard_max_bytes')) !== 0n) return false;
-  // If the filesystem of the pool cannot punch holes, both limits are 0: nothing was changed.
+  // If the pool's filesystem cannot punch holes, both limits are 0 and nothing was changed.
   return (await readNumber(lane, number, 'queue/discard_max_hw_bytes')) !== 0n;
 }
 
-async function switchDiscardOff(lane: Lane, number: number): Promise<void> {
+async function disableDiscard(lane: Lane, number: number): Promise<void> {
   const path = sysfsPath(number, 'queue/discard_max_bytes');
   await fsCall(lane, 'write', path, () => writeFile(path, '0'));
 }
 
-/** Best effort: a kernel without these files (before 6.2) flushes more during a freeze. */
-async function limitDirty(lane: Lane, number: number, bytes: bigint): Promise<void> {
+/**
+ * Limits dirty pages if the kernel can. A kernel without these files (before 6.2) has more to flush during a freeze.
+ */
+async function limitDirtyPages(lane: Lane, number: number, bytes: bigint): Promise<void> {
   for (const [file, value] of [
     ['bdi/strict_limit', '1'],
     ['bdi/max_bytes', bytes.toString()],
@@ -215,7 +223,7 @@ async function limitDirty(lane: Lane, number: number, bytes: bigint): Promise<vo
   }
 }
 
-/** Synchronous: unlike settings of the queue, the kernel shows this one without taking a lock. */
+/** Reads the setting synchronously: unlike queue attributes, the kernel shows it without acquiring a lock. */
 function hasDirtyLimit(number: number): boolean {
   try {
     const limit = readFileSync(sysfsPath(number, 'bdi/strict_limit'), 'latin1').trim();
@@ -226,7 +234,7 @@ function hasDirtyLimit(number: number): boolean {
   }
 }
 
-/** Reads a number from sysfs; undefined when this kernel has no such file, or the device was removed. */
+/** Reads a number from sysfs; undefined if this kernel has no such file, or the device was removed. */
 async function readNumber(lane: Lane, number: number, file: string): Promise<bigint | undefined> {
   try {
     const text = (await readKernelText(lane, sysfsPath(number, file))).trim();

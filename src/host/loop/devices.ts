@@ -7,28 +7,31 @@ import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import {
-  checkSame,
+  attachNumber,
   clearFd,
-  configure,
   detachTimeoutMs,
   hasStickySettings,
   replaceDevice,
+  requireSameImage,
 } from './device.ts';
 import { HeldDevices } from './hold.ts';
 import { boundNumbers, LoopNumbers } from './numbers.ts';
-import { incarnationOf, isUnresponsive, LoopScan, waitUntilGone } from './scan.ts';
+import { incarnationOf, isUnresponsive, LoopScan, waitUntilDetached } from './scan.ts';
 
-/** Attempts to attach while other processes take the numbers; from the ninth on with pauses. */
+/**
+ * Maximum number of attempts to attach while other processes take the chosen numbers. From the eighth on, each is
+ * followed by a pause.
+ */
 const attachTries = 64;
-/** How long a detach waits for a device that is open, but neither mounted nor claimed. */
-const passingTimeoutMs = 2_500;
+/** How much longer a detach waits for a device that is open but neither mounted nor claimed. */
+const briefOpenTimeoutMs = 2_500;
 
-/** Loop devices by kernel calls. */
+/** Manages loop devices with kernel calls. */
 export function makeLoopDevices(lane: Lane, state: LoopState): LoopDevices {
   return new KernelLoopDevices(lane, state);
 }
 
-/** What this process knows of the loop devices of the machine, and keeps open. All lanes share it. */
+/** The loop devices that this process has seen, and those it holds open. All lanes share it. */
 export class LoopState {
   readonly scan = new LoopScan();
   readonly numbers = new LoopNumbers(this.scan);
@@ -83,9 +86,9 @@ class KernelLoopDevices implements LoopDevices {
         for (let attempt = 1; attempt <= attachTries; attempt += 1) {
           const number = await this.#numbers.claim(this.#lane, bound);
           try {
-            const configured = await configure(this.#lane, number, image.fd, options);
-            if (configured !== undefined) {
-              const { device, held, incarnation } = configured;
+            const attached = await attachNumber(this.#lane, number, image.fd, options);
+            if (attached !== undefined) {
+              const { device, held, incarnation } = attached;
               this.#scan.remember(device, incarnation);
               if (held !== undefined) this.#held.add(device, held);
               return device;
@@ -118,7 +121,7 @@ class KernelLoopDevices implements LoopDevices {
 
   refreshSize(device: LoopDevice): Promise<void> {
     return withOpen(this.#lane, device.path, openFlags.read, async (handle) => {
-      await checkSame(this.#lane, handle, device);
+      await requireSameImage(this.#lane, handle, device);
       await ioctl(this.#lane, handle.fd, 'LOOP_SET_CAPACITY', 0, { subject: device.path });
     });
   }
@@ -127,11 +130,11 @@ class KernelLoopDevices implements LoopDevices {
     const { number } = device;
     const wasHeld = await this.#held.release(this.#lane, device);
     const incarnation = incarnationOf(number);
-    // Settings of the queue stay with the number; such a device is replaced by a fresh one.
+    // Queue settings outlive the attachment, so a device with changed settings is replaced by a fresh one.
     const sticky = await hasStickySettings(this.#lane, number);
     if (
       (await clearFd(this.#lane, device, () => this.#scan.isUnchanged(device))) &&
-      !(await this.#endsInTime(device, incarnation)) &&
+      !(await this.#detachesInTime(device, incarnation)) &&
       (later || (await this.#cancelDetach(device)))
     ) {
       return 'in-use';
@@ -141,23 +144,23 @@ class KernelLoopDevices implements LoopDevices {
     return 'detached';
   }
 
-  /** Undoes the detach request; false when it was already fulfilled. */
+  /** Cancels the detach request. Returns false if the kernel has already carried it out. */
   async #cancelDetach(device: LoopDevice): Promise<boolean> {
     try {
       return await this.clearAutoclear(device);
     } catch (error) {
-      // Its image does not answer, so the device is still in use.
+      // The image does not answer, so the device is still in use.
       if (isUnresponsive(error)) return true;
       throw error;
     }
   }
 
-  async #endsInTime(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
+  async #detachesInTime(device: LoopDevice, incarnation: bigint | undefined): Promise<boolean> {
     const { number } = device;
-    if (await waitUntilGone(number, incarnation, detachTimeoutMs)) return true;
-    // Nothing has claimed it, so a slow process has it open only briefly.
+    if (await waitUntilDetached(number, incarnation, detachTimeoutMs)) return true;
+    // No exclusive user: a slow process has it open only briefly.
     if (await this.isInUse(device)) return false;
-    return waitUntilGone(number, incarnation, passingTimeoutMs);
+    return waitUntilDetached(number, incarnation, briefOpenTimeoutMs);
   }
 
   async isInUse(device: LoopDevice): Promise<boolean> {
@@ -168,21 +171,21 @@ class KernelLoopDevices implements LoopDevices {
       if (hasErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false;
       if (!hasErrno(error, 'EBUSY')) throw error;
     }
-    return this.#isStill(device);
+    return this.#isStillAttached(device);
   }
 
   sync(device: LoopDevice): Promise<void> {
     return withOpen(this.#lane, device.path, openFlags.read, async (handle) => {
-      await checkSame(this.#lane, handle, device);
+      await requireSameImage(this.#lane, handle, device);
       await fsync(this.#lane, handle, device.path);
     });
   }
 
-  /** Whether the device is still attached to the image of `device`, and not to another one. */
-  async #isStill(device: LoopDevice): Promise<boolean> {
+  /** Whether the device is still attached to the image of `device`. */
+  async #isStillAttached(device: LoopDevice): Promise<boolean> {
     try {
       await withOpen(this.#lane, device.path, openFlags.read, (handle) =>
-        checkSame(this.#lane, handle, device),
+        requireSameImage(this.#lane, handle, device),
       );
       return true;
     } catch (error) {

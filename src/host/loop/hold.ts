@@ -14,8 +14,9 @@ import { isSameFile, type LoopScan } from './scan.ts';
 import { clearAutoclear } from './status.ts';
 
 /**
- * Descriptors that keep loop devices attached. After LOOP_CLR_FD of any process (`losetup --detach`) the kernel sets
- * AUTOCLEAR and detaches the device once nothing has it open. So a device in use is kept open, and the flag is cleared.
+ * Descriptors that keep loop devices attached. When any process calls LOOP_CLR_FD (`losetup --detach`), the kernel sets
+ * AUTOCLEAR and detaches the device at its last close. So the driver holds open each device in use, and clears the
+ * flag.
  */
 export class HeldDevices {
   readonly #scan: LoopScan;
@@ -25,15 +26,15 @@ export class HeldDevices {
     this.#scan = scan;
   }
 
-  /** Stores the descriptor of a newly attached device. */
+  /** Adds the descriptor of a newly attached device. */
   add(device: LoopDevice, handle: FileHandle): void {
     this.#held.set(device.number, { handle, device });
   }
 
   async hold(lane: Lane, device: LoopDevice): Promise<boolean> {
     if (this.#handleOf(device) !== undefined) return this.clearAutoclear(lane, device);
-    // The stored handle is for an image that the number served before: after LOOP_CHANGE_FD, or the handle would have
-    // kept that image attached.
+    // A stored handle now belongs to an earlier image of this number. LOOP_CHANGE_FD must have replaced that image,
+    // since otherwise the handle would have kept it attached.
     await this.#close(lane, device.number);
     const handle = await openAttached(lane, device);
     if (handle === undefined) return false;
@@ -63,7 +64,7 @@ export class HeldDevices {
 
   /** Returns whether the device was held. */
   async release(lane: Lane, device: LoopDevice): Promise<boolean> {
-    // The number may serve another image now, whose descriptor must stay open.
+    // The number may now belong to another image, whose descriptor must stay open.
     if (this.#handleOf(device) === undefined) return false;
     await this.#close(lane, device.number);
     return true;

@@ -7,14 +7,16 @@ import type { LoopScan } from './scan.ts';
 
 /** Chooses the number of a new loop device. */
 
-/** How long numbers whose node was given to another process are avoided, and the maximum of such numbers. */
+/**
+ * How long the number of a device whose node was given to another process is avoided, and how many are avoided at most.
+ */
 const avoidMs = 10 * 60_000;
 const maxAvoided = 32;
 
 /**
- * Numbers of loop devices whose node is bound somewhere in our namespace. A bind of the node shows whichever image has
- * the number, even if the node itself was removed (`//deleted`), so a new device with that number would expose its
- * bytes there.
+ * Numbers of loop devices whose node is bind-mounted in this namespace. Such a bind exposes whatever image is attached
+ * to the number, even if the node itself was removed (`//deleted`), so it would expose the image of a new device with
+ * that number.
  */
 export function boundNumbers(mounts: readonly Mount[]): ReadonlySet<number> {
   return new Set(
@@ -28,16 +30,18 @@ export function boundNumbers(mounts: readonly Mount[]): ReadonlySet<number> {
 
 export class LoopNumbers {
   readonly #scan: LoopScan;
-  /** Numbers that an attach of this process is trying: LOOP_CTL_GET_FREE may return one number to several callers. */
+  /** Numbers that attaches of this process are trying: LOOP_CTL_GET_FREE may return one number to several callers. */
   readonly #claimed = new Set<number>();
-  /** Avoided numbers with the time of their detach, oldest first. */
+  /** Avoided numbers and the time at which each was detached, oldest first. */
   readonly #avoided = new Map<number, number>();
 
   constructor(scan: LoopScan) {
     this.#scan = scan;
   }
 
-  /** A number that is probably free and whose node is not bound anywhere. The caller returns it with `unclaim`. */
+  /**
+   * Returns a number that is probably free and whose node is not bind-mounted anywhere. The caller must call `unclaim`.
+   */
   async claim(lane: Lane, bound: ReadonlySet<number>): Promise<number> {
     const number = await this.#choose(lane, bound);
     this.#claimed.add(number);
@@ -49,8 +53,9 @@ export class LoopNumbers {
   }
 
   /**
-   * Avoids this number for a while: the node of its device was given to a container, which may outlive its volume and
-   * would see the next image in it. Only a few numbers are avoided, so that the number of devices stays limited.
+   * Avoids this number for `avoidMs`. The node of its device was given to a container, which may outlive its volume and
+   * would see the next image attached to the number. Only `maxAvoided` numbers are avoided, so that the number of
+   * devices stays limited.
    */
   avoid(number: number): void {
     this.#avoided.delete(number);
@@ -72,7 +77,8 @@ export class LoopNumbers {
     const preferred = idle.find(isPreferred);
     if (preferred !== undefined) return preferred;
     try {
-      // A number that was removed may still be bound. Adding it uses it up, so the next one is different.
+      // The node of a removed device may still be bind-mounted. Adding its number uses it up, so that the kernel
+      // returns another one next.
       for (;;) {
         const added = await ioctl(lane, control, 'LOOP_CTL_ADD', -1, { subject });
         if (isUsable(added)) return added;

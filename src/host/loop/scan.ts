@@ -9,21 +9,24 @@ import { cachedInodeOf } from '../kernel/statx.ts';
 import { type Lane, laneWithin } from '../lane.ts';
 import { readStatusAt } from './status.ts';
 
-/** How long a list waits for one device. */
+/** Time limit for each device when all are listed. */
 const listTimeoutMs = 5_000;
-/** Devices queried at once: each has a lane of its own, and other work of this process needs slots too. */
+/**
+ * Maximum number of devices queried concurrently: each has its own lane, and other work of this process needs slots
+ * too.
+ */
 const maxConcurrentReads = 8;
 
-/** The directory of loop device `number` in sysfs, or a file below it. */
+/** The path of loop device `number`, or of a file below it, in sysfs. */
 export function sysfsPath(number: number, below = ''): string {
   return `/sys/devices/virtual/block/loop${number}/${below}`;
 }
 
 /**
- * Which loop devices are attached, and to which images. Each attachment creates the directory `loop` of the device in
- * sysfs anew, with its own inode number: while that number stays the same, so does the image, and the device need not
- * be opened again. Attributes that may change are in sysfs. Names, inode numbers and these attributes are in kernel
- * memory and wait for no disk, so they are read synchronously: some microseconds each.
+ * Finds out which loop devices are attached to which images. Each attachment creates the directory `loop` of the device
+ * in sysfs anew, with its own inode number: while that number stays the same, so does the image, and the device need
+ * not be opened again. Attributes that may change are in sysfs. Names, inode numbers and these attributes are in kernel
+ * memory and require no disk I/O, so they are read synchronously, in microseconds.
  */
 export class LoopScan {
   readonly #known = new Map<
@@ -31,24 +34,24 @@ export class LoopScan {
     { readonly incarnation: bigint; readonly device: LoopDevice }
   >();
 
-  /** Stores a device that was just attached. */
+  /** Records a device that was just attached. */
   remember(device: LoopDevice, incarnation: bigint | undefined): void {
     if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
   }
 
   /**
-   * All attached devices by number, except those that do not answer and were never read: the caller must be able to
-   * work with the others.
+   * Returns all attached devices, ordered by number, except those that do not answer and have never been read: a hung
+   * device must not make the others unusable.
    */
   async list(lane: Lane): Promise<readonly LoopDevice[]> {
     const attached = loopNumbers().filter((number) => incarnationOf(number) !== undefined);
     const devices = await mapConcurrently(attached, maxConcurrentReads, (number) =>
-      this.#readIfItAnswers(lane, number),
+      this.#readUnlessHung(lane, number),
     );
     return devices.filter((device) => device !== undefined);
   }
 
-  /** The devices attached to this inode, read-write ones first. */
+  /** Returns the devices attached to this inode, read-write devices first. */
   async findByImage(lane: Lane, image: FileIdentity): Promise<readonly LoopDevice[]> {
     const found: LoopDevice[] = [];
     const unknown: number[] = [];
@@ -59,8 +62,8 @@ export class LoopScan {
       const known = this.#known.get(number);
       if (known?.incarnation !== incarnation) unknown.push(number);
       else if (isSameFile(known.device.backing, image)) {
-        const now = presentState(known.device);
-        // The device was detached, and perhaps attached again, meanwhile: ask the device itself.
+        const now = rereadState(known.device);
+        // The device was detached during the read, and perhaps attached again: query the device itself.
         if (now === undefined || incarnationOf(number) !== incarnation) unknown.push(number);
         else found.push(now);
       }
@@ -74,7 +77,7 @@ export class LoopScan {
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
-  /** Whether the number is still attached as it was when `device` was read, as far as this process knows. */
+  /** Whether this process can tell from sysfs that the attachment still exists in which `device` was read. */
   isUnchanged(device: LoopDevice): boolean {
     const known = this.#known.get(device.number);
     return (
@@ -85,24 +88,25 @@ export class LoopScan {
   }
 
   /**
-   * The current state of the device, without opening it; undefined when this attachment was never read, or has ended.
+   * The current state of the device, determined without opening it; undefined if this attachment was never read or has
+   * ended.
    */
   currentState(device: LoopDevice): LoopDevice | undefined {
     if (!this.isUnchanged(device)) return undefined;
-    const now = presentState(device);
+    const now = rereadState(device);
     return this.isUnchanged(device) ? now : undefined;
   }
 
-  /** The device with this number; undefined when nothing is attached to it. */
+  /** The device with this number; undefined if nothing is attached to it. */
   async at(lane: Lane, number: number): Promise<LoopDevice | undefined> {
     return incarnationOf(number) === undefined ? undefined : this.#read(lane, number);
   }
 
-  /** Devices with AUTOCLEAR. For all others only one attribute in memory is read. */
+  /** Devices with AUTOCLEAR. For other devices, only one attribute in kernel memory is read. */
   async listAutoclear(lane: Lane): Promise<readonly LoopDevice[]> {
     const flagged = [...numbersWithSize()].filter(hasAutoclear);
     const devices = await mapConcurrently(flagged, maxConcurrentReads, (number) =>
-      this.#readIfItAnswers(lane, number),
+      this.#readUnlessHung(lane, number),
     );
     return devices.filter((device) => device !== undefined);
   }
@@ -116,13 +120,13 @@ export class LoopScan {
     }
   }
 
-  /** Numbers of existing devices without a size, which are probably free, lowest first. */
+  /** Numbers of existing devices that have no size and are therefore probably free, in ascending order. */
   idleNumbers(): readonly number[] {
     const inUse = numbersWithSize();
     return loopNumbers().filter((number) => !inUse.has(number));
   }
 
-  async #readIfItAnswers(lane: Lane, number: number): Promise<LoopDevice | undefined> {
+  async #readUnlessHung(lane: Lane, number: number): Promise<LoopDevice | undefined> {
     try {
       return await this.#read(lane, number, { timeoutMs: listTimeoutMs });
     } catch (error) {
@@ -133,8 +137,8 @@ export class LoopScan {
   }
 
   /**
-   * Asks the device itself; undefined when it is no longer attached. Each device has a lane of its own, so that one
-   * that hangs blocks no other.
+   * Queries the device itself; undefined if it is no longer attached. Each device has its own lane, so that a hung
+   * device does not block others.
    */
   async #read(lane: Lane, number: number, bound = {}): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
@@ -152,8 +156,8 @@ export class LoopScan {
   }
 
   /**
-   * The same, for a device that may not answer. If its path in sysfs leads to another file, or to none, it does not
-   * belong to the image, and a broken device of other software must not fail this call.
+   * Queries a device that may not answer. If it does not, and its path in sysfs leads to another file or to none, it
+   * does not belong to the image: returns undefined, since a broken device of other software must not fail this call.
    */
   async #readOrRuleOut(
     lane: Lane,
@@ -163,19 +167,19 @@ export class LoopScan {
     try {
       return await this.#read(lane, number);
     } catch (error) {
-      if (!isUnresponsive(error) || (await this.#mayBe(lane, number, image))) throw error;
+      if (!isUnresponsive(error) || (await this.#isBackedBy(lane, number, image))) throw error;
       return undefined;
     }
   }
 
-  async #mayBe(lane: Lane, number: number, image: FileIdentity): Promise<boolean> {
+  async #isBackedBy(lane: Lane, number: number, image: FileIdentity): Promise<boolean> {
     try {
       const path = await this.backingPath(lane, number);
       if (path === undefined) return false;
       const { dev, ino } = await fsCall(lane, 'stat', path, () => stat(path, { bigint: true }));
       return isSameFile({ device: dev, inode: ino }, image);
     } catch (error) {
-      // The file does not exist, or its filesystem has failed; the filesystem of the image has just answered, so it is
+      // The file does not exist, or its filesystem has failed. The image's filesystem has just answered, so this is
       // another one.
       if (error instanceof KernelError) return false;
       throw error;
@@ -184,9 +188,9 @@ export class LoopScan {
 }
 
 /**
- * Whether a device hangs, or the filesystem of its image has failed: LOOP_GET_STATUS64 asks that filesystem for the
- * inode of the image and returns its errno (EIO of an XFS that was shut down, ENOTCONN of a FUSE without its server,
- * ESTALE).
+ * Whether the error shows that a device hangs or that the filesystem of its image has failed: LOOP_GET_STATUS64 queries
+ * that filesystem for the inode of the image and returns its errno (EIO from an XFS that was shut down, ENOTCONN from
+ * FUSE without its server, ESTALE).
  */
 export function isUnresponsive(error: unknown): boolean {
   if (error instanceof StuckError) return true;
@@ -203,8 +207,8 @@ function loopNumbers(): readonly number[] {
 }
 
 /**
- * Numbers of loop devices with a size, which every device attached by us has. One read, however many idle devices
- * exist.
+ * Numbers of loop devices that have a size. Every device that the driver attaches has one. Takes a single read, however
+ * many idle devices exist.
  */
 function numbersWithSize(): ReadonlySet<number> {
   const table = readFileSync('/proc/partitions', 'latin1');
@@ -220,8 +224,8 @@ function hasAutoclear(number: number): boolean {
   }
 }
 
-/** The device with its changeable attributes read again; undefined when it has been detached. */
-function presentState(device: LoopDevice): LoopDevice | undefined {
+/** Rereads the attributes of the device that can change; undefined if it has been detached. */
+function rereadState(device: LoopDevice): LoopDevice | undefined {
   const read = (file: string): string =>
     readFileSync(sysfsPath(device.number, file), 'latin1').trimEnd();
   try {
@@ -237,26 +241,29 @@ function presentState(device: LoopDevice): LoopDevice | undefined {
   }
 }
 
-/** Distinguishes this attachment of the device from earlier and later ones; undefined when it is not attached. */
+/**
+ * A number that distinguishes this attachment of the device from earlier and later ones; undefined if it is not
+ * attached.
+ */
 export function incarnationOf(number: number): bigint | undefined {
   return cachedInodeOf(sysfsPath(number, 'loop'));
 }
 
-/** Whether both are the same file. */
+/** Whether both identify the same file. */
 export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;
 }
 
 /**
- * Waits until this attachment of the device has ended; false at the time limit. Its number may then serve another image
- * at once.
+ * Waits until this attachment of the device has ended. Returns false at the time limit. Once it has ended, the number
+ * may immediately be attached to another image.
  */
-export async function waitUntilGone(
+export async function waitUntilDetached(
   number: number,
   incarnation: bigint | undefined,
   timeoutMs: number,
 ): Promise<boolean> {
   if (incarnation === undefined) return true;
-  const isGone = (): boolean => incarnationOf(number) !== incarnation;
-  return pollUntil(isGone, { timeoutMs, pauseMs: 1, maxPauseMs: 50 });
+  const isDetached = (): boolean => incarnationOf(number) !== incarnation;
+  return pollUntil(isDetached, { timeoutMs, pauseMs: 1, maxPauseMs: 50 });
 }

@@ -8,17 +8,17 @@ import { ioctlOn, ioctlSync, ioctlUngated } from '../kernel/calls.ts';
 import { fsCall, majorMinorOf, openFlags, toKernelError } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
-/** Prefix of lo_file_name of our devices. */
+/** Prefix of lo_file_name of the driver's devices. */
 const labelPrefix = 'loopcsi:';
 /** lo_file_name has 64 bytes, including the terminating zero. */
 const labelBytes = 63;
 
-/** How much of a long label precedes its hash, for operators. */
+/** How many bytes of a long label precede its hash, so that operators can recognise it. */
 const readableBytes = 20;
 
 /**
- * lo_file_name of a device attached with this label. A label that does not fit ends in a hash, which distinguishes it
- * from others with the same beginning; no id contains a `~`.
+ * The lo_file_name of a device attached with this label. If the label does not fit, it is truncated and a hash
+ * distinguishes it from others with the same beginning; no id contains a `~`.
  */
 export function labelOf(label: string): string {
   const whole = `${labelPrefix}${label}`;
@@ -27,22 +27,22 @@ export function labelOf(label: string): string {
   return `${labelPrefix}${label.replace(/[^\w.-]/g, '_').slice(0, readableBytes)}~${hash}`;
 }
 
-/** lo_file_name written by loopcsi 0.1.0: a truncated label, which several ids may share. */
+/** The lo_file_name that loopcsi 0.1.0 wrote: a truncated label, which several ids may share. */
 export function truncatedLabelOf(label: string): string {
   return Buffer.from(`${labelPrefix}${label}`).subarray(0, labelBytes).toString();
 }
 
-/** Whether a loopcsi driver, this one or another, attached the device. */
+/** Whether the device was attached by a loopcsi driver, this one or another. */
 export function isLabelled({ label }: LoopDevice): boolean {
   return label.startsWith(labelPrefix);
 }
 
-/** Whether the device is attached to the image; false if that is undefined. */
+/** Whether the device is attached to the image; false if `image` is undefined. */
 export function isOnImage({ backing }: LoopDevice, image: FileIdentity | undefined): boolean {
   return image?.device === backing.device && image.inode === backing.inode;
 }
 
-/** LOOP_GET_STATUS64 of an open loop device; KernelError ENXIO when nothing is attached. */
+/** LOOP_GET_STATUS64 of an open loop device. KernelError ENXIO if nothing is attached. */
 export async function readStatus(
   lane: Lane,
   handle: FileHandle,
@@ -54,8 +54,8 @@ export async function readStatus(
 }
 
 /**
- * The same; the device is opened, queried and closed in one step of the gate. So no device is open while a step waits
- * for its turn, which would keep other processes from detaching it.
+ * LOOP_GET_STATUS64 of the device at `path`, which is opened, queried and closed in one pass through the gate.
+ * Otherwise the device would stay open while a call waits for its turn, and other processes could not detach it.
  */
 export function readStatusAt(
   lane: Lane,
@@ -78,7 +78,7 @@ export function readStatusAt(
 }
 
 function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
-  // The kernel has all of these in memory.
+  // All of these are in kernel memory, so the calls do not block.
   const sectorSize = Buffer.alloc(4);
   const sizeBytes = Buffer.alloc(8);
   ioctlSync(handle.fd, 'BLKSSZGET', sectorSize, path);
@@ -105,8 +105,8 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
 }
 
 /**
- * Clears AUTOCLEAR of an open device and changes nothing else (LOOP_SET_STATUS64). Returns whether it is attached to
- * the image of `device`; if so, it stays attached while the descriptor is open, and afterwards.
+ * Clears AUTOCLEAR of an open device and changes nothing else (LOOP_SET_STATUS64). Returns whether the device is
+ * attached to the image of `device`. If so, it stays attached, even after the descriptor is closed.
  */
 export async function clearAutoclear(
   lane: Lane,
@@ -132,13 +132,13 @@ export async function clearAutoclear(
   }
 }
 
-/** The argument of LOOP_CONFIGURE. */
+/** Encodes the argument of LOOP_CONFIGURE. */
 export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffer {
   const at = layouts.loop_config.fields;
   const info = layouts.loop_info64.fields;
   const config = Buffer.alloc(layouts.loop_config.size);
   config.writeUInt32LE(imageFd, at.fd);
-  // Never 0: the kernel would then choose a size for direct I/O, which changes once a file was cloned.
+  // Never 0: the kernel would then choose a size suitable for direct I/O, which changes after a file has been cloned.
   config.writeUInt32LE(options.sectorSize, at.block_size);
   const flags =
     (options.readOnly ? constants.LO_FLAGS_READ_ONLY : 0) |

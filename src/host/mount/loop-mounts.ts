@@ -1,18 +1,18 @@
 import type { LoopDevice, Mount } from '../host.ts';
 
-/** A bind of the node of a loop device onto a file: how a block volume reaches its container. */
+/** A bind mount of a loop device node onto a file, through which a container gets a block volume. */
 export interface NodeBind {
   readonly mount: Mount;
-  /** The number of the loop device when its node was bound. */
+  /** The number of the loop device when its node was bind-mounted. */
   readonly number: number;
-  /** The node has been removed since, so the number may belong to another device. */
+  /** The node has since been removed, so the number may now belong to another device. */
   readonly isRemoved: boolean;
 }
 
-/** The root of such a bind in mountinfo. */
+/** The `root` field of such a bind mount in mountinfo. */
 const nodeRoot = /^\/loop(\d+)(\/\/deleted)?$/;
 
-/** Returns undefined for every other mount. */
+/** Returns the mount as a `NodeBind`, or undefined if it is not the bind mount of a loop device node. */
 export function nodeBindOf(mount: Mount): NodeBind | undefined {
   if (mount.fsType !== 'devtmpfs' && mount.fsType !== 'tmpfs') return undefined;
   const found = nodeRoot.exec(mount.root);
@@ -20,11 +20,11 @@ export function nodeBindOf(mount: Mount): NodeBind | undefined {
   return { mount, number: Number(found[1]), isRemoved: found[2] !== undefined };
 }
 
-/** Fields that identify a device in the mount table. */
+/** The fields that identify a device in the mount table. */
 type MountedDevice = Pick<LoopDevice, 'path' | 'majorMinor'>;
 
 /**
- * Whether the mount is of the filesystem on the device. The device number of a btrfs is anonymous, so its source is
+ * Whether this is a mount of the filesystem on the device. btrfs has anonymous device numbers, so its source is
  * compared.
  */
 export function isFilesystemOn(mount: Mount, device: MountedDevice): boolean {
@@ -35,14 +35,14 @@ export function isFilesystemOn(mount: Mount, device: MountedDevice): boolean {
 }
 
 /**
- * Whether the mount binds a node with the number of the device. Only the target shows which volume the bind belongs to.
+ * Whether this is a bind mount of a node with the device's number. Only the target shows which volume it belongs to.
  */
 export function isNodeOf(mount: Mount, device: Pick<LoopDevice, 'number'>): boolean {
   const bind = nodeBindOf(mount);
   return bind !== undefined && !bind.isRemoved && bind.number === device.number;
 }
 
-/** Whether the mount shows the device: its filesystem, or its node. */
-export function showsDevice(mount: Mount, device: LoopDevice): boolean {
+/** Whether the mount exposes the device: its filesystem or its node. */
+export function exposesDevice(mount: Mount, device: LoopDevice): boolean {
   return isFilesystemOn(mount, device) || isNodeOf(mount, device);
 }

@@ -6,33 +6,33 @@ import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
-/** /proc/self/mountinfo (proc_pid_mountinfo(5)): the mounts of our namespace. */
+/** The mounts of this namespace, from /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 
 const mountinfoPath = '/proc/self/mountinfo';
 
-/** The lines of the last read: a table changes by a line or two between reads. */
+/** The parsed lines of the last read. They are reused, since a table changes by only a line or two between reads. */
 let parsed: ReadonlyMap<string, Mount | undefined> = new Map();
 
-/** All mounts; of stacked ones the bottom first. */
+/** Reads all mounts. Of mounts stacked on one target, the bottom one comes first. */
 export async function readMounts(lane: Lane): Promise<readonly Mount[]> {
   return parseMountinfo(await readMountinfo(lane));
 }
 
 /**
- * The topmost mount whose target is exactly `target`. Symlinks in its parents are resolved, since the kernel lists real
- * paths; a symlink in the last component is not a mount point.
+ * The topmost mount whose target is exactly `target`. Symlinks in its parents are resolved, since the kernel lists
+ * resolved paths; a symlink in the last component is not a mount point.
  */
 export async function findMountAt(lane: Lane, target: string): Promise<Mount | undefined> {
-  return findIn(lane, await readMountinfo(lane), target);
+  return findInTable(lane, await readMountinfo(lane), target);
 }
 
-/** The same, with all other mounts of the same filesystem, from one read of the table. */
+/** The topmost mount at `target` and all other mounts of the same filesystem, from a single read of the table. */
 export async function findMountAndOthers(
   lane: Lane,
   target: string,
 ): Promise<{ found: Mount; others: readonly Mount[] } | undefined> {
   const text = await readMountinfo(lane);
-  const found = await findIn(lane, text, target);
+  const found = await findInTable(lane, text, target);
   if (found === undefined) return undefined;
   const others = parseMountinfo(text).filter(
     ({ majorMinor, id }) => majorMinor === found.majorMinor && id !== found.id,
@@ -40,8 +40,8 @@ export async function findMountAndOthers(
   return { found, others };
 }
 
-async function findIn(lane: Lane, text: string, target: string): Promise<Mount | undefined> {
-  // The kernel lists real paths; only a path that is not listed may lead to one through symlinks.
+async function findInTable(lane: Lane, text: string, target: string): Promise<Mount | undefined> {
+  // The kernel lists resolved paths, so only a path that is not listed can contain symlinks.
   const exact = lastMountAt(text, target);
   if (exact !== undefined) return exact;
   const real = await resolveParents(lane, target);
@@ -59,10 +59,10 @@ export async function resolveParents(lane: Lane, target: string): Promise<string
   }
 }
 
-/** Parses the whole table, but only lines that are new since the last read. Lines of unknown form are left out. */
+/** Parses the table; lines known from the last read are not parsed again. Lines in an unknown format are skipped. */
 export function parseMountinfo(text: string): readonly Mount[] {
   const lines = new Map<string, Mount | undefined>();
-  // Lines are unique: each begins with the id of the mount.
+  // Lines are unique, since each begins with the ID of its mount.
   for (const line of text.split('\n')) {
     lines.set(line, parsed.has(line) ? parsed.get(line) : parseLine(line));
   }
@@ -70,7 +70,7 @@ export function parseMountinfo(text: string): readonly Mount[] {
   return [...lines.values()].filter((mount) => mount !== undefined);
 }
 
-/** The mount of the last line whose target is `target`. Only lines that contain the path are parsed. */
+/** The mount in the last line with this target. Only lines that contain the path are parsed. */
 export function lastMountAt(text: string, target: string): Mount | undefined {
   const needle = ` ${escapeField(target)} `;
   for (
@@ -88,7 +88,7 @@ export function lastMountAt(text: string, target: string): Mount | undefined {
 /** One line: `36 35 98:0 /root /target rw,noatime master:1 - ext4 /dev/root rw,errors=continue`. */
 function parseLine(line: string): Mount | undefined {
   const fields = line.split(' ');
-  // The optional fields end with a single hyphen.
+  // A single hyphen ends the optional fields.
   const hyphen = fields.indexOf('-', 6);
   const [id, parentId, majorMinor, root, target, options] = fields;
   const [fsType, source, superOptions] = hyphen < 0 ? [] : fields.slice(hyphen + 1);
@@ -108,10 +108,10 @@ function parseLine(line: string): Mount | undefined {
   };
 }
 
-/** The kernel writes blanks, tabs, newlines and backslashes as three octal digits. */
+/** The kernel writes spaces, tabs, newlines and backslashes as a backslash and three octal digits. */
 function unescapeField(field: string): string {
   if (!field.includes('\\')) return field;
-  // The text is decoded already: the escapes stand for ASCII only.
+  // The text is already decoded as UTF-8: the kernel escapes only ASCII characters.
   return field.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
   );

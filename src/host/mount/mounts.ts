@@ -28,16 +28,18 @@ import { withMounted } from './open-mounted.ts';
 import { splitMountOptions } from './options.ts';
 import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
 
-/** How long an unmount is repeated on EBUSY: a child process that is being spawned may have a file open for an instant. */
+/**
+ * How long an unmount is retried on EBUSY: a child process that is being spawned may have a file open for an instant.
+ */
 const busyTimeoutMs = 500;
-/** A range is trimmed within a second on an idle disk; on a busy disk it takes longer. */
+/** Trimming a range takes less than a second on an idle disk, but longer on a busy one. */
 const trimTimeoutMs = 10 * 60_000;
-/** An unmount writes all dirty data to the disk. */
+/** Unmounting writes all dirty data to the disk. */
 const detachedTimeoutMs = 5 * 60_000;
 
 type UnmountOptions = NonNullable<Parameters<Mounts['unmount']>[1]>;
 
-/** Mounts by kernel calls. */
+/** Manages mounts with kernel calls. */
 export function makeMounts(lane: Lane): Mounts {
   return {
     list: () => readMounts(lane),
@@ -73,7 +75,7 @@ async function mountDevice(
     (await unmountDuplicate(lane, device, target, options)) === undefined
   )
     return;
-  // That mount has registered this device with the kernel, so the next one finds it.
+  // That attempt registered this device with the kernel, so the next one finds it.
   await mountOnce();
   const duplicate = await unmountDuplicate(lane, device, target, options);
   if (duplicate === undefined) return;
@@ -82,8 +84,9 @@ async function mountDevice(
 }
 
 /**
- * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another registered device with the same UUID
- * (`btrfs device scan`, udev), such as a copy of an image. Unmounts it and returns its source; undefined if the mount is right.
+ * btrfs finds devices by the UUID of their filesystem. Before Linux 6.7 it may mount another registered device with the
+ * same UUID (`btrfs device scan`, udev), such as a copy of an image. In that case, unmounts it and returns its source;
+ * undefined if the right device is mounted.
  */
 async function unmountDuplicate(
   lane: Lane,
@@ -98,8 +101,8 @@ async function unmountDuplicate(
 }
 
 /**
- * A detached copy of the source's mount gets its attributes and is then moved onto the opened target: the mount is never visible
- * without them, and a target that is replaced after it was opened changes nothing.
+ * Sets the attributes on a detached copy of the source's mount and then moves it onto the opened target. So the mount
+ * is never visible without its attributes, and replacing the target after it was opened has no effect.
  */
 async function bind(
   lane: Lane,
@@ -114,10 +117,11 @@ async function bind(
     (options.noExec === true ? constants.MOUNT_ATTR_NOEXEC : 0);
   const subject = `${source} on ${target}`;
   const tree = await openTreeClone(lane, source, closeSync);
-  // An open tree descriptor would make the next unmount fail with EBUSY. After the move, closing it does not block.
+  // An open descriptor of the tree would make the next unmount fail with EBUSY. After the move, closing it does not
+  // block.
   await useAndClose(lane, tree, { isPathOnly: true }, async () => {
     await mountSetattr(lane, tree, attributes, constants.MS_PRIVATE, subject);
-    // The source is a mount of a volume, so the kernel has the inode of its root in memory.
+    // The source is a mounted volume, so the kernel has the inode of its root in memory.
     const kind = fstatSync(tree).isDirectory() ? 'directory' : 'file';
     await withTarget(lane, target, { root: options.root, kind }, (fd) =>
       moveMount(lane, tree, fd, subject),
@@ -144,7 +148,7 @@ async function unmountOnce(lane: Lane, target: string, options: UnmountOptions):
       await umount2(lane, path, constants.UMOUNT_NOFOLLOW, target);
     });
   } catch (error) {
-    // EINVAL and ENOENT: another process may have unmounted it, which mountinfo shows.
+    // EINVAL and ENOENT: another process may have unmounted it. mountinfo shows whether it did.
     if (hasErrno(error, 'EINVAL', 'ENOENT') && (await findMountAt(lane, target)) === undefined)
       return;
     throw error;
@@ -152,8 +156,9 @@ async function unmountOnce(lane: Lane, target: string, options: UnmountOptions):
 }
 
 /**
- * Unmounting a frozen filesystem succeeds, but the superblock stays active, frozen and without a mount. So the filesystem is thawed
- * before its last mount in our namespace is unmounted; while it has other mounts, a freeze in progress must continue.
+ * Unmounting a frozen filesystem succeeds, but its superblock stays active, frozen and without a mount. So the
+ * filesystem is thawed before its last mount in this namespace is unmounted; while it has other mounts, a freeze in
+ * progress must continue.
  */
 async function thawLastMount(lane: Lane, found: Mount, path: string): Promise<void> {
   const isLoop = found.majorMinor.startsWith('7:') || found.source.startsWith('/dev/loop');
@@ -163,8 +168,8 @@ async function thawLastMount(lane: Lane, found: Mount, path: string): Promise<vo
       thawDescriptor(lane, fd, found.target),
     );
   } catch (error) {
-    // ENOTDIR: a bind mount of a single file of the volume, made by another process. EIO and EUCLEAN: a filesystem that was shut
-    // down after an error; nothing on it can be opened, and it must still be unmounted.
+    // ENOTDIR: another process bind-mounted a single file of the volume. EIO and EUCLEAN: the filesystem was shut down
+    // after an error; nothing on it can be opened, and it must still be unmounted.
     if (!hasErrno(error, 'ENOTDIR', 'EIO', 'EUCLEAN')) throw error;
   }
 }
@@ -181,20 +186,24 @@ async function thawDescriptor(lane: Lane, fd: number, target: string): Promise<b
 }
 
 async function thawWithoutMount(lane: Lane, device: LoopDevice, fsType: FsType): Promise<boolean> {
-  const detached = await joinDetached(lane, device, fsType);
+  const detached = await mountActiveSuperblock(lane, device, fsType);
   try {
-    // The descriptor of a detached mount is O_PATH, and ioctls need a directory that is open for reading.
+    // The descriptor of a detached mount is O_PATH, but ioctls need one that is open for reading.
     return await withOpen(lane, descriptorPath(detached), openFlags.directoryFollowed, ({ fd }) =>
       thawDescriptor(lane, fd, device.path),
     );
   } finally {
-    await closeDetached(lane, detached);
+    await unmountDetached(lane, detached);
   }
 }
 
-/** A superblock that is already active is mounted with the flag it has: writable, or read-only. */
-async function joinDetached(lane: Lane, device: LoopDevice, fsType: FsType): Promise<number> {
-  const onLate = (fd: number) => void closeDetached(lane, fd);
+/** Mounts an active superblock without a path. The read-only flag must match the superblock's, so both are tried. */
+async function mountActiveSuperblock(
+  lane: Lane,
+  device: LoopDevice,
+  fsType: FsType,
+): Promise<number> {
+  const onLate = (fd: number) => void unmountDetached(lane, fd);
   try {
     return await mountDetached(lane, device.path, { fsType, readOnly: device.readOnly }, onLate);
   } catch (error) {
@@ -203,8 +212,8 @@ async function joinDetached(lane: Lane, device: LoopDevice, fsType: FsType): Pro
   }
 }
 
-/** Unmounts it, which writes all dirty data to the disk if nothing else uses the filesystem. */
-function closeDetached(lane: Lane, fd: number): Promise<void> {
+/** Unmounts a detached mount. This writes all dirty data to the disk if nothing else uses the filesystem. */
+function unmountDetached(lane: Lane, fd: number): Promise<void> {
   return closeEventually(lane, fd, { timeoutMs: detachedTimeoutMs });
 }
 

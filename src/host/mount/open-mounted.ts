@@ -18,8 +18,8 @@ import { readMounts } from './mountinfo.ts';
 
 /**
  * Opens the root of the filesystem mounted at `target`, after checking that it is on `device`. Without the check, an
- * ioctl on a filesystem (freeze, trim, resize) would act on the filesystem of the pool if nothing is mounted there.
- * KernelError ENODEV when another filesystem, or none, is mounted there.
+ * ioctl (freeze, trim, resize) would act on the pool's own filesystem if nothing is mounted there. KernelError ENODEV
+ * if another filesystem, or none, is mounted there.
  */
 export async function withMounted<T>(
   lane: Lane,
@@ -34,8 +34,8 @@ export async function withMounted<T>(
 }
 
 /**
- * The same, for the caller to close, through a private mount without a path that ends with the handle. It keeps the
- * superblock active, and lets `target` be unmounted.
+ * Opens the root of the filesystem mounted at `target`, after the same check, through a private mount without a path
+ * that ends when the caller closes the handle. Until then the superblock stays active, while `target` can be unmounted.
  */
 export function openMounted(lane: Lane, target: string, device: DeviceName): Promise<FileHandle> {
   return withMounted(lane, target, device, async ({ fd }) => {
@@ -61,6 +61,6 @@ async function checkIsOn(
   const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
   const mount = (await readMounts(lane)).find(({ id }) => id === mountId);
   if (mount !== undefined && isFilesystemOn(mount, device)) return;
-  const subject = `${target}: the filesystem there is not that of ${device.path}`;
+  const subject = `${target}: the filesystem mounted there is not on ${device.path}`;
   throw new KernelError('open', 'ENODEV', subject);
 }

@@ -1,7 +1,7 @@
 import { KernelError } from '../errors.ts';
 import { constants } from '../kernel/abi.ts';
 
-/** Options of a mount command that are flags of mount(2): bits to set, bits to clear. */
+/** Options of mount(8) that are flags of mount(2), with the bits that each sets or clears. */
 const mountFlags: Readonly<Record<string, { readonly set?: number; readonly clear?: number }>> = {
   defaults: {},
   ro: { set: constants.MS_RDONLY },
@@ -30,8 +30,8 @@ const mountFlags: Readonly<Record<string, { readonly set?: number; readonly clea
 };
 
 /**
- * Splits options of a mount command into flags of mount(2) and options of the filesystem. Later options win.
- * KernelError EINVAL for an option with a comma outside double quotes: mount(2) would take it for several.
+ * Splits mount(8) options into flags of mount(2) and filesystem options. A later option overrides an earlier one.
+ * KernelError EINVAL for an option with a comma outside double quotes, which the kernel would parse as several options.
  */
 export function splitMountOptions(options: readonly string[]): { flags: number; data: string } {
   let flags = 0;

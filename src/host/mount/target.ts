@@ -18,16 +18,16 @@ import {
 import type { Lane } from '../lane.ts';
 
 /**
- * Targets of mounts. A target is opened once and used through its descriptor, so that replacing a component by a
- * symlink afterwards has no effect. With a `root`, no symlink below it is followed (openat2, RESOLVE_NO_SYMLINKS:
- * ELOOP) and no path leads out of it (EXDEV); without one, only the last component must not be a symlink.
+ * Mount targets. A target is opened once and used through its descriptor, so that later replacing a path component by a
+ * symlink has no effect. With a `root`, symlinks below it are not followed (openat2, RESOLVE_NO_SYMLINKS: ELOOP) and
+ * the path cannot leave it (EXDEV); without a root, only the last component must not be a symlink.
  */
 
 const statDescriptor = promisify(fstat);
 
 /**
- * Opens `path` below the directory `root` with O_PATH, following no symlink below `root`; `root` itself is trusted. The
- * descriptor is closed after `work`. KernelError ELOOP for a symlink, EXDEV for a path outside.
+ * Opens `path` below the directory `root` with O_PATH, without following symlinks below `root`; `root` itself is
+ * trusted. Closes the descriptor after `work`. KernelError ELOOP for a symlink, EXDEV for a path outside `root`.
  */
 export async function openBeneath<T>(
   lane: Lane,
@@ -42,7 +42,7 @@ export async function openBeneath<T>(
   }
   return withDescriptor(lane, root, openFlags.directoryPathFollowed, async (rootFd) => {
     const fd = await openat2(lane, rootFd, below === '' ? '.' : below, {
-      // No O_NOFOLLOW: it would open a symlink in the last component instead of refusing it.
+      // Not O_NOFOLLOW, which would open a symlink in the last component instead of refusing it.
       flags: constants.O_PATH | constants.O_CLOEXEC | extraFlags,
       resolve: constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS,
       onLate: closeSync,
@@ -87,14 +87,17 @@ async function withDirectory<T>(
       return work(fd);
     });
   } catch (error) {
-    // For a symlink, open(2) only says that it is not a directory.
+    // open(2) returns ENOTDIR for a symlink, too.
     if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
     const status = await fsCall(lane, 'lstat', target, () => lstat(target));
     throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;
   }
 }
 
-/** Opens the parent of the target; `work` gets a path to the target through it, valid meanwhile. */
+/**
+ * Opens the parent of the target. The path passed to `work` leads through the parent's descriptor and is valid until
+ * `work` ends.
+ */
 export function withParent<T>(
   lane: Lane,
   target: string,
@@ -107,7 +110,7 @@ export function withParent<T>(
   return withDescriptor(lane, dirname(target), openFlags.directoryPathFollowed, use);
 }
 
-/** Makes the last component of `target`, a directory (0750) or an empty file (0640), unless it is there already. */
+/** Creates the last component of `target`, a directory (0750) or an empty file (0640), unless it exists. */
 export async function makeTarget(
   lane: Lane,
   target: string,
@@ -127,7 +130,7 @@ export async function makeTarget(
       else await makeFile(lane, path, target);
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error;
-      // Another process made it first: check its kind.
+      // Another process has just created it: check its kind.
       await withTarget(lane, target, { ...options, kind }, () => Promise.resolve());
     }
   });
@@ -139,8 +142,8 @@ async function makeFile(lane: Lane, path: string, target: string): Promise<void>
 }
 
 /**
- * Removes the last component, an empty directory or an empty file. A missing one is fine; KernelError ENOTEMPTY if it
- * has content, EBUSY for a mount point.
+ * Removes the last component of `target`, an empty directory or an empty file. Ignores a missing one. KernelError
+ * ENOTEMPTY if it has content, EBUSY for a mount point.
  */
 export async function removeTarget(
   lane: Lane,

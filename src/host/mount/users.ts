@@ -8,12 +8,13 @@ import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';
 
 /**
- * Finds the processes that keep a mount or device busy, in /proc. Everything read here is in kernel memory: no file of
- * a process is opened or looked up, so a hung disk of another process blocks nothing. (/proc/PID/maps waits for the
- * memory lock of the process and is read on the thread pool.) The driver and its freeze child do not count.
+ * Searches /proc for the processes that keep a mount or device busy. Everything read here is in kernel memory: no file
+ * of a process is opened or looked up, so a hung disk of another process does not block the search. (/proc/PID/maps
+ * waits for the memory lock of the process and is read on the thread pool.) The driver and its freeze child are left
+ * out.
  */
-export function makeMountUsers(lane: Lane, helperPid: () => number | undefined): MountUsers {
-  const isOurs = (pid: number): boolean => pid === process.pid || pid === helperPid();
+export function makeMountUsers(lane: Lane, freezeChildPid: () => number | undefined): MountUsers {
+  const isOurs = (pid: number): boolean => pid === process.pid || pid === freezeChildPid();
   return {
     ofMounts: (mounts) => {
       const ids = new Set(mounts.map(({ id }) => id));
@@ -22,13 +23,13 @@ export function makeMountUsers(lane: Lane, helperPid: () => number | undefined):
     ofDevice: (device) =>
       scan(lane, { isWanted: (mount) => isFilesystemOn(mount, device), device, isOurs }),
     devicesAbove: async ({ number }) =>
-      holdersIn(`/sys/block/loop${number}/holders`).map((name) =>
-        nameOf(`/sys/block/${name}`, name),
+      listHolders(`/sys/block/loop${number}/holders`).map((name) =>
+        formatDevice(`/sys/block/${name}`, name),
       ),
   };
 }
 
-function holdersIn(directory: string): readonly string[] {
+function listHolders(directory: string): readonly string[] {
   try {
     return readdirSync(directory).sort();
   } catch (error) {
@@ -38,8 +39,8 @@ function holdersIn(directory: string): readonly string[] {
   }
 }
 
-/** `md127`, or `dm-1 (group-volume)`: operators know device mapper devices by name. */
-function nameOf(directory: string, name: string): string {
+/** Formats a device as `md127` or `dm-1 (group-volume)`: operators know device mapper devices by name. */
+function formatDevice(directory: string, name: string): string {
   try {
     return `${name} (${readFileSync(`${directory}/dm/name`, 'utf8').trim()})`;
   } catch (error) {
@@ -48,20 +49,23 @@ function nameOf(directory: string, name: string): string {
   }
 }
 
-/** A message names a few; a machine may have tens of thousands of open files. */
+/**
+ * The search stops after this many processes: a message names only a few, and a machine may have tens of thousands of
+ * open files.
+ */
 const maxFound = 5;
 const scanTimeoutMs = 1_000;
-/** How long the scan blocks the event loop at a time. */
+/** Maximum time for which the search blocks the event loop before it yields. */
 const sliceMs = 5;
 
 interface Wanted {
   readonly isWanted: (mount: Mount) => boolean;
-  /** Also counts processes with the device open, and other mount namespaces that have it mounted. */
+  /** If set, processes that have the device open and other mount namespaces that have it mounted count, too. */
   readonly device: LoopDevice | undefined;
   readonly isOurs: (pid: number) => boolean;
 }
 
-/** The mounts of one namespace, and the ids of the wanted ones. */
+/** The mounts of one namespace, and the IDs of those that are searched for. */
 interface Namespace {
   readonly table: readonly Mount[];
   readonly ids: ReadonlySet<number>;
@@ -70,28 +74,28 @@ interface Namespace {
 async function scan(lane: Lane, wanted: Wanted): Promise<readonly MountUser[]> {
   const found: MountUser[] = [];
   const namespaces = new Map<string, Namespace>();
-  const own = linkOf('/proc/self/ns/mnt') ?? '';
+  const own = tryReadLink('/proc/self/ns/mnt') ?? '';
   namespaces.set(own, await readNamespace(lane, 'self', wanted));
   const seen = new Set([own]);
   const giveUpAt = performance.now() + scanTimeoutMs;
   let pauseAt = performance.now() + sliceMs;
-  for (const pid of processes()) {
+  for (const pid of listPids()) {
     if (found.length >= maxFound || performance.now() > giveUpAt) break;
     if (performance.now() > pauseAt) {
       await nextTurn();
       pauseAt = performance.now() + sliceMs;
     }
-    const link = linkOf(`/proc/${pid}/ns/mnt`);
+    const link = tryReadLink(`/proc/${pid}/ns/mnt`);
     if (link === undefined || wanted.isOurs(pid)) continue;
     const namespace = namespaces.get(link) ?? (await readNamespace(lane, pid, wanted));
     namespaces.set(link, namespace);
-    // One process represents another namespace that has it mounted.
+    // If another namespace has it mounted, one process of that namespace is reported.
     const keepsNamespace = wanted.device !== undefined && namespace.ids.size > 0 && !seen.has(link);
     seen.add(link);
     if (
       keepsNamespace ||
       hasOpen(pid, idsOf(namespaces), wanted) ||
-      isIn(pid, namespace) ||
+      hasDirectoryOn(pid, namespace) ||
       (await hasMapped(lane, pid, namespace))
     ) {
       found.push({ pid, command: commandOf(pid) });
@@ -100,7 +104,7 @@ async function scan(lane: Lane, wanted: Wanted): Promise<readonly MountUser[]> {
   return found;
 }
 
-function processes(): readonly number[] {
+function listPids(): readonly number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
@@ -116,7 +120,7 @@ async function readNamespace(
   { isWanted }: Wanted,
 ): Promise<Namespace> {
   const text = await readKernelText(lane, `/proc/${pid}/mountinfo`).catch((error: unknown) => {
-    // The process has ended, or may not be inspected.
+    // The process has ended, or this process may not inspect it.
     if (hasErrno(error, 'ENOENT', 'EACCES', 'EPERM', 'ESRCH', 'EINVAL')) return '';
     throw error;
   });
@@ -124,28 +128,34 @@ async function readNamespace(
   return { table, ids: new Set(table.filter(isWanted).map(({ id }) => id)) };
 }
 
-/** fdinfo names the mount of an open file, however it was opened. */
+/**
+ * Whether the process has a file open on one of the mounts, or the device itself. fdinfo has the mount of an open file,
+ * however it was opened.
+ */
 function hasOpen(pid: number, ids: ReadonlySet<number>, { device }: Wanted): boolean {
-  for (const fd of namesIn(`/proc/${pid}/fd`)) {
-    const path = linkOf(`/proc/${pid}/fd/${fd}`) ?? '';
+  for (const fd of listNames(`/proc/${pid}/fd`)) {
+    const path = tryReadLink(`/proc/${pid}/fd/${fd}`) ?? '';
     if (path === device?.path) return true;
     if (!path.startsWith('/') || path.startsWith('/proc/') || path.startsWith('/dev/')) continue;
-    const id = /^mnt_id:\s*(\d+)$/m.exec(textOf(`/proc/${pid}/fdinfo/${fd}`))?.[1];
+    const id = /^mnt_id:\s*(\d+)$/m.exec(tryReadText(`/proc/${pid}/fdinfo/${fd}`))?.[1];
     if (id !== undefined && ids.has(Number(id))) return true;
   }
   return false;
 }
 
-/** Whether its working directory or root is on the mount. */
-function isIn(pid: number, { table, ids }: Namespace): boolean {
+/** Whether the working directory or root of the process is on one of the mounts. */
+function hasDirectoryOn(pid: number, { table, ids }: Namespace): boolean {
   if (ids.size === 0) return false;
   return ['cwd', 'root'].some((name) => {
-    const path = linkOf(`/proc/${pid}/${name}`);
+    const path = tryReadLink(`/proc/${pid}/${name}`);
     return path !== undefined && ids.has(mountOfPath(table, path)?.id ?? -1);
   });
 }
 
-/** Mappings are found by their path: programs and libraries that run from the volume. */
+/**
+ * Whether the process has mapped a file of one of the mounts, such as a program or library. Mappings are found by their
+ * path.
+ */
 async function hasMapped(lane: Lane, pid: number, { table, ids }: Namespace): Promise<boolean> {
   if (ids.size === 0) return false;
   const maps = await readKernelText(lane, `/proc/${pid}/maps`).catch(() => '');
@@ -155,7 +165,7 @@ async function hasMapped(lane: Lane, pid: number, { table, ids }: Namespace): Pr
   });
 }
 
-/** The mount that contains a path of this namespace. */
+/** The mount that contains the path. */
 function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
   return table
     .filter(({ target }) => target === '/' || path === target || path.startsWith(`${target}/`))
@@ -165,13 +175,13 @@ function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
     );
 }
 
-/** The name of the program (comm), without characters that could break a line. */
+/** The name of the program (comm), without characters that would break a line. */
 function commandOf(pid: number): string {
-  const command = textOf(`/proc/${pid}/comm`).replace(/[^\x20-\x7e]/g, '');
+  const command = tryReadText(`/proc/${pid}/comm`).replace(/[^\x20-\x7e]/g, '');
   return command === '' ? 'process' : command;
 }
 
-function textOf(path: string): string {
+function tryReadText(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch {
@@ -179,7 +189,7 @@ function textOf(path: string): string {
   }
 }
 
-function linkOf(path: string): string | undefined {
+function tryReadLink(path: string): string | undefined {
   try {
     return readlinkSync(path);
   } catch {
@@ -187,7 +197,7 @@ function linkOf(path: string): string | undefined {
   }
 }
 
-function namesIn(path: string): readonly string[] {
+function listNames(path: string): readonly string[] {
   try {
     return readdirSync(path);
   } catch {

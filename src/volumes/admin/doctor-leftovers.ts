@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -63,7 +63,7 @@ async function orphanDevices(
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (context.isWorking && file.includes('/tmp/')) continue;
     const at = context.mounts
-      .filter((mount) => showsDevice(mount, device))
+      .filter((mount) => exposesDevice(mount, device))
       .map(({ target }) => target);
     findings.push(
       warn(

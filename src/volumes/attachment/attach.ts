@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
@@ -59,7 +59,7 @@ async function detachForeignDevices(
   const { id } = volume.record;
   for (const device of devices) {
     if (device.readOnly || (device === readWrite && isLabelled(device))) continue;
-    const at = mounts.find((mount) => showsDevice(mount, device))?.target;
+    const at = mounts.find((mount) => exposesDevice(mount, device))?.target;
     if (at !== undefined || (await domain.host.loops.isInUse(device))) {
       throw new VolumeError(
         'wrong-state',

@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { isFilesystemOn, nodeBindOf, showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice, isFilesystemOn, nodeBindOf } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -120,7 +120,7 @@ function preferredDevice(
   isCandidate: (device: LoopDevice) => boolean,
 ): LoopDevice | undefined {
   const rank = (device: LoopDevice): number => {
-    const isUsed = mounts.some((mount) => showsDevice(mount, device));
+    const isUsed = mounts.some((mount) => exposesDevice(mount, device));
     return (isLabelled(device) ? 2 : 0) + (isUsed ? 1 : 0);
   };
   const [first, ...others] = devices.filter(isCandidate);
@@ -131,7 +131,7 @@ function preferredDevice(
 export function isMountedAt(attachment: Attachment, path: string): boolean {
   return attachment.mounts.some(
     (mount) =>
-      mount.target === path && attachment.devices.some((device) => showsDevice(mount, device)),
+      mount.target === path && attachment.devices.some((device) => exposesDevice(mount, device)),
   );
 }
 

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -57,7 +57,7 @@ export function requireSamePublication(
   const { top, attachment, wanted, published } = at;
   if (attachment.lost.some((mount) => mount.id === top.id)) throw lostDeviceError(id, [top.target]);
   const device = attachment.mounts.some((mount) => mount.id === top.id)
-    ? attachment.devices.find((one) => showsDevice(top, one))
+    ? attachment.devices.find((one) => exposesDevice(top, one))
     : undefined;
   if (device === undefined) throw foreignMountError(id, top);
   const recorded = published.find(({ targetPath }) => targetPath === wanted.targetPath);

@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage, labelOf, truncatedLabelOf } from '../../host/loop/status.ts';
-import { showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOfDevices, imageStatusOf } from './attachment.ts';
@@ -78,6 +78,6 @@ async function isOurs(
     (mount) =>
       claimedPath !== undefined &&
       (mount.target === claimedPath || mount.target.startsWith(`${claimedPath}/`)) &&
-      showsDevice(mount, device),
+      exposesDevice(mount, device),
   );
 }

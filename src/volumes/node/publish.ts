@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import { attach, keepOpen, keepStagedAttached } from '../attachment/attach.ts';
 import {
@@ -184,7 +184,7 @@ function requireStaged(
   const device = attachment.readWrite;
   const isStaged =
     device !== undefined &&
-    attachment.mounts.some((mount) => mount.target === path && showsDevice(mount, device));
+    attachment.mounts.some((mount) => mount.target === path && exposesDevice(mount, device));
   if (!isStaged && attachment.lost.length > 0)
     throw lostDeviceError(id, targetsOf(attachment.lost));
   if (!isStaged) {

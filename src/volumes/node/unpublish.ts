@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { isNodeOf, showsDevice } from '../../host/mount/loop-mounts.ts';
+import { exposesDevice, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOfDevices, mountsAt } from '../attachment/attachment.ts';
 import { unmountVolume } from '../attachment/busy-mount.ts';
@@ -95,7 +95,7 @@ async function unpublishUnknown(
   await unmountTarget(domain, attachment, { id: volumeId, ...input });
   const { devices, mounts } = await attachmentOfDevices(domain, attachment.devices);
   for (const device of devices) {
-    if (mounts.some((mount) => showsDevice(mount, device))) continue;
+    if (mounts.some((mount) => exposesDevice(mount, device))) continue;
     if (await domain.host.loops.isInUse(device)) continue;
     await detach(domain, device, volumeId);
   }

@@ -129,7 +129,7 @@ export const devices: Subject = {
     {
       name: 'a detach is not verified',
       file: 'host/loop/devices.ts',
-      find: /if \(await waitUntilGone\([^;]*\) return true;/,
+      find: /if \(await waitUntilDetached\([^;]*\) return true;/,
       replace: 'return true;',
       tests: ['integration/host/loop/devices'],
     },

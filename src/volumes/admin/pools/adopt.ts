@@ -3,7 +3,7 @@ import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Files, LoopDevice } from '../../../host/host.ts';
 import { isOnImage } from '../../../host/loop/status.ts';
-import { showsDevice } from '../../../host/mount/loop-mounts.ts';
+import { exposesDevice } from '../../../host/mount/loop-mounts.ts';
 import { LaterVersionError } from '../../../state/decode.ts';
 import type { KnownPools } from '../../../state/known-pools.ts';
 import {
@@ -120,7 +120,7 @@ async function detachUnused(domain: Domain, root: string, name: string): Promise
       for (const device of devices) {
         if (!isOnImage(device, image)) continue;
         const targets = table
-          .filter((mount) => showsDevice(mount, device))
+          .filter((mount) => exposesDevice(mount, device))
           .map(({ target }) => target);
         const isFree = targets.length === 0 && !(await loops.isInUse(device));
         if (isFree && (await loops.detach(device)) === 'detached') continue;
