@@ -394,7 +394,7 @@ export interface MakeOptions {
   readonly options: readonly string[];
 }
 
-export interface GrowImageOptions {
+export interface GrowUnmountedOptions {
   readonly sectorSize: SectorSize;
   readonly workDir: string;
   readonly isDisposable?: boolean;
@@ -448,7 +448,7 @@ export interface Filesystem {
    * with the same UUID. If the program is killed, `recover` undoes its changes, unless the image `isDisposable`: a copy
    * that is not in use yet.
    */
-  growImage(imagePath: string, options: GrowImageOptions): Promise<void>;
+  growUnmounted(imagePath: string, options: GrowUnmountedOptions): Promise<void>;
   /**
    * Changes the UUID of an unattached, private copy, after replaying its log if needed, and verifies the superblock.
    */

@@ -51,7 +51,7 @@ export const filesystemCases: readonly ContractCase[] = [
         ),
       );
       equal(await filesystem.check(path), { outcome: 'sound' });
-      await filesystem.growImage(path, { sectorSize: 4096, workDir: context.directory });
+      await filesystem.growUnmounted(path, { sectorSize: 4096, workDir: context.directory });
       const next = '7b0c7f2e-93c5-4a0e-8d55-ba9876543210';
       await filesystem.renewUuid(path, {
         uuid: next,

@@ -132,7 +132,7 @@ function makeFakeFilesystem(
       await changeFakeSuperblock(path, { sizeBytes });
       return 'grown';
     },
-    growImage: async (imagePath) => {
+    growUnmounted: async (imagePath) => {
       const sizeBytes = await sizeOfUnattached(imagePath);
       const present = await readFakeSuperblock(imagePath);
       if (present !== undefined && sizeBytes > present.sizeBytes && sizeBytes < minGrownBytes) {

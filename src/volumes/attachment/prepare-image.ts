@@ -150,7 +150,7 @@ export async function prepareImage(
   if (!(await detachAll(domain, volume, attachment))) return { superblock, attachment };
   if (mustCheck) await checkFilesystem(domain, volume, filesystem);
   if (mustGrow) {
-    await domain.host.filesystems.ext4.growImage(imagePath, {
+    await domain.host.filesystems.ext4.growUnmounted(imagePath, {
       sectorSize: record.sectorSize,
       workDir: volume.pool.directoryOf('tmp'),
     });

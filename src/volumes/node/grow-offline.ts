@@ -42,7 +42,7 @@ export async function growOffline(
   try {
     await domain.reached('expand:unmounted');
     await detach(domain, device, record.id);
-    await filesystem.growImage(volume.imagePath, {
+    await filesystem.growUnmounted(volume.imagePath, {
       sectorSize: record.sectorSize,
       workDir: pool.directoryOf('tmp'),
     });

@@ -278,7 +278,7 @@ async function buildVolume(
     await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
   }
   if (fsType !== null) {
-    await filesystems[fsType].growImage(image, work);
+    await filesystems[fsType].growUnmounted(image, work);
     // The check and the log replay may have freed blocks.
     if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
   }

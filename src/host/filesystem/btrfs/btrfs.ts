@@ -99,7 +99,7 @@ export class Btrfs implements Filesystem {
     return Promise.resolve(0);
   }
 
-  async growImage(imagePath: string, options: WorkOptions): Promise<void> {
+  async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await imageBytes(this.#lane, imagePath);
     if (fills(await readBtrfs(this.#lane, imagePath), sizeBytes)) return;
     await this.#mounted(imagePath, options, (target, device) =>

@@ -3,7 +3,7 @@ import { CommandError, hasErrno, KernelError } from '../../errors.ts';
 import { makePaths } from '../../files/paths.ts';
 import type {
   Filesystem,
-  GrowImageOptions,
+  GrowUnmountedOptions,
   LoopDevice,
   MakeOptions,
   Superblock,
@@ -221,7 +221,10 @@ export class Ext4 implements Filesystem {
    * e2fsck -fp and resize2fs, each with an undo log beside the image: a resize2fs that is killed at any of its writes
    * leaves a filesystem that e2fsck -p refuses (ADR 0010).
    */
-  async growImage(imagePath: string, { isDisposable = false }: GrowImageOptions): Promise<void> {
+  async growUnmounted(
+    imagePath: string,
+    { isDisposable = false }: GrowUnmountedOptions,
+  ): Promise<void> {
     const sizeBytes = await imageBytes(this.#lane, imagePath);
     const undo = new UndoLog(this.#lane, imagePath);
     await undo.restore();

@@ -96,7 +96,7 @@ export class Xfs implements Filesystem {
     return Promise.resolve(0);
   }
 
-  async growImage(imagePath: string, options: WorkOptions): Promise<void> {
+  async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await imageBytes(this.#lane, imagePath);
     if (fills(await readXfs(this.#lane, imagePath), sizeBytes)) return;
     const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;

@@ -40,7 +40,7 @@ for (const fsType of fsTypes) {
       const { workDir } = fixture;
       for (const sizeBytes of [320n * MiB, GiB, GiB, 1300n * MiB]) {
         await files.growImage(image, { sizeBytes, allocate: false });
-        await fs.growImage(image, { sectorSize: 4096, workDir });
+        await fs.growUnmounted(image, { sectorSize: 4096, workDir });
         const after = await fs.readSuperblock(image);
         t.is(after?.sizeBytes, sizeBytes);
         t.is(after?.uuid, uuid);
@@ -152,7 +152,7 @@ for (const fsType of fsTypes) {
         const hash = await hashOf(image);
         const { workDir } = fixture;
         await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
-        await t.throwsAsync(fs.growImage(image, { sectorSize: 4096, workDir }));
+        await t.throwsAsync(fs.growUnmounted(image, { sectorSize: 4096, workDir }));
         const uuid = randomUUID();
         await t.throwsAsync(fs.renewUuid(image, { uuid, sectorSize: 4096, workDir }));
         await tool('truncate', ['--size', '320M', image]);
@@ -171,7 +171,7 @@ onNode(
       const { image } = await fixture.make('ext4', 16n * MiB);
       const { workDir } = fixture;
       await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
-      const grow = filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
+      const grow = filesystems.ext4.growUnmounted(image, { sectorSize: 4096, workDir });
       await t.throwsAsync(grow, { instanceOf: CommandError, message: /at most a factor of 1000/ });
       t.true(await isSound('ext4', image));
       t.is((await filesystems.ext4.readSuperblock(image))?.sizeBytes, 16n * MiB);
@@ -188,7 +188,7 @@ onNode('ext4: steps within the factor reach a size that resize2fs alone cannot',
     const { workDir } = fixture;
     for (const sizeBytes of [GiB, 17n * GiB]) {
       await files.growImage(image, { sizeBytes, allocate: false });
-      await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir });
+      await filesystems.ext4.growUnmounted(image, { sectorSize: 4096, workDir });
       t.true(await isSound('ext4', image));
     }
     const read = async (target: string) =>
@@ -206,14 +206,17 @@ for (const extraMiB of [1n, 5n, 9n]) {
         const { image } = await fixture.make('ext4', sizeBytes);
         const before = await hashOf(image);
         // A second growth has nothing to do, whether or not mke2fs used the tail.
-        await filesystems.ext4.growImage(image, { sectorSize: 4096, workDir: fixture.workDir });
+        await filesystems.ext4.growUnmounted(image, { sectorSize: 4096, workDir: fixture.workDir });
         t.is(await hashOf(image), before);
         await fixture.mounted('ext4', image, async (target, device) => {
           t.is(await filesystems.ext4.growMounted(target, device, sizeBytes), 'grown');
         });
         const { image: smaller } = await fixture.make('ext4', 256n * MiB);
         await files.growImage(smaller, { sizeBytes, allocate: false });
-        await filesystems.ext4.growImage(smaller, { sectorSize: 4096, workDir: fixture.workDir });
+        await filesystems.ext4.growUnmounted(smaller, {
+          sectorSize: 4096,
+          workDir: fixture.workDir,
+        });
         t.true(await isSound('ext4', smaller));
       });
     },
@@ -227,7 +230,7 @@ onNode('xfs: the mount refuses a damaged allocation group, and nothing is left',
     await writeAt(image, 2 * 4096, randomBytes(4096));
     await files.growImage(image, { sizeBytes: 640n * MiB, allocate: false });
     const { workDir } = fixture;
-    const grow = () => filesystems.xfs.growImage(image, { sectorSize: 4096, workDir });
+    const grow = () => filesystems.xfs.growUnmounted(image, { sectorSize: 4096, workDir });
     await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
     await t.throwsAsync(grow, { name: 'KernelError', message: /^mount .*EUCLEAN$/ });
     t.is((await filesystems.xfs.readSuperblock(image))?.sizeBytes, 320n * MiB);
@@ -241,11 +244,11 @@ onNode('xfs: a copy with the UUID of its source does not grow while that is moun
       const copy = await fixture.copy(image);
       await files.growImage(copy, { sizeBytes: 640n * MiB, allocate: false });
       const options = { sectorSize: 4096, workDir: fixture.workDir } as const;
-      await t.throwsAsync(filesystems.xfs.growImage(copy, options), {
+      await t.throwsAsync(filesystems.xfs.growUnmounted(copy, options), {
         message: /^mount .*EINVAL$/,
       });
       await filesystems.xfs.renewUuid(copy, { ...options, uuid: randomUUID() });
-      await filesystems.xfs.growImage(copy, options);
+      await filesystems.xfs.growUnmounted(copy, options);
       t.is((await filesystems.xfs.readSuperblock(copy))?.sizeBytes, 640n * MiB);
     });
   });

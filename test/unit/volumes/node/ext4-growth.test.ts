@@ -21,7 +21,7 @@ async function grownWhileIdle(t: ExecutionContext, canGrowExt4Online: boolean) {
     node,
     stage: () => volumes.stageVolume(call(), asked),
     sizeBytes: async () => (await ext4.readSuperblock(image))?.sizeBytes,
-    grewOffline: () => node.host.calls.includes('filesystems.ext4.growImage'),
+    grewOffline: () => node.host.calls.includes('filesystems.ext4.growUnmounted'),
   };
 }
 
