@@ -15,9 +15,9 @@ import type { Reached } from './engine/fault-points.ts';
 import { inLane } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
 import { InterruptedCreates } from './jobs/interrupted-creates.ts';
+import { InterruptedRestores } from './jobs/interrupted-restores.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
 import { trimPeriodically } from './jobs/periodic-trim.ts';
-import { RestoreCopies } from './jobs/restore-copies.ts';
 import { SnapshotCopies } from './jobs/snapshot-copies.ts';
 import { SpaceGuard } from './jobs/space-guard.ts';
 import { Trash } from './jobs/trash.ts';
@@ -129,8 +129,8 @@ async function makeDomain(
     pools,
     operations,
     trash,
-    copies: new SnapshotCopies({ host, log, reached, trash, locks }),
-    restores: new RestoreCopies({ host, log }),
+    snapshotCopies: new SnapshotCopies({ host, log, reached, trash, locks }),
+    interruptedRestores: new InterruptedRestores({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
     guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs }),
     trims,
@@ -154,8 +154,8 @@ async function kubeletOf({ host, settings }: OpenDeps): Promise<Domain['kubelet'
 /** The order matters: nothing is waited for that something stopped later would keep from ending. */
 async function closeDomain(domain: Domain, timeoutMs: number): Promise<void> {
   // Long copies are not waited for: they go on at the next start.
-  await domain.copies.stop();
-  domain.restores.stop();
+  await domain.snapshotCopies.stop();
+  domain.interruptedRestores.stop();
   domain.interruptedCreates.stop();
   await domain.trims.stop();
   // Before the operations: one that waits for space in a frozen filesystem would never end.

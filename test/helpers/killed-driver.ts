@@ -73,7 +73,7 @@ async function run({ directory, point, work }: KilledDriver): Promise<void> {
     },
   });
   await makeCall(volumes, work);
-  await domain.copies.whenIdle();
+  await domain.snapshotCopies.whenIdle();
   await domain.trash.whenIdle();
 }
 

@@ -225,7 +225,7 @@ async function snapshotFactsOf(
   { pool, record }: { pool: Pool; record: SnapshotRecord },
   ask: AskPool = makeAskPool(),
 ): Promise<SnapshotFacts> {
-  const progress = domain.copies.progressOf(record);
+  const progress = domain.snapshotCopies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
   const { host } = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });

@@ -33,7 +33,7 @@ async function sweepEntry(
   }
   if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
   else if (await domain.interruptedCreates.keep(domain.host, pool, entry)) return;
-  else if (await domain.restores.keep(domain.host, pool, entry)) return;
+  else if (await domain.interruptedRestores.keep(domain.host, pool, entry)) return;
   else await removeIncomplete(domain.host, path);
   domain.log.info({ pool: pool.name, entry }, 'removed an incomplete entry of an interrupted call');
 }

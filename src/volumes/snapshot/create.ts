@@ -90,7 +90,7 @@ async function resumeCopy(
   found: FoundSnapshot,
 ): Promise<SnapshotRecord | undefined> {
   const { pool, record } = found;
-  if (record.state === 'copying' && !domain.copies.isRunning(record.id)) {
+  if (record.state === 'copying' && !domain.snapshotCopies.isRunning(record.id)) {
     await recoverCopy(domain, pool, record);
   }
   return pool.snapshots.get(record.id);
@@ -187,7 +187,7 @@ async function startCopy(
         };
       },
     });
-    domain.copies.start({ pool, record, source, resumeFrom: 0n });
+    domain.snapshotCopies.start({ pool, record, source, resumeFrom: 0n });
     return record;
   } finally {
     releaseAll(reserved);

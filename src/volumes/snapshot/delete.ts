@@ -47,12 +47,12 @@ export async function deleteSnapshot(
 /** Aborts the copy of the snapshot, if one runs, and moves it to the trash; its blocks are freed later. */
 export async function removeSnapshot(domain: Domain, pool: Pool, id: SnapshotId): Promise<void> {
   await withReason(domain, { subject: `snapshot '${id}'`, disk: pool }, async (domain) => {
-    await domain.copies.abort(id);
+    await domain.snapshotCopies.abort(id);
     // A copy that failed in the meantime has already removed it.
     if (pool.snapshots.get(id) === undefined && !pool.snapshots.aside.has(id)) return;
     await domain.trash.discard(domain.host, pool, 'snapshots', id);
     // Wakes callers that watch its copy.
-    domain.copies.notifyProgress();
+    domain.snapshotCopies.notifyProgress();
   });
 }
 

@@ -44,7 +44,7 @@ function matches(wanted: string | undefined, is: string): boolean {
 
 /** Progress of the snapshot's copy. Throws `not-found`. */
 function snapshotProgress(domain: Domain, snapshotId: SnapshotId): SnapshotProgress {
-  return domain.copies.progressOf(domain.pools.getSnapshot(snapshotId).record);
+  return domain.snapshotCopies.progressOf(domain.pools.getSnapshot(snapshotId).record);
 }
 
 /** Yields the progress now and at each change, until the snapshot is ready, or its copy failed and it was removed. */
@@ -54,14 +54,14 @@ export async function* watchSnapshot(
   snapshotId: string,
 ): AsyncIterable<SnapshotProgress> {
   const { id } = domain.pools.getSnapshot(snapshotId).record;
-  let count = domain.copies.progressCount;
+  let count = domain.snapshotCopies.progressCount;
   let last = snapshotProgress(domain, id);
   yield last;
   while (!last.ready && last.error === '') {
     // `moves` was read before the progress, so a change while the caller was busy is not missed.
-    await domain.copies.progressSince(count, call.signal);
+    await domain.snapshotCopies.progressSince(count, call.signal);
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
-    count = domain.copies.progressCount;
+    count = domain.snapshotCopies.progressCount;
     const next = progressOrFailure(domain, id, last);
     if (next.doneBytes === last.doneBytes && !next.ready && next.error === '') continue;
     last = next;
@@ -74,7 +74,7 @@ function progressOrFailure(
   snapshotId: SnapshotId,
   last: SnapshotProgress,
 ): SnapshotProgress {
-  const error = domain.copies.failureOf(snapshotId);
+  const error = domain.snapshotCopies.failureOf(snapshotId);
   if (error !== undefined) return { ...last, error };
   try {
     return snapshotProgress(domain, snapshotId);

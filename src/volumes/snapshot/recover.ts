@@ -15,7 +15,7 @@ import { removeSnapshot } from './delete.ts';
  */
 export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
-    if (record.state !== 'copying' || domain.copies.isRunning(record.id)) continue;
+    if (record.state !== 'copying' || domain.snapshotCopies.isRunning(record.id)) continue;
     await logFailure(domain.log, record.id, () => recoverCopy(domain, pool, record));
   }
   await removeIncompleteGroups(domain);
@@ -48,7 +48,7 @@ export async function recoverCopy(
   );
   const resumeFrom = partial === undefined ? 0n : await copiedBytes(files, pool, record.id);
   domain.log.info({ snapshotId: record.id, resumeFrom }, 'an interrupted copy was resumed');
-  domain.copies.start({ pool, record, source, resumeFrom });
+  domain.snapshotCopies.start({ pool, record, source, resumeFrom });
 }
 
 /** undefined only for ENOENT: a file that cannot be read must not be treated as missing. */

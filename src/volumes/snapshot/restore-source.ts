@@ -6,7 +6,7 @@ import { formatBytes } from '../../units.ts';
 import { chooseCapacity, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
-import type { CopySource } from '../jobs/restore-copies.ts';
+import type { CopySource } from '../jobs/interrupted-restores.ts';
 import type { CreateVolumeInput, VolumeKind, VolumeSource } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 

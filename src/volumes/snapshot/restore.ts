@@ -8,12 +8,7 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
-import {
-  copySnapshot,
-  copySourceOf,
-  hasInterruptedCopy,
-  type InterruptedCopy,
-} from '../jobs/restore-copies.ts';
+import { type InterruptedRestore } from '../jobs/interrupted-restores.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { commitNew } from '../pool/commit.ts';
@@ -22,6 +17,7 @@ import { newRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
+import { copySnapshot, copySourceOf, hasInterruptedCopy } from './restore-copy.ts';
 import {
   chooseSize,
   type Origin,
@@ -74,12 +70,12 @@ async function makeCopy(
   draft: { id: VolumeId; origin: Origin; pool: Pool; record: VolumeRecord; subject: string },
 ): Promise<VolumeRecord> {
   const { id, origin, pool, record, subject } = draft;
-  const interrupted = await findInterruptedCopy(domain, id, { origin, pool });
+  const interrupted = await findInterruptedRestore(domain, id, { origin, pool });
   // The blocks of an interrupted copy are no longer among the pool's free blocks.
   const missing = record.sizeBytes - (interrupted?.allocatedBytes ?? 0n);
   const bytes = (missing > 0n ? missing : 0n) + origin.sharedBytes;
   const reservation = await pool.space.reserve(bytes, subject);
-  if (interrupted !== undefined) domain.restores.claim(id);
+  if (interrupted !== undefined) domain.interruptedRestores.claim(id);
   try {
     return await commitNew(domain, {
       pool,
@@ -193,15 +189,15 @@ async function requireWholeImage(
 }
 
 /** The interrupted copy of an earlier run of the driver; undefined if the blocks can be shared. */
-async function findInterruptedCopy(
+async function findInterruptedRestore(
   domain: Domain,
   id: VolumeId,
   { origin, pool }: { origin: Origin; pool: Pool },
-): Promise<InterruptedCopy | undefined> {
+): Promise<InterruptedRestore | undefined> {
   const { copySource: source } = origin;
   if (source === undefined || (await canShare(domain.host.files, origin.pool, pool)))
     return undefined;
-  return domain.restores.find(id, { pool, source });
+  return domain.interruptedRestores.find(id, { pool, source });
 }
 
 interface CopyOptions {

@@ -47,7 +47,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
       if (volume === undefined) {
         domain.pools.requireAllServed();
         await domain.interruptedCreates.remove(id);
-        await domain.restores.discard(id);
+        await domain.interruptedRestores.discard(id);
         await domain.trash.syncDiscarded();
         return;
       }

@@ -80,8 +80,8 @@ const measured: readonly Target[] = [
   },
   { file: 'volumes/ids.ts', tests: ['volumes/ids'], maxSurvivors: 4 },
   {
-    file: 'volumes/jobs/restore-copies.ts',
-    tests: ['volumes/snapshot/restore-copies'],
+    file: 'volumes/jobs/interrupted-restores.ts',
+    tests: ['volumes/jobs/interrupted-restores'],
     maxSurvivors: 19,
   },
   {

@@ -34,17 +34,17 @@ export const copies: Subject = {
     },
     {
       name: 'the unfinished copy of an earlier snapshot with the same name is resumed',
-      file: 'volumes/jobs/restore-copies.ts',
+      file: 'volumes/jobs/interrupted-restores.ts',
       find: /[\w.]+\.createdAtMs === createdAtMs &&/,
       replace: '',
-      tests: ['volumes/snapshot/restore-copies'],
+      tests: ['volumes/jobs/interrupted-restores'],
     },
     {
       name: 'the unfinished copy of another image is resumed',
-      file: 'volumes/jobs/restore-copies.ts',
+      file: 'volumes/jobs/interrupted-restores.ts',
       find: /&&\s+[\w.]+\.inode === inode;/,
       replace: ';',
-      tests: ['volumes/snapshot/restore-copies'],
+      tests: ['volumes/jobs/interrupted-restores'],
     },
     {
       name: 'a copy is resumed although its source has changed',

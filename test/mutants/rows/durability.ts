@@ -33,7 +33,7 @@ export const durability: Subject = {
     },
     {
       name: 'on btrfs, `tmp/` is not synced before an unfinished copy in it is renamed',
-      file: 'volumes/jobs/restore-copies.ts',
+      file: 'volumes/jobs/interrupted-restores.ts',
       find: "if (syncsBeforeRename(pool)) await pool.sync('tmp');",
       replace: '',
       tests: ['volumes/pool/btrfs-log'],

@@ -87,7 +87,7 @@ test('a long copy runs in the background: its source is locked meanwhile, and it
   t.is(await reasonOf(opened.volumes.deleteVolume(call(), volumeId)), 'busy');
   t.is((await snapshot()).record.state, 'copying', 'repeated call');
   resume();
-  await opened.domain.copies.whenIdle();
+  await opened.domain.snapshotCopies.whenIdle();
   const ready = await snapshot();
   t.deepEqual([ready.record.state, ready.record.copy], ['ready', null]);
   t.deepEqual((await readdir(join(snapshots, record.id))).sort(), ['disk.img', 'snapshot.json']);
@@ -103,7 +103,7 @@ test('a copy that a stop interrupted is resumed at the next start', async (t) =>
   await opened.close(100);
   resume();
   const again = await open();
-  await again.domain.copies.whenIdle();
+  await again.domain.snapshotCopies.whenIdle();
   t.is((await snapshot(again)).record.state, 'ready');
 });
 
@@ -122,10 +122,10 @@ test('a copy that fails is removed and the reason is reported', async (t) => {
   node.host.copies.copySparse = (from) => Promise.reject(new KernelError('read', 'EIO', from));
   const { record } = await snapshot();
   const { domain } = opened;
-  await domain.copies.whenIdle();
+  await domain.snapshotCopies.whenIdle();
   await domain.trash.whenIdle();
   t.regex(
-    domain.copies.failureOf(record.id) ?? '',
+    domain.snapshotCopies.failureOf(record.id) ?? '',
     /^snapshot 's\.[0-9a-f]{8}': read \S+: EIO; the disk of pool 'a' has failed: check the disk/,
   );
   t.deepEqual(await readdir(snapshots), []);

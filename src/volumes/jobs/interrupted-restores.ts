@@ -1,22 +1,14 @@
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { messageOf } from '../../errors.ts';
-import type { Files, Host, ImageStatus } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import {
-  type RestoreProgress,
-  readRecord,
-  restoreProgress,
-  writeRecord,
-} from '../../state/records.ts';
-import type { Reached } from '../engine/fault-points.ts';
+import { type RestoreProgress, readRecord, restoreProgress } from '../../state/records.ts';
 import { inLane } from '../engine/lanes.ts';
-import type { Operation } from '../engine/operations.ts';
-import type { SnapshotId, VolumeId } from '../ids.ts';
+import type { VolumeId } from '../ids.ts';
 import { syncsBeforeRename } from '../pool/btrfs-log.ts';
 import { temporaryPathFor } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { copyResumably } from './resumable-copy.ts';
 
 /** Time for which an interrupted copy is kept for the repeated call. */
 const defaultKeepMs = 10 * 60_000;
@@ -24,7 +16,7 @@ const defaultKeepMs = 10 * 60_000;
 export type CopySource = RestoreProgress['source'];
 
 /** A copy that an earlier run of the driver started and did not finish. */
-export interface InterruptedCopy {
+export interface InterruptedRestore {
   readonly pool: Pool;
   readonly directory: string;
   readonly source: CopySource;
@@ -36,9 +28,9 @@ export interface InterruptedCopy {
  * Copies of snapshots for new volumes, on pools that cannot share blocks. A snapshot never changes, so copied data stays valid: a
  * start keeps an interrupted copy in `tmp/`, and the repeated CreateVolume resumes it. If no call comes, it is removed after a while.
  */
-export class RestoreCopies {
+export class InterruptedRestores {
   readonly #deps: { readonly host: Host; readonly log: Logger };
-  readonly #kept = new Map<VolumeId, InterruptedCopy & { readonly timer: NodeJS.Timeout }>();
+  readonly #kept = new Map<VolumeId, InterruptedRestore & { readonly timer: NodeJS.Timeout }>();
   readonly #keepMs: number;
 
   constructor(deps: { host: Host; log: Logger }, keepMs: number = defaultKeepMs) {
@@ -80,7 +72,7 @@ export class RestoreCopies {
   find(
     volumeId: VolumeId,
     wanted: { pool: Pool; source: CopySource },
-  ): InterruptedCopy | undefined {
+  ): InterruptedRestore | undefined {
     const found = this.#kept.get(volumeId);
     if (found?.pool !== wanted.pool) return undefined;
     const { snapshotId, createdAtMs, inode } = wanted.source;
@@ -116,56 +108,4 @@ export class RestoreCopies {
   stop(): void {
     for (const { timer } of this.#kept.values()) clearTimeout(timer);
   }
-}
-
-export function copySourceOf(
-  snapshot: { readonly id: SnapshotId; readonly createdAtMs: number },
-  image: ImageStatus,
-): CopySource {
-  const { id: snapshotId, createdAtMs } = snapshot;
-  return { snapshotId, createdAtMs, inode: `${image.device}:${image.inode}` };
-}
-
-/** Whether the directory contains a copy that can be resumed. */
-export function hasInterruptedCopy(files: Files, directory: string): Promise<boolean> {
-  return files.exists(join(directory, entryFiles.restoreProgress));
-}
-
-/** Copies a snapshot's image to `to`, from offset `resumeFrom` on, and records the progress. */
-export async function copySnapshot(
-  { host, reached }: { readonly host: Host; readonly reached: Reached },
-  from: string,
-  copy: {
-    to: string;
-    volumeId: VolumeId;
-    source: CopySource;
-    resumeFrom: bigint;
-    operation: Operation;
-  },
-): Promise<void> {
-  const { to, volumeId, source, resumeFrom, operation } = copy;
-  const directory = dirname(to);
-  const progressFile = join(directory, entryFiles.restoreProgress);
-  let isRecorded = resumeFrom > 0n;
-  await copyResumably(host, {
-    ...{ from, to, resumeFrom, signal: operation.signal },
-    onProgress: (doneBytes, totalBytes) => {
-      operation.reportProgress({ doneBytes, totalBytes });
-    },
-    record: async (doneBytes, totalBytes) => {
-      if (doneBytes === totalBytes) return;
-      isRecorded = true;
-      const value = { schemaVersion: 1 as const, volumeId, source, doneBytes };
-      await writeRecord(host.files, progressFile, {
-        schema: restoreProgress,
-        value,
-        durable: false,
-      });
-      await reached('restore:advanced');
-    },
-  });
-  if (!isRecorded) return;
-  // The image changes from here on, for example by a new UUID, so the copy must not be resumed, not even after a power cut.
-  await host.files.removeFile(progressFile);
-  await host.files.sync(directory);
 }

@@ -1,7 +1,7 @@
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { RestoreCopies } from '../../../../src/volumes/jobs/restore-copies.ts';
+import { InterruptedRestores } from '../../../../src/volumes/jobs/interrupted-restores.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { aSnapshotId, aVolumeId } from '../../../helpers/ids.ts';
 import { until } from '../../../helpers/until.ts';
@@ -18,22 +18,22 @@ test('an interrupted copy that no call resumes is removed after a while', async 
   await mkdir(entry);
   await writeFile(join(entry, 'disk.img'), 'bytes');
   await writeFile(join(entry, 'restore.json'), JSON.stringify(progress));
-  const copies = new RestoreCopies(domain, 50);
-  t.true(await copies.keep(node.host, pool, 'left'));
-  t.is(copies.find(volumeId, { pool, source })?.doneBytes, 4096n);
+  const restores = new InterruptedRestores(domain, 50);
+  t.true(await restores.keep(node.host, pool, 'left'));
+  t.is(restores.find(volumeId, { pool, source })?.doneBytes, 4096n);
   for (const other of [
     { ...source, snapshotId: aSnapshotId('t.00000000') },
     { ...source, createdAtMs: 2 },
     { ...source, inode: '1:3' },
   ]) {
-    t.is(copies.find(volumeId, { pool, source: other }), undefined, 'another source');
+    t.is(restores.find(volumeId, { pool, source: other }), undefined, 'another source');
   }
   await until(
     'it was removed',
     async () => (await readdir(join(node.directory, 'a', 'tmp'))).length === 0,
     20_000,
   );
-  t.is(copies.find(volumeId, { pool, source }), undefined);
+  t.is(restores.find(volumeId, { pool, source }), undefined);
 });
 
 test('an entry without copy progress, or with unreadable progress, is not kept', async (t) => {
@@ -47,6 +47,6 @@ test('an entry without copy progress, or with unreadable progress, is not kept',
     const entry = join(node.directory, 'a', 'tmp', name);
     await mkdir(entry);
     if (text !== undefined) await writeFile(join(entry, 'restore.json'), text);
-    t.false(await domain.restores.keep(node.host, pool, name), name);
+    t.false(await domain.interruptedRestores.keep(node.host, pool, name), name);
   }
 });
