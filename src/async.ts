@@ -36,26 +36,69 @@ export async function callWhenLate(
   }
 }
 
-export interface PollOptions {
+/** How attempts are repeated: the last one is made when the time limit passes. */
+export interface RepeatOptions {
   readonly timeoutMs: number;
   readonly pauseMs: number;
   /** The pause doubles up to this value; by default it stays the same. */
   readonly maxPauseMs?: number;
+  /** Its abort ends the current pause. */
+  readonly signal?: AbortSignal;
 }
 
-/** Asks `isDone` at once and after each pause, until it answers true; false when it still answers false after the time limit. */
+export interface RetryOptions extends RepeatOptions {
+  /** Whether an error may go away without the caller doing anything. */
+  readonly isTransient: (error: unknown) => boolean;
+}
+
+/** Asks `isDone` at once and after each pause, until it answers true; false when it still answers false at the time limit. */
 export async function pollUntil(
   isDone: () => boolean | Promise<boolean>,
-  options: PollOptions,
+  options: Omit<RepeatOptions, 'signal'>,
 ): Promise<boolean> {
-  const { timeoutMs, maxPauseMs = options.pauseMs } = options;
+  const pause = pausesWithin(options);
+  for (;;) {
+    if (await isDone()) return true;
+    if (!(await pause())) return false;
+  }
+}
+
+/** Repeats `call` while it fails with a transient error. Throws the last error at the time limit, and the next one after an abort. */
+export async function retry<T>(call: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const pause = pausesWithin(options);
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!options.isTransient(error) || options.signal?.aborted === true) throw error;
+      if (!(await pause())) throw error;
+    }
+  }
+}
+
+/** Pauses until the next attempt and answers true; false, without a pause, once the time limit has passed. */
+function pausesWithin(options: RepeatOptions): () => Promise<boolean> {
+  const { timeoutMs, maxPauseMs = options.pauseMs, signal } = options;
+  let { pauseMs } = options;
   // A monotonic clock: setting the system time must not end or prolong the wait.
   const endMs = performance.now() + timeoutMs;
-  for (let { pauseMs } = options; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
-    if (await isDone()) return true;
-    if (performance.now() >= endMs) return false;
-    await delay(pauseMs);
-  }
+  return async () => {
+    const remainingMs = endMs - performance.now();
+    if (remainingMs <= 0) return false;
+    const timer = signal === undefined ? {} : { signal };
+    await delay(Math.min(pauseMs, remainingMs), undefined, timer).catch(() => undefined);
+    pauseMs = Math.min(pauseMs * 2, maxPauseMs);
+    return true;
+  };
+}
+
+/** Waits for all works, even if one fails. Returns their results, or throws the first failure in their order. */
+export async function settleAll<T>(works: readonly Promise<T>[]): Promise<T[]> {
+  const results = await Promise.allSettled(works);
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
 }
 
 /**
@@ -91,4 +134,28 @@ export async function runConcurrently(
   concurrency: number,
 ): Promise<void> {
   await mapConcurrently(jobs, concurrency, (job) => job());
+}
+
+/** Runs `work` once a slot is free. Calls start in order of arrival. */
+export type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
+
+/** Allows `count` concurrent calls of `work`; others wait in order of arrival. A failed call frees its slot. */
+export function makeSemaphore(count: number): Semaphore {
+  let free = count;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    if (free > 0) free -= 1;
+    else
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve);
+      });
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      // The slot passes directly to the next waiter, so that a later call cannot take it.
+      if (next === undefined) free += 1;
+      else next();
+    }
+  };
 }

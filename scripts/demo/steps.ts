@@ -2,7 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { retry } from '../../src/retry.ts';
+import { retry } from '../../src/async.ts';
 import { formatBytes } from '../../src/units.ts';
 import { type RunningDriver, startDriver } from './driver.ts';
 import type { Report } from './report.ts';

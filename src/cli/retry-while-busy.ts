@@ -1,4 +1,4 @@
-import { retry } from '../retry.ts';
+import { retry } from '../async.ts';
 import { failureOf } from './errors.ts';
 import { withProgress } from './progress.ts';
 import type { Terminal } from './terminal.ts';

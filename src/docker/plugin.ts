@@ -3,9 +3,9 @@
  * adds the name of the call to errors.
  */
 import type * as v from 'valibot';
+import { retry } from '../async.ts';
 import { messageOf, VolumeError } from '../errors.ts';
 import type { FsType } from '../host/host.ts';
-import { retry } from '../retry.ts';
 import { formatBytes } from '../units.ts';
 import type { Volumes } from '../volumes/api.ts';
 import type { DockerVolumes } from '../volumes/docker/volumes.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { retry } from '../async.ts';
 import { VolumeError } from '../errors.ts';
-import { retry } from '../retry.ts';
 import { looseRecord } from './decode.ts';
 import type { SharedFiles } from './record-files.ts';
 import { readRecord, writeRecord } from './records.ts';
@@ -90,8 +90,7 @@ export class KnownPools {
     try {
       return await retry(() => this.#files.lock(path), {
         isTransient: isLockedElsewhere,
-        // `retry` starts no pause that would end after its limit.
-        timeoutMs: lockTimeoutMs + lockRetryMs,
+        timeoutMs: lockTimeoutMs,
         pauseMs: lockRetryMs,
       });
     } catch (error) {

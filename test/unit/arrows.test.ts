@@ -11,9 +11,8 @@ const root = join(import.meta.dirname, '..', '..', '..');
 const arrows: readonly { from: string; to: string; allowed: boolean }[] = [
   { from: 'src/errors.ts', to: 'src/units.ts', allowed: false },
   { from: 'src/async.ts', to: 'src/errors.ts', allowed: false },
-  { from: 'src/retry.ts', to: 'src/errors.ts', allowed: false },
   { from: 'src/host/loop/scan.ts', to: 'src/async.ts', allowed: true },
-  { from: 'src/state/known-pools.ts', to: 'src/retry.ts', allowed: true },
+  { from: 'src/state/known-pools.ts', to: 'src/async.ts', allowed: true },
   { from: 'src/units.ts', to: 'src/errors.ts', allowed: true },
   { from: 'src/units.ts', to: 'src/observe/log.ts', allowed: false },
   { from: 'src/observe/metrics.ts', to: 'src/units.ts', allowed: true },

@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { settleAll } from '../../async.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { closeHandle } from '../kernel/descriptor.ts';
@@ -60,8 +61,7 @@ export class FreezeGroup {
 
   async #freezeAll(members: readonly Member[]): Promise<void> {
     this.#startedAtMs = performance.now();
-    const attempts = await Promise.allSettled(members.map((member) => this.#freezeOne(member)));
-    for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason;
+    await settleAll(members.map((member) => this.#freezeOne(member)));
   }
 
   async #freezeOne(member: Member): Promise<void> {
@@ -104,10 +104,10 @@ export class FreezeGroup {
     clearTimeout(this.#timer);
     // `#over` is set once this function first waits. Wait, so that late members see it.
     await Promise.resolve();
-    const settled = await Promise.allSettled(this.#members.map((member) => this.#settle(member)));
+    const members = this.#members.map((member) => this.#settle(member));
+    const failure = await settleAll(members).then(() => undefined, failureOf);
     const frozenMs = performance.now() - this.#startedAtMs;
-    const broken = settled.find((result) => result.status === 'rejected');
-    if (broken !== undefined) this.#onEnd({ end: 'failed', failure: failureOf(broken.reason) });
+    if (failure !== undefined) this.#onEnd({ end: 'failed', failure });
     else if (typeof why === 'object') this.#onEnd({ end: 'failed', failure: why });
     else if (this.#isFrozen) this.#onEnd({ end: why, frozenMs });
     else this.#onEnd({ end: 'failed', failure: timedOut(this.#members) });

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync } from 'node:fs';
-import { retry } from '../../retry.ts';
+import { retry } from '../../async.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';

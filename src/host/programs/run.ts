@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
+import { makeSemaphore } from '../../async.ts';
 import { CommandError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
 import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
-import { makeSemaphore } from './semaphore.ts';
 
 /** How to run a program. */
 export interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
+import { makeSemaphore } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
-import { makeSemaphore } from '../../host/programs/semaphore.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
   copyProgress,

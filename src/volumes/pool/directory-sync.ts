@@ -1,3 +1,4 @@
+import { settleAll } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { isStorageFailure } from '../../host/errors.ts';
 import type { Directory, Host } from '../../host/host.ts';
@@ -57,9 +58,11 @@ export class DirectorySync {
    */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     const due = areas.length > 0 ? areas : [...this.#unsynced];
-    const results = await Promise.allSettled(due.map((area) => this.#area(area).sync()));
-    for (const result of results)
-      if (result.status === 'rejected') throw this.#uncertainError(result.reason);
+    try {
+      await settleAll(due.map((area) => this.#area(area).sync()));
+    } catch (error) {
+      throw this.#uncertainError(error);
+    }
   }
 
   /** The rename has taken effect, so the caller must retry: after a final error nobody would look after the entry. */
@@ -80,10 +83,7 @@ export class DirectorySync {
 
   /** Closes all directories, even if one of them fails to close. */
   async close(): Promise<void> {
-    const results = await Promise.allSettled(
-      [...this.#areas.values()].map(({ directory }) => directory.close()),
-    );
-    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    await settleAll([...this.#areas.values()].map(({ directory }) => directory.close()));
   }
 }
 

@@ -1,3 +1,4 @@
+import { settleAll } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
@@ -134,15 +135,13 @@ async function writeBackPages(
   domain: Domain,
   captures: readonly { readonly capture: Capture }[],
 ): Promise<void> {
-  const results = await Promise.allSettled(
+  await settleAll(
     captures.map(async ({ capture }) => {
       const { loops, mounts } = inLane(domain, laneOf(capture)).host;
       if (capture.freeze !== undefined) await mounts.syncFilesystem(capture.freeze.target);
       if (capture.flush !== undefined) await loops.sync(capture.flush);
     }),
   );
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 }
 
 async function freezeAll(
@@ -168,13 +167,13 @@ async function freezeAll(
   }
 }
 
-/** Copies each image in its own lane, so that the clones of a group run in parallel. Waits for all, even if one fails. */
+/** Copies each image in its own lane, so that the clones of a group run in parallel. */
 async function copyImages(
   domain: Domain,
   captures: readonly { readonly capture: Capture; readonly to: string }[],
   options: CaptureOptions,
 ): Promise<void> {
-  const results = await Promise.allSettled(
+  await settleAll(
     captures.map(async ({ capture, to }) => {
       const { copies } = inLane(domain, laneOf(capture)).host;
       const from = capture.source.imagePath;
@@ -182,8 +181,6 @@ async function copyImages(
       else await copies.copySparse(from, to, options);
     }),
   );
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 }
 
 async function thaw(freeze: Freeze | undefined, subject: string): Promise<number> {

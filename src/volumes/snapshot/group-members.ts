@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { settleAll } from '../../async.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { onDiskOf } from '../engine/lanes.ts';
@@ -55,7 +56,8 @@ export async function makeMembers(
   }));
   const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });
   await reserveCaptured(domain, { members, reserved, subject });
-  const made = await waitForAll(
+  // Waits even if one fails: the directories that are then removed must not be written to any more.
+  const made = await settleAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
       const deps = onDiskOf(domain, member.pool);
@@ -71,12 +73,6 @@ export async function makeMembers(
   );
   await domain.reached('group:members-made');
   return { members: made, ...taken };
-}
-
-/** Waits for all even if one fails: the directories that are then removed must not be written to any more. */
-async function waitForAll<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
-  await Promise.allSettled(works);
-  return Promise.all(works);
 }
 
 /** Sources may have been written to since the first reservation. */

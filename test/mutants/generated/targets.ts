@@ -14,6 +14,7 @@ export interface Target {
  * observe (caches, clean-up after a failure, a check that is followed by a second one).
  */
 const measured: readonly Target[] = [
+  { file: 'async.ts', tests: ['async'], maxSurvivors: 10 },
   { file: 'csi/redact.ts', tests: ['csi/redact'], maxSurvivors: 5 },
   { file: 'docker/options.ts', tests: ['docker/options'], maxSurvivors: 1 },
   { file: 'docker/requests.ts', tests: ['docker/plugin', 'docker/options'], maxSurvivors: 1 },
@@ -46,7 +47,7 @@ const measured: readonly Target[] = [
     tests: ['host/mount/target', 'volumes/attachment/targets'],
     maxSurvivors: 13,
   },
-  { file: 'host/programs/semaphore.ts', tests: ['host/programs/semaphore'], maxSurvivors: 1 },
+
   { file: 'rpc/request-limits.ts', tests: ['rpc/validation'], maxSurvivors: 8 },
   { file: 'rpc/topology.ts', tests: ['rpc/validation', 'rpc/answers'], maxSurvivors: 3 },
   { file: 'rpc/validate.ts', tests: ['rpc/validation'], maxSurvivors: 2 },

@@ -13,9 +13,8 @@ export const copies: Subject = {
     {
       name: 'a capture that fails for one member is a success',
       file: 'volumes/snapshot/capture.ts',
-      find: "else await copies.copySparse(from, to, options); }), ); const failed = results.find((result) => result.status === 'rejected'); if (failed !== undefined) throw failed.reason;",
-      replace:
-        'else await copies.copySparse(from, to, options); }), ); if (results.length === 0) return;',
+      find: 'await settleAll( captures.map(async ({ capture, to }) =>',
+      replace: 'await Promise.allSettled( captures.map(async ({ capture, to }) =>',
       tests: ['volumes/snapshot/capture'],
     },
     {

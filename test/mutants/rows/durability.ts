@@ -230,7 +230,7 @@ export const durability: Subject = {
     {
       name: 'a failed fsync of several directories is a success',
       file: 'volumes/pool/directory-sync.ts',
-      find: /(Promise\.allSettled\(due\.map\(\(\w+\) => [^;]*?\.sync\(\))(\)\);)/,
+      find: /(settleAll\(due\.map\(\(\w+\) => [^;]*?\.sync\(\))(\)\);)/,
       replace: '$1.catch(() => undefined)$2',
       tests: ['volumes/pool/directory-sync'],
     },
