@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { retry } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import { looseRecord } from './decode.ts';
-import type { SharedFiles } from './record-files.ts';
+import type { SharedFileCalls } from './file-calls.ts';
 import { readRecord, writeRecord } from './records.ts';
 
 const seenPools = looseRecord({
@@ -23,18 +23,18 @@ const lockRetryMs = 10;
  * file is read for every query and changed under a lock.
  */
 export class KnownPools {
-  readonly #files: SharedFiles;
+  readonly #files: SharedFileCalls;
   readonly #path: string;
   /** The last change of this process. The next one waits for it, without polling for the lock. */
   #lastChange: Promise<void> = Promise.resolve();
 
-  private constructor(files: SharedFiles, path: string) {
+  private constructor(files: SharedFileCalls, path: string) {
     this.#files = files;
     this.#path = path;
   }
 
   /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
-  static async open(files: SharedFiles, directory: string): Promise<KnownPools> {
+  static async open(files: SharedFileCalls, directory: string): Promise<KnownPools> {
     await files.makeDirectory(directory);
     const pools = new KnownPools(files, join(directory, 'pools.json'));
     await pools.#read();

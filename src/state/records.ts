@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { byteCount, decodeJson, encodeJson, looseRecord } from './decode.ts';
+import type { FileCalls } from './file-calls.ts';
 import { groupId, snapshotId, volumeId } from './ids.ts';
-import type { RecordFiles } from './record-files.ts';
 
 const stringMap = v.record(v.string(), v.string());
 
@@ -170,7 +170,7 @@ export type RestoreProgress = Readonly<v.InferOutput<typeof restoreProgress>>;
 
 /** Reads and decodes a record. Throws the error of reading (ENOENT), or `internal` if it cannot be decoded. */
 export async function readRecord<S extends v.GenericSchema>(
-  files: RecordFiles,
+  files: FileCalls,
   schema: S,
   path: string,
 ): Promise<v.InferOutput<S>> {
@@ -185,7 +185,7 @@ interface RecordToWrite<S extends v.GenericSchema> {
 
 /** Replaces a record atomically and, by default, durably. */
 export async function writeRecord<S extends v.GenericSchema>(
-  files: RecordFiles,
+  files: FileCalls,
   path: string,
   { schema, value, durable = true }: RecordToWrite<S> & { readonly durable?: boolean },
 ): Promise<void> {
@@ -194,7 +194,7 @@ export async function writeRecord<S extends v.GenericSchema>(
 
 /** Writes the record of an entry that is not committed yet; not synced. EEXIST if it exists. */
 export async function writeNewRecord<S extends v.GenericSchema>(
-  files: RecordFiles,
+  files: FileCalls,
   path: string,
   record: RecordToWrite<S>,
 ): Promise<void> {

@@ -25,7 +25,7 @@ import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
-import { newRecord } from '../pool/new-volume-record.ts';
+import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { createEntry } from '../volume/create.ts';
 import { detachAndDiscard } from '../volume/delete.ts';
@@ -132,7 +132,7 @@ async function createInline(
     { minBytes: minBytesOf(domain.host.filesystems, fsType), subject: what },
   );
   if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLargeError(domain, { sizeBytes, what });
-  const record = newRecord({
+  const record = newVolumeRecord({
     id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
       name: volumeId,

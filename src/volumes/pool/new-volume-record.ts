@@ -7,7 +7,7 @@ import type { CreateVolumeInput } from '../model.ts';
 export const defaultSectorSize = 4096;
 
 /** The record of a new volume. The mount options are those that `checkedMountOptions` has returned. */
-export function newRecord(draft: {
+export function newVolumeRecord(draft: {
   readonly id: VolumeId;
   readonly input: CreateVolumeInput;
   readonly sizeBytes: bigint;

@@ -13,7 +13,7 @@ import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
-import { newRecord } from '../pool/new-volume-record.ts';
+import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
@@ -50,7 +50,7 @@ export async function createFromSource(
     await requireGrowable(domain, source, { origin, sizeBytes, subject });
     const mountOptions = checkedMountOptions(completed.fsType, completed);
     const draft = { id, input: completed, sizeBytes, mountOptions };
-    const record = newRecord({ ...draft, createdAtMs: domain.now() });
+    const record = newVolumeRecord({ ...draft, createdAtMs: domain.now() });
     await domain.interruptedCreates.remove(id);
     operation.beginEffects();
     return {

@@ -16,7 +16,7 @@ import type { ParameterName } from '../parameters/storage-class.ts';
 import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
-import { defaultSectorSize, newRecord } from '../pool/new-volume-record.ts';
+import { defaultSectorSize, newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
@@ -79,7 +79,7 @@ async function createEmpty(
     defaultBytes: domain.settings.defaultSizeBytes,
     subject: `volume '${input.name}'`,
   });
-  const record = newRecord({ id, input, sizeBytes, mountOptions, createdAtMs: domain.now() });
+  const record = newVolumeRecord({ id, input, sizeBytes, mountOptions, createdAtMs: domain.now() });
   await domain.interruptedCreates.remove(id);
   operation.beginEffects();
   return { record: await createEntry(domain, pool, record), pool: pool.name };

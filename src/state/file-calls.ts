@@ -1,5 +1,5 @@
 /** The file operations that records need. `Files` in host/ implements them, where each call gets a time limit and is counted. */
-export interface RecordFiles {
+export interface FileCalls {
   exists(path: string): Promise<boolean>;
   readText(path: string): Promise<string>;
   /** Mode 0600; not synced. EEXIST if the file exists. */
@@ -11,7 +11,7 @@ export interface RecordFiles {
 }
 
 /** File operations in a directory that several processes share. */
-export interface SharedFiles extends RecordFiles {
+export interface SharedFileCalls extends FileCalls {
   /** Takes an exclusive flock(2). Fails with errno EAGAIN while another process, or another call of this one, has it. */
   lock(path: string): Promise<{ release(): Promise<void> }>;
 }
