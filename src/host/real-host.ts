@@ -2,7 +2,7 @@ import { makeCopies } from './files/copy.ts';
 import { makeExtents } from './files/extents.ts';
 import { makeFiles } from './files/files.ts';
 import { Ext4State } from './filesystem/ext4/ext4.ts';
-import { makeFilesystems } from './filesystem/index.ts';
+import { makeFilesystems } from './filesystem/filesystems.ts';
 import { KeptChild, makeFreezer } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
 import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
 import { Ext4State } from '../../src/host/filesystem/ext4/ext4.ts';
-import { makeFilesystems } from '../../src/host/filesystem/index.ts';
+import { makeFilesystems } from '../../src/host/filesystem/filesystems.ts';
 import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
 import { driverLane } from '../../src/host/lane.ts';
 import { requireNoProgram } from '../../src/host/programs/image-lock.ts';

@@ -4,7 +4,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { Ext4State } from '../../src/host/filesystem/ext4/ext4.ts';
-import { makeFilesystems } from '../../src/host/filesystem/index.ts';
+import { makeFilesystems } from '../../src/host/filesystem/filesystems.ts';
 import type { Host } from '../../src/host/host.ts';
 import type { Program } from '../../src/host/programs/programs.ts';
 import { makeRun } from '../../src/host/programs/run.ts';

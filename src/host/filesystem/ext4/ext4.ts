@@ -28,7 +28,7 @@ import {
 } from './superblock.ts';
 import { Ext4Templates, writeTemplate } from './template-cache.ts';
 import { UndoLog } from './undo-log.ts';
-import { writeExt4Uuid } from './uuid.ts';
+import { writeExt4Uuid } from './write-uuid.ts';
 
 /** mke2fs creates no journal below 8 MiB. */
 export const ext4MinBytes = 8n * MiB;

@@ -6,7 +6,7 @@ import {
   parseExt4Superblock,
   withChecksum,
 } from './superblock.ts';
-import { superblockCopies, usesChecksumSeed, uuidAt, writeUuidAt } from './uuid.ts';
+import { superblockCopies, usesChecksumSeed, uuidAt, writeUuidAt } from './write-uuid.ts';
 
 /**
  * A fresh ext4, made by mkfs.ext4, to be written into other new images of the same size (ADR 0005). Two runs of mkfs

@@ -4,7 +4,7 @@ import { open, readFile, statfs, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { CommandError } from '../../../../src/host/errors.ts';
-import { isAtLeast } from '../../../../src/host/filesystem/index.ts';
+import { isAtLeast } from '../../../../src/host/filesystem/filesystems.ts';
 import { fsTypes } from '../../../../src/host/host.ts';
 import { GiB, MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';

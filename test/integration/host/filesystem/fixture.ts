@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import { Ext4State } from '../../../../src/host/filesystem/ext4/ext4.ts';
-import { makeFilesystems } from '../../../../src/host/filesystem/index.ts';
+import { makeFilesystems } from '../../../../src/host/filesystem/filesystems.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
 import { driverLane } from '../../../../src/host/lane.ts';
 import { LoopState, makeLoopDevices } from '../../../../src/host/loop/devices.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeExt4Uuid } from '../../../../../src/host/filesystem/ext4/uuid.ts';
+import { writeExt4Uuid } from '../../../../../src/host/filesystem/ext4/write-uuid.ts';
 import { driverLane } from '../../../../../src/host/lane.ts';
 import { GiB, MiB } from '../../../../../src/units.ts';
 import { onNode } from '../../../../helpers/on-node.ts';
