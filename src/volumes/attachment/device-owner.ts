@@ -11,7 +11,7 @@ export interface EntryOfPool {
   readonly entry: string;
 }
 
-export function newQueuedCall(domain: Domain, path: string): EntryOfPool | undefined {
+export function poolEntryAt(domain: Domain, path: string): EntryOfPool | undefined {
   for (const pool of domain.pools.all) {
     // The real path of a pool that is not served is unknown, so its configured path is compared.
     for (const root of [pool.settings.path, ...(pool.isServed ? [pool.root] : [])]) {
@@ -39,7 +39,7 @@ export async function volumeAttachedTo(
   device: LoopDevice,
 ): Promise<FoundVolume | undefined> {
   const path = await domain.host.loops.backingPath(device);
-  const found = path === undefined ? undefined : newQueuedCall(domain, path);
+  const found = path === undefined ? undefined : poolEntryAt(domain, path);
   const area = volumeAreas.find((one) => one === found?.area);
   if (found === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {

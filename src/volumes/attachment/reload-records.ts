@@ -25,7 +25,7 @@ interface Entry {
  * was created so late is found by the next call that creates it.
  */
 export async function reloadLocked(domain: Domain, locks: readonly string[]): Promise<void> {
-  const entries = locks.flatMap((key) => newQueuedCall(key, domain.settings.nodeTag) ?? []);
+  const entries = locks.flatMap((key) => lockedEntry(key, domain.settings.nodeTag) ?? []);
   await Promise.all(
     domain.pools.all.flatMap((pool) =>
       entries
@@ -36,7 +36,7 @@ export async function reloadLocked(domain: Domain, locks: readonly string[]): Pr
 }
 
 /** Inline volumes are locked by the id that the kubelet chose. */
-function newQueuedCall(key: string, nodeTag: string): Entry | undefined {
+function lockedEntry(key: string, nodeTag: string): Entry | undefined {
   const colon = key.indexOf(':');
   const id = key.slice(colon + 1);
   switch (key.slice(0, colon)) {

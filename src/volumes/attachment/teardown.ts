@@ -6,7 +6,7 @@ import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { type Attachment, attachmentOfDevices, imageStatusOf } from './attachment.ts';
-import { isEntryOf, newQueuedCall } from './device-owner.ts';
+import { isEntryOf, poolEntryAt } from './device-owner.ts';
 import { stagingMountPaths } from './staging-path.ts';
 
 /**
@@ -69,7 +69,7 @@ async function isOurs(
   const { files, loops, mounts } = domain.host;
   const path = await loops.backingPath(device);
   if (path === undefined) return false;
-  const entry = newQueuedCall(domain, path);
+  const entry = poolEntryAt(domain, path);
   if (entry !== undefined) return isEntryOf(entry, id) ?? isFullLabel;
   if (isFullLabel && path.endsWith(' (deleted)')) return true;
   const image = await files.imageStatus(path).catch(() => undefined);

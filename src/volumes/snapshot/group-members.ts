@@ -25,7 +25,7 @@ export interface NewMember {
 
 export type MadeMember = NewMember & { readonly record: SnapshotRecord };
 
-const newQueuedCall = ({ pool, id }: NewMember) =>
+const entryOf = ({ pool, id }: NewMember) =>
   ({
     pool,
     area: 'snapshots',
@@ -67,7 +67,7 @@ export async function makeMembers(
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
-      await completeEntry(deps, newQueuedCall(member), { temporary, record });
+      await completeEntry(deps, entryOf(member), { temporary, record });
       return { ...member, record };
     }),
   );
@@ -96,7 +96,7 @@ async function reserveCaptured(
 export async function placeMember(domain: Domain, member: MadeMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const deps = onDiskOf(domain, pool);
-  const place = () => renameIntoPlace(deps, newQueuedCall(member), { temporary, record });
+  const place = () => renameIntoPlace(deps, entryOf(member), { temporary, record });
   const existing = await place();
   if (existing === record) return;
   // A failed group left this member and could not remove it: it is of another point in time.
