@@ -13,6 +13,9 @@ const seenPools = looseRecord({
 });
 type SeenPools = Readonly<v.InferOutput<typeof seenPools>>;
 
+/** Its file in the state directory. */
+export const knownPoolsFile = 'pools.json';
+
 /** Time limit for the lock. A change takes a few milliseconds, on a busy disk the time of an fsync. */
 const lockTimeoutMs = 10_000;
 const lockRetryMs = 10;
@@ -36,7 +39,7 @@ export class KnownPools {
   /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
   static async open(files: SharedFileCalls, directory: string): Promise<KnownPools> {
     await files.makeDirectory(directory);
-    const pools = new KnownPools(files, join(directory, 'pools.json'));
+    const pools = new KnownPools(files, join(directory, knownPoolsFile));
     await pools.#read();
     return pools;
   }

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { withTimeout } from '../async.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
@@ -84,7 +83,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { pools } = domain;
   const opening = Promise.all(pools.all.map((pool) => openPool(domain, pool)));
   await withTimeout(opening, openTimeoutMs);
-  const known = new KnownVolumes(join(deps.stateDir, 'known-volumes'), { host: stateHost, log });
+  const known = new KnownVolumes(deps.stateDir, { host: stateHost, log });
   await known.forgetDeleted(pools);
   const ends = [
     watchPools(domain, deps.longestWaitMs),

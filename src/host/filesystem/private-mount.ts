@@ -1,10 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pollUntil } from '../../async.ts';
 import { KernelError } from '../errors.ts';
 import { makePaths } from '../files/paths.ts';
 import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../host.ts';
 import type { Lane } from '../lane.ts';
+import { makePrivateMountName } from './private-mount-name.ts';
 
 /** Dependencies of a private mount. */
 export interface PrivateMountDeps {
@@ -32,7 +32,7 @@ export async function withPrivateMount(
   options: PrivateMountOptions,
   work: (target: string, device: LoopDevice) => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const target = join(options.workDir, `mount-${randomUUID()}`);
+  const target = join(options.workDir, makePrivateMountName());
   await makePaths(lane).makeNewDirectory(target);
   try {
     const device = await loops.attach(imagePath, {

@@ -1,6 +1,5 @@
 /** Finds what a crash, an operator or another program left behind. Changes nothing. */
 
-import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
@@ -134,7 +133,7 @@ async function trashFinding(domain: Domain, pool: Pool): Promise<readonly Findin
   return [
     warn(
       `pool:${pool.name}:trash`,
-      `${entries.length} deleted entries with ${formatBytes(trashBytes)} are still being freed in ${join(pool.root, 'trash')}`,
+      `${entries.length} deleted entries with ${formatBytes(trashBytes)} are still being freed in ${pool.directoryOf('trash')}`,
       'wait; if their number does not decrease, see the log of the driver',
     ),
   ];

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
@@ -9,6 +8,7 @@ import { inLane } from '../engine/lanes.ts';
 import { nodeTagOf } from '../ids.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
 import { poolRootIn } from '../pool/embedded.ts';
+import { areaIn } from '../pool/layout.ts';
 import { filesystemOf, findMarker } from '../pool/open-directory.ts';
 import type { PoolSettings } from '../pool/settings.ts';
 import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thresholds.ts';
@@ -128,7 +128,7 @@ export async function checkUnconfiguredPoolsOffline(
 async function countVolumesIn(files: Files, path: string): Promise<number> {
   const root = await poolRootIn(files, path);
   if ((await findMarker(files, root, path)) === undefined) return 0;
-  return (await files.list(join(root, 'volumes'))).length;
+  return (await files.list(areaIn(root, 'volumes'))).length;
 }
 
 /** Checks a pool while no driver runs. Changes nothing. */

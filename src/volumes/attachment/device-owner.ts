@@ -2,7 +2,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import { foundName } from '../ids.ts';
-import { volumeAreas } from '../pool/layout.ts';
+import { parseTrashName, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /** The entry of one of our pools that a loop device is attached to, by the image path that the kernel reports. */
@@ -23,13 +23,10 @@ export function poolEntryAt(domain: Domain, path: string): EntryOfPool | undefin
   return undefined;
 }
 
-/** Length of the suffix of an id in the trash: a dot and a UUID. */
-const trashSuffixLength = 37;
-
 /** Whether the entry belongs to that volume; undefined in an area whose entries have other names. */
 export function isEntryOf({ area, entry }: EntryOfPool, id: string): boolean | undefined {
   if (area === 'volumes' || area === 'ephemeral') return entry === id;
-  if (area === 'trash') return entry.slice(0, -trashSuffixLength) === id;
+  if (area === 'trash') return parseTrashName(entry) === id;
   return undefined;
 }
 

@@ -4,6 +4,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { parseVolumeId, type VolumeId } from '../ids.ts';
+import { knownVolumesDirectory } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
@@ -18,8 +19,8 @@ export class KnownVolumes {
   readonly #files: Files;
   readonly #log: Logger;
 
-  constructor(directory: string, deps: { readonly host: Host; readonly log: Logger }) {
-    this.#directory = directory;
+  constructor(stateDir: string, deps: { readonly host: Host; readonly log: Logger }) {
+    this.#directory = join(stateDir, knownVolumesDirectory);
     this.#files = deps.host.files;
     this.#log = deps.log;
   }

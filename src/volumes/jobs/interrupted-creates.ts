@@ -5,11 +5,8 @@ import type { Logger } from '../../observe/log.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId, type VolumeId } from '../ids.ts';
-import { imageFile } from '../pool/layout.ts';
+import { imageFile, parseTemporaryName } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-
-/** `<opening>.<uuid>.<id>`, as pool/commit.ts names directories in `tmp/`. */
-const entryName = /^\d+\.[0-9a-f-]{36}\.(.+)$/;
 
 /** Interval of the checks whether the program has ended. */
 const checkIntervalMs = 1_000;
@@ -41,7 +38,7 @@ export class InterruptedCreates {
       return false;
     } catch (error) {
       if (!(error instanceof ImageInUseError)) throw error;
-      const id = parseVolumeId(entryName.exec(entry)?.[1] ?? '');
+      const id = parseVolumeId(parseTemporaryName(entry)?.id ?? '');
       if (id !== undefined) this.#add(id, { pool, path });
       this.#deps.log.warn(
         { pool: pool.name, entry, problem: error.message },

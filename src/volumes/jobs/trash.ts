@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -8,7 +7,7 @@ import { MiB } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
-import { entryFiles, imageFile, type RecordArea } from '../pool/layout.ts';
+import { entryFiles, imageFile, makeTrashName, type RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
@@ -44,13 +43,13 @@ export class Trash {
   }
 
   /**
-   * Deletes an entry: renames it to `trash/<id>.<random>` and syncs both parents. From the rename on it does not exist, in memory and
+   * Deletes an entry: renames it to `trash/<id>.<uuid>` and syncs both parents. From the rename on it does not exist, in memory and
    * on the disk, even if a later step fails. The blocks are freed later. Throws `wrong-state` for an entry that only an operator may
    * remove, even if the caller has checked that.
    */
   async discard(host: Host, pool: Pool, area: RecordArea, id: EntryId): Promise<void> {
     requireRemovable(pool.indexOf(area).aside.get(id));
-    const name = `${id}.${randomUUID()}`;
+    const name = makeTrashName(id);
     const allocatedBytes = await allocatedIn(host, pool.pathOf(area, id), area);
     try {
       await host.files.renameNoReplace(

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isPrivateMountName } from '../../host/filesystem/private-mount-name.ts';
 import type { Host, Mount } from '../../host/host.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
@@ -31,23 +32,18 @@ async function sweepEntry(
     domain.log.warn({ target: busy.target }, 'a private mount was in use and was left alone');
     return;
   }
-  if (isMountPointName(entry)) await domain.host.files.removeDirectory(path);
+  if (isPrivateMountName(entry)) await domain.host.files.removeDirectory(path);
   else if (await domain.interruptedCreates.keep(domain.host, pool, entry)) return;
   else if (await domain.interruptedRestores.keep(domain.host, pool, entry)) return;
   else await removeIncomplete(domain.host, path);
   domain.log.info({ pool: pool.name, entry }, 'removed an incomplete entry of an interrupted call');
 }
 
-/** Mount points of private mounts; `thaw.N` is from earlier versions. */
-function isMountPointName(name: string): boolean {
-  return /^(?:thaw\.\d+|mount-.+)$/.test(name);
-}
-
 /** Mount points are removed first, with rmdir(2): if something is mounted on one, it fails before any file is removed. */
 async function removeIncomplete({ files }: Host, path: string): Promise<void> {
   const { kind } = await files.status(path);
   for (const name of kind === 'directory' ? await files.list(path) : []) {
-    if (isMountPointName(name)) await files.removeDirectory(join(path, name));
+    if (isPrivateMountName(name)) await files.removeDirectory(join(path, name));
   }
   await files.removeTree(path);
 }

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
@@ -10,7 +9,7 @@ import type { Reached } from '../engine/fault-points.ts';
 import { onDiskOf } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
 import { syncsBeforeRename } from './btrfs-log.ts';
-import { type RecordArea, recordFiles } from './layout.ts';
+import { makeTemporaryName, parseTemporaryName, type RecordArea, recordFiles } from './layout.ts';
 import type { Pool } from './pool.ts';
 
 /** The parts of the domain that a commit needs. */
@@ -81,9 +80,9 @@ async function removeOrLog(
   });
 }
 
-/** The path in `tmp/` where an entry is built. Its name contains the opening of the pool in which it was begun, and its id. */
+/** A new path in `tmp/` where an entry is built. */
 export function temporaryPathFor(pool: Pool, id: EntryId): string {
-  return join(pool.directoryOf('tmp'), `${pool.openings}.${randomUUID()}.${id}`);
+  return join(pool.directoryOf('tmp'), makeTemporaryName(pool.openings, id));
 }
 
 /** Makes the directory in `tmp/` where an entry is built. */
@@ -153,7 +152,7 @@ export async function renameIntoPlace<S extends v.GenericSchema>(
 
 /** A pool that was closed and opened again has swept its `tmp/`, and may have removed a part of this directory. */
 function requireSameOpening(pool: Pool, temporary: string): void {
-  if (basename(temporary).startsWith(`${pool.openings}.`)) return;
+  if (parseTemporaryName(basename(temporary))?.opening === pool.openings) return;
   throw new VolumeError(
     'unavailable',
     `pool '${pool.name}' was unavailable meanwhile, so the unfinished entry was removed; try again`,

@@ -3,7 +3,7 @@ import { runConcurrently } from '../../async.ts';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { PoolContents } from './contents.ts';
-import { entryFiles, imageFile } from './layout.ts';
+import { areaIn, entryFiles, imageFile } from './layout.ts';
 
 /** The bytes that the images of one pool allocate, by id; a snapshot's key is `snapshot ID`. */
 export interface Measured {
@@ -42,7 +42,7 @@ export async function measureImages(pool: PoolContents, host: Host): Promise<Mea
   for (const { id, state } of pool.snapshots.values()) {
     const file = state === 'ready' ? imageFile : entryFiles.partialImage;
     jobs.push(async () => {
-      const path = join(root, 'snapshots', id, file);
+      const path = join(areaIn(root, 'snapshots'), id, file);
       allocated.set(`snapshot ${id}`, await allocatedOf(path));
     });
   }

@@ -1,7 +1,10 @@
 /**
- * The directories and files of a pool (docs/design.md, "On disk"; a test compares the two). Only this file and state/ contain their
- * names.
+ * The names of the directories and files of a pool and of the state directory (docs/design.md, "On disk"; a test compares the two).
+ * `state/known-pools.ts` has that of its own file, and host/ those of its scratch files, private mounts and undo logs.
  */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { EntryId } from '../ids.ts';
 
 /** The directories whose entries have records. */
 export const recordAreas = ['volumes', 'ephemeral', 'snapshots', 'groups'] as const;
@@ -14,6 +17,11 @@ export type VolumeArea = (typeof volumeAreas)[number];
 /** All directories of a pool. */
 export const poolAreas = [...recordAreas, 'tmp', 'trash'] as const;
 export type PoolArea = (typeof poolAreas)[number];
+
+/** The directory of an area in the pool at `root`. */
+export function areaIn(root: string, area: PoolArea): string {
+  return join(root, area);
+}
 
 /** Files of the pool itself. */
 export const poolFiles = {
@@ -53,3 +61,42 @@ export const entryFiles = {
   /** Marks a duplicate: another pool uses the id. */
   duplicate: 'twin.json',
 } as const;
+
+/** An entry in `tmp/` that is being made. */
+export interface TemporaryEntry {
+  /** The opening of the pool in which the entry was begun. */
+  readonly opening: number;
+  readonly id: string;
+}
+
+/** A new name for an entry in `tmp/`: `<opening>.<uuid>.<id>`. */
+export function makeTemporaryName(opening: number, id: EntryId): string {
+  return `${opening}.${randomUUID()}.${id}`;
+}
+
+/** undefined for another name in `tmp/`, such as that of a mount point. */
+export function parseTemporaryName(name: string): TemporaryEntry | undefined {
+  const { opening, id } = /^(?<opening>\d+)\.[0-9a-f-]{36}\.(?<id>.+)$/.exec(name)?.groups ?? {};
+  return id === undefined ? undefined : { opening: Number(opening), id };
+}
+
+/** A new name for a deleted entry in `trash/`: `<id>.<uuid>`. */
+export function makeTrashName(id: EntryId): string {
+  return `${id}.${randomUUID()}`;
+}
+
+/** The id of a deleted entry in `trash/`; undefined for another name. */
+export function parseTrashName(name: string): string | undefined {
+  return /^(.+)\.[0-9a-f-]{36}$/.exec(name)?.[1];
+}
+
+/** A new name in `tmp/` for the directory with which a write to the pool is tried. */
+export function makeTrialName(): string {
+  return `.trial.${randomUUID()}`;
+}
+
+/** A name in `tmp/` that never exists: its removal changes nothing, but waits on a frozen filesystem. */
+export const missingFile = '.nothing';
+
+/** The directory in the state directory with one file for each volume that Docker knows. */
+export const knownVolumesDirectory = 'known-volumes';

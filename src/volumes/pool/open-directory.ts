@@ -8,7 +8,7 @@ import type { KnownPools } from '../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, readRecord, writeRecord } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded.ts';
-import { poolAreas, poolFiles, recordAreas } from './layout.ts';
+import { areaIn, poolAreas, poolFiles, recordAreas } from './layout.ts';
 import { unavailableError } from './problem.ts';
 import type { PoolSettings } from './settings.ts';
 
@@ -57,7 +57,7 @@ export async function probeAbilities(
   { host, log }: { host: Host; log: Logger },
 ): Promise<PoolAbilities> {
   const filesystem = await filesystemOf(host.files, root);
-  const tmp = join(root, 'tmp');
+  const tmp = areaIn(root, 'tmp');
   try {
     const reflink = await host.copies.canReflink(tmp);
     const { directIo, discard, renameNoReplace } = await host.files.probe(tmp);
@@ -126,7 +126,7 @@ export async function openPoolDirectory(
 async function ensureAreas(files: Files, root: string): Promise<void> {
   const existing = await files.list(root);
   const missing = poolAreas.filter((area) => !existing.includes(area));
-  for (const area of missing) await files.makeDirectory(join(root, area));
+  for (const area of missing) await files.makeDirectory(areaIn(root, area));
   // Also if nothing is missing: after a crash, existing directories may not be durable.
   await files.sync(root);
 }
@@ -268,7 +268,7 @@ async function initPool(
 /** Whether a directory without a marker has volumes or snapshots. */
 async function hasRecords(files: Files, root: string): Promise<boolean> {
   for (const area of recordAreas) {
-    const entries = await files.list(join(root, area)).catch(() => []);
+    const entries = await files.list(areaIn(root, area)).catch(() => []);
     if (entries.length > 0) return true;
   }
   return false;

@@ -18,11 +18,13 @@ import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
 import { DiskWaits } from './disk-waits.ts';
 import {
+  areaIn,
   imageFile,
   type PoolArea,
   poolAreas,
   poolFiles,
   type RecordArea,
+  recordAreas,
   recordFiles,
   type VolumeArea,
   volumeAreas,
@@ -160,7 +162,7 @@ export class Pool implements PoolContents {
   }
 
   directoryOf(area: PoolArea): string {
-    return join(this.root, area);
+    return areaIn(this.root, area);
   }
 
   /** Path of an entry, or of a file in it. */
@@ -305,7 +307,7 @@ export class Pool implements PoolContents {
         opened.embeddedIn === undefined
           ? await files.resolveDirectory(this.settings.path)
           : opened.root;
-      await files.list(join(root, 'tmp'));
+      await files.list(areaIn(root, 'tmp'));
       const marker = await readRecord(files, poolMarker, join(root, poolFiles.marker));
       if (marker.uuid === opened.marker.uuid) {
         if (this.#isWriteProbeDue) await probeWrite(files, root);
@@ -357,7 +359,7 @@ export class Pool implements PoolContents {
   async #load(): Promise<void> {
     this.nodeStates.clear();
     // Renames before a crash may not be durable. Calls are answered from these entries, so they are synced first.
-    await this.sync('volumes', 'ephemeral', 'snapshots', 'groups');
+    await this.sync(...recordAreas);
     const log = this.#deps.log.child({ pool: this.name });
     await this.#records.load(this.#deps.host.files, this.root, log);
   }

@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError, mayBeStorageFailure, StuckError } from '../../host/errors.ts';
 import type { Files } from '../../host/host.ts';
+import { areaIn, makeTrialName } from './layout.ts';
 import type { PoolSettings } from './settings.ts';
 
 interface NamedPool {
@@ -16,8 +16,8 @@ interface NamedPool {
  * error.
  */
 export async function probeWrite(files: Files, root: string): Promise<void> {
-  const tmp = join(root, 'tmp');
-  const trial = join(tmp, `.trial.${randomUUID()}`);
+  const tmp = areaIn(root, 'tmp');
+  const trial = join(tmp, makeTrialName());
   try {
     await files.makeNewDirectory(trial);
     await files.sync(trial, tmp);

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { Files } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
@@ -10,7 +9,7 @@ import {
   volumeRecord,
 } from '../../state/records.ts';
 import type { EntryId, EntryName } from '../ids.ts';
-import { type RecordArea, recordAreas } from './layout.ts';
+import { areaIn, type RecordArea, recordAreas, recordFiles } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
 import { RecordIndex } from './record-index.ts';
 
@@ -60,14 +59,15 @@ export class PoolRecords {
   }
 
   #areasIn(root: string) {
-    const volume = { file: 'volume.json', schema: volumeRecord };
-    const snapshot = { file: 'snapshot.json', schema: snapshotRecord };
-    const group = { file: 'group.json', schema: groupRecord };
+    const names = (area: RecordArea) => ({
+      directory: areaIn(root, area),
+      file: recordFiles[area],
+    });
     return {
-      volumes: { directory: join(root, 'volumes'), ...volume, index: this.volumes },
-      ephemeral: { directory: join(root, 'ephemeral'), ...volume, index: this.ephemeral },
-      snapshots: { directory: join(root, 'snapshots'), ...snapshot, index: this.snapshots },
-      groups: { directory: join(root, 'groups'), ...group, index: this.groups },
+      volumes: { ...names('volumes'), schema: volumeRecord, index: this.volumes },
+      ephemeral: { ...names('ephemeral'), schema: volumeRecord, index: this.ephemeral },
+      snapshots: { ...names('snapshots'), schema: snapshotRecord, index: this.snapshots },
+      groups: { ...names('groups'), schema: groupRecord, index: this.groups },
     };
   }
 }

@@ -15,7 +15,7 @@ import { checkedMountOptions } from '../parameters/mount-options.ts';
 import type { ParameterName } from '../parameters/storage-class.ts';
 import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
-import { imageFile } from '../pool/layout.ts';
+import { imageFile, missingFile } from '../pool/layout.ts';
 import { defaultSectorSize, newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { createFromSource } from '../snapshot/restore.ts';
@@ -120,9 +120,9 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
 /** Resolves when the pool's filesystem accepts changes: unlink(2) of a missing file changes nothing, but waits on a frozen filesystem. */
 async function waitUntilWritable(domain: Domain, pool: Pool): Promise<void> {
   const { host } = inLane(domain, { kind: 'check', id: pool.name, pool: pool.name });
-  const missingFile = join(pool.directoryOf('tmp'), '.nothing');
+  const missing = join(pool.directoryOf('tmp'), missingFile);
   try {
-    await host.files.removeFile(missingFile);
+    await host.files.removeFile(missing);
   } catch (error) {
     // A read-only filesystem, for example, is reported by the call itself.
     if (!(error instanceof KernelError)) throw error;

@@ -118,7 +118,7 @@ export const durability: Subject = {
     {
       name: 'a start does not sync renames that a crash may have left',
       file: 'volumes/pool/pool.ts',
-      find: /await this\.sync\('volumes', [^;]*;/,
+      find: 'await this.sync(...recordAreas);',
       replace: '',
       tests: ['volumes/pool/durable'],
     },

@@ -1,10 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { knownPoolsFile } from '../../../src/state/known-pools.ts';
 import { faultPoints } from '../../../src/volumes/engine/fault-points.ts';
 import {
   entryFiles,
   imageFile,
+  knownVolumesDirectory,
   poolAreas,
   poolFiles,
   recordFiles,
@@ -52,6 +54,12 @@ test('docs/design.md names the directories and files of a pool as the layout has
     [],
     'drawn, but not in the layout',
   );
+});
+
+test('docs/design.md names the files of the state directory', (t) => {
+  const [drawing = ''] = drawings('On disk');
+  const drawn = [...drawing.matchAll(/^<state-dir>\/([\w.-]+)/gm)].map(([, name]) => name);
+  t.deepEqual(drawn, [knownPoolsFile, knownVolumesDirectory]);
 });
 
 test('docs/design.md describes each of three calls with at most a dozen files, which exist', (t) => {

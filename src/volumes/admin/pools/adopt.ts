@@ -22,6 +22,7 @@ import type { Domain } from '../../domain.ts';
 import { foundName } from '../../ids.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import {
+  areaIn,
   entryFiles,
   imageFile,
   poolFiles,
@@ -114,7 +115,7 @@ async function detachUnused(domain: Domain, root: string, name: string): Promise
   const table = devices.length > 0 ? await mounts.list() : [];
   const inUse: string[] = [];
   for (const area of volumeAreas) {
-    for (const id of await entriesOf(files, join(root, area))) {
+    for (const id of await entriesOf(files, areaIn(root, area))) {
       const path = join(root, area, id, imageFile);
       const image = await files.imageStatus(path).catch(() => undefined);
       for (const device of devices) {
@@ -149,7 +150,7 @@ async function requireIdsUnused(
   { root, retag }: { root: string; retag: Retag },
 ): Promise<void> {
   for (const area of ['volumes', 'snapshots', 'groups'] as const) {
-    const names = (await entriesOf(domain.host.files, join(root, area))).map(foundName);
+    const names = (await entriesOf(domain.host.files, areaIn(root, area))).map(foundName);
     for (const id of names.map(retag)) {
       const other = domain.pools.all.find((one) => {
         const index = one.indexOf(area);
@@ -174,7 +175,7 @@ const recordSchemas = {
 /** Throws LaterVersionError for a record of a later version, which this version cannot give another id. */
 async function requireKnownVersions(files: Files, root: string): Promise<void> {
   for (const area of recordAreas) {
-    for (const id of await entriesOf(files, join(root, area))) {
+    for (const id of await entriesOf(files, areaIn(root, area))) {
       const path = join(root, area, id, recordFiles[area]);
       await readRecord(files, recordSchemas[area], path).catch((error: unknown) => {
         if (error instanceof LaterVersionError) throw error;
@@ -185,7 +186,7 @@ async function requireKnownVersions(files: Files, root: string): Promise<void> {
 
 async function retagAll(files: Files, root: string, retag: Retag): Promise<void> {
   for (const area of volumeAreas) {
-    await retagArea(files, join(root, area), retag, async (directory) => {
+    await retagArea(files, areaIn(root, area), retag, async (directory) => {
       const path = join(directory, recordFiles[area]);
       const value = retagVolume(await readRecord(files, volumeRecord, path), retag);
       await writeRecord(files, path, { schema: volumeRecord, value });
@@ -193,12 +194,12 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
       await files.removeFile(join(directory, entryFiles.nodeState));
     });
   }
-  await retagArea(files, join(root, 'snapshots'), retag, async (directory) => {
+  await retagArea(files, areaIn(root, 'snapshots'), retag, async (directory) => {
     const path = join(directory, recordFiles.snapshots);
     const value = retagSnapshot(await readRecord(files, snapshotRecord, path), retag);
     await writeRecord(files, path, { schema: snapshotRecord, value });
   });
-  await retagArea(files, join(root, 'groups'), retag, async (directory) => {
+  await retagArea(files, areaIn(root, 'groups'), retag, async (directory) => {
     const path = join(directory, recordFiles.groups);
     const value = retagGroup(await readRecord(files, groupRecord, path), retag);
     await writeRecord(files, path, { schema: groupRecord, value });

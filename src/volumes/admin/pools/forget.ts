@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { Host } from '../../../host/host.ts';
@@ -80,14 +79,14 @@ export async function inspectRememberedPool(
     );
   }
   await requireLost(host, { name, path, uuid });
-  const known = await new KnownVolumes(join(stateDir, 'known-volumes'), { host, log }).ofPool(uuid);
+  const known = await new KnownVolumes(stateDir, { host, log }).ofPool(uuid);
   return { name, path, uuid, volumeIds: [...new Set([...known, ...readIds])].sort() };
 }
 
 /** Removes all traces of the pool from the state directory: from now on a new pool may be made at its directory. */
 export async function forgetPool(deps: ForgetDeps, pool: RememberedPool): Promise<void> {
   const { host, log, stateDir } = deps;
-  const known = new KnownVolumes(join(stateDir, 'known-volumes'), { host, log });
+  const known = new KnownVolumes(stateDir, { host, log });
   for (const id of await known.ofPool(pool.uuid)) await known.forget(id);
   await (await KnownPools.open(host.files, stateDir)).forget(pool.path, pool.uuid);
   log.warn({ pool: pool.name, path: pool.path, uuid: pool.uuid }, 'a pool was forgotten');
