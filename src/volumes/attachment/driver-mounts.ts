@@ -7,6 +7,7 @@ import type { Domain } from '../domain.ts';
 import type { VolumeId } from '../ids.ts';
 import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import { lockForProcess, type ProcessLock } from '../pool/process-lock.ts';
 
 /**
  * The driver's own staging directory (--mount-dir), with one path per volume: for Docker, which does not stage, and for a
@@ -20,19 +21,14 @@ import type { FoundVolume } from '../pool/pool.ts';
 export async function lockMountDir(
   files: Files,
   path: string,
-): Promise<{ readonly path: string; readonly lock: { release(): Promise<void> } }> {
+): Promise<{ readonly path: string; readonly lock: ProcessLock }> {
   await files.makeDirectory(path);
   const real = await files.resolveDirectory(path);
-  try {
-    return { path: real, lock: await files.lock(real) };
-  } catch (error) {
-    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError(
-      'unavailable',
-      `the mount directory ${real} is in use by another loopcsi process; stop that process, or start this one with its own --mount-dir`,
-      { cause: error },
-    );
-  }
+  const lock = await lockForProcess(files, real, {
+    reason: 'unavailable',
+    message: `the mount directory ${real} is in use by another loopcsi process; stop that process, or start this one with its own --mount-dir`,
+  });
+  return { path: real, lock };
 }
 
 /** Throws `unsupported` if the driver runs without such a directory. */

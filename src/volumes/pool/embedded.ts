@@ -7,6 +7,7 @@ import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { poolFiles } from './layout.ts';
+import { lockForProcess } from './process-lock.ts';
 import type { PoolSettings } from './settings.ts';
 
 /**
@@ -92,7 +93,10 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
   }
   await requireEmpty(files, name, directory);
   // Locked, because another process may be making the image. What an interrupted attempt left is incomplete.
-  const lock = await lockDirectory(name, directory, deps.host);
+  const lock = await lockForProcess(files, join(directory, poolFiles.lock), {
+    reason: 'unavailable',
+    message: `pool '${name}': another process is making its image; try again later`,
+  });
   try {
     const image = join(directory, unfinishedName);
     await files.removeFile(image);
@@ -124,18 +128,6 @@ async function requireEmpty(files: Files, name: string, directory: string): Prom
     'unavailable',
     `pool '${name}': ${directory} is not empty (${others.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
   );
-}
-
-async function lockDirectory(name: string, directory: string, host: Host) {
-  try {
-    return await host.files.lock(join(directory, poolFiles.lock));
-  } catch (error) {
-    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError(
-      'unavailable',
-      `pool '${name}': another process is making its image; try again later`,
-    );
-  }
 }
 
 /**

@@ -10,6 +10,7 @@ import type { Reached } from '../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from './embedded.ts';
 import { areaIn, poolAreas, poolFiles, recordAreas } from './layout.ts';
 import { unavailableError } from './problem.ts';
+import { lockPool, type ProcessLock } from './process-lock.ts';
 import type { PoolSettings } from './settings.ts';
 
 /** The abilities of the pool's filesystem, as tried. */
@@ -27,7 +28,7 @@ export interface OpenedPool {
   /** The directory with the image of an embedded pool; undefined if the directory itself is the pool. */
   readonly embeddedIn: string | undefined;
   readonly marker: PoolMarker;
-  readonly lock: { release(): Promise<void> };
+  readonly lock: ProcessLock;
 }
 
 const filesystemNames: Readonly<Record<string, string>> = {
@@ -112,7 +113,7 @@ export async function openPoolDirectory(
       `${root} belongs to a node with tag ${marker.nodeTag}, but this node has tag ${deps.nodeTag} (its --node-id has changed, or the disk was moved here); take it over with 'loopcsi pool adopt ${name}'`,
     );
   }
-  const lock = await lockPool(deps.host, root, name);
+  const lock = await lockServedPool(files, root, name);
   try {
     await ensureAreas(files, root);
     await deps.knownPools.remember(settings.path, marker.uuid);
@@ -274,20 +275,12 @@ async function hasRecords(files: Files, root: string): Promise<boolean> {
   return false;
 }
 
-async function lockPool(host: Host, root: string, name: string): Promise<OpenedPool['lock']> {
+async function lockServedPool(files: Files, root: string, name: string): Promise<ProcessLock> {
   try {
-    return await host.files.lock(join(root, poolFiles.lock));
+    return await lockPool(files, { name, root }, 'unavailable');
   } catch (error) {
-    if (hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) {
-      throw unavailableError(
-        name,
-        `${root} is served by another loopcsi process; stop that process first`,
-      );
-    }
-    if (hasErrno(error, 'EROFS')) {
-      const advice = "check the kernel's log and mount it read-write again";
-      throw unavailableError(name, `the filesystem of ${root} is read-only; ${advice}`, error);
-    }
-    throw error;
+    if (!hasErrno(error, 'EROFS')) throw error;
+    const advice = "check the kernel's log and mount it read-write again";
+    throw unavailableError(name, `the filesystem of ${root} is read-only; ${advice}`, error);
   }
 }

@@ -31,6 +31,7 @@ import {
   volumeAreas,
 } from '../../pool/layout.ts';
 import type { Pool } from '../../pool/pool.ts';
+import { lockPool } from '../../pool/process-lock.ts';
 
 type Retag = <Id extends string>(id: Id) => Id;
 
@@ -45,7 +46,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
   const root = await adoptedRoot(domain, pool);
   const { files } = domain.host;
   const marker = await readMarker(files, root, pool.name);
-  const lock = await lockPool(domain, root, pool.name);
+  const lock = await lockPool(files, { name: pool.name, root }, 'busy');
   try {
     await detachUnused(domain, root, pool.name);
     const { nodeTag } = domain.settings;
@@ -90,19 +91,6 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
     throw new VolumeError(
       'unavailable',
       `pool '${name}': ${root} has no pool, so there is nothing to adopt; mount its disk, or make a new pool with 'loopcsi pool init ${name}'. If a lost pool was seen there, run 'loopcsi pool forget ${name}' before that`,
-      { cause: error },
-    );
-  }
-}
-
-async function lockPool(domain: Domain, root: string, name: string) {
-  try {
-    return await domain.host.files.lock(join(root, poolFiles.lock));
-  } catch (error) {
-    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError(
-      'busy',
-      `pool '${name}': ${root} is served by another loopcsi process; stop that process first`,
       { cause: error },
     );
   }

@@ -9,6 +9,7 @@ import type { Reached } from '../../engine/fault-points.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import { poolFiles, recordAreas } from '../../pool/layout.ts';
 import { findMarker } from '../../pool/open-directory.ts';
+import { lockPool } from '../../pool/process-lock.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
 
 /**
@@ -38,13 +39,7 @@ export async function recoverPool(
     throw wrongStateError(name, `${root} has a pool.json, so there is nothing to recover`);
   }
   const nodeTag = await tagOfIds(deps.host, root, name);
-  const lock = await files.lock(join(root, poolFiles.lock)).catch((error: unknown) => {
-    if (!hasErrno(error, 'EAGAIN', 'EWOULDBLOCK')) throw error;
-    throw new VolumeError(
-      'busy',
-      `pool '${name}': ${root} is served by another loopcsi process; stop that process first`,
-    );
-  });
+  const lock = await lockPool(files, { name, root }, 'busy');
   try {
     const marker = {
       schemaVersion: 1 as const,
