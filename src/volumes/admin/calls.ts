@@ -28,7 +28,7 @@ import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './po
 import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './pools/forget.ts';
 import { growPool } from './pools/grow.ts';
 import { type InitInput, initPoolInDriver } from './pools/init.ts';
-import { recoverPool } from './pools/recover.ts';
+import { recoverPool } from './pools/recover-marker.ts';
 
 export interface Administration {
   listPools(): Promise<readonly PoolFacts[]>;

@@ -8,8 +8,8 @@ import { toVolumeError } from '../engine/failures.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import type { Attachment } from './attachment.ts';
-import { inUseByText } from './busy-mount.ts';
 import { ownersOf } from './device-binds.ts';
+import { inUseByText } from './unmount.ts';
 
 /**
  * Attaches the image read-write, or returns the device that exists: an image never has two (docs/design.md, guarantee 7). The

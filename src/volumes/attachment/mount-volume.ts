@@ -7,10 +7,10 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { probeWrite } from '../pool/problem.ts';
 import { ensureAttached, mountAttached } from './attach.ts';
 import { type Attachment, attachmentOf } from './attachment.ts';
-import { duplicateUuidError } from './duplicate-uuid.ts';
 import { mountOptionsOf } from './mount-flags.ts';
 import { damagedVolumeError, isSmaller, noSuperblockError, prepareImage } from './prepare-image.ts';
 import { targetOptions } from './target-path.ts';
+import { duplicateUuidError } from './uuid-conflict.ts';
 
 /**
  * Mounts a volume at its staging path: prepares its image, attaches, mounts, and grows the filesystem if that is due. Returns

@@ -4,10 +4,9 @@ import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { type Attachment } from './attachment.ts';
+import type { Attachment } from './attachment.ts';
 import { areSameFlags } from './capability-fit.ts';
-import { foreignMountError } from './foreign-mount.ts';
-import { lostDeviceError } from './lost-device.ts';
+import { foreignMountError, lostDeviceError } from './mount-errors.ts';
 
 /** Whether the readonly field, the access mode or the mount flags forbid writes. */
 export function isReadOnly(input: PublishInput): boolean {

@@ -4,7 +4,6 @@ import { hasErrno } from '../../host/errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
-import { unmountVolume } from '../attachment/busy-mount.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import {
   driverMountCapability,
@@ -14,6 +13,7 @@ import {
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
+import { unmountVolume } from '../attachment/unmount.ts';
 import { changeVolume, lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';

@@ -5,8 +5,7 @@ import type { Logger } from '../../observe/log.ts';
 import { type RestoreProgress, readRecord, restoreProgress } from '../../state/records.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { VolumeId } from '../ids.ts';
-import { syncsBeforeRename } from '../pool/btrfs-log.ts';
-import { temporaryPathFor } from '../pool/commit.ts';
+import { syncsBeforeRename, temporaryPathFor } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 

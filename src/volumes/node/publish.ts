@@ -12,7 +12,7 @@ import {
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { driverMountPathOf } from '../attachment/driver-mounts.ts';
-import { lostDeviceError, targetsOf } from '../attachment/lost-device.ts';
+import { lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { requireNotTruncated } from '../attachment/prepare-image.ts';

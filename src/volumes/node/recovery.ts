@@ -2,7 +2,7 @@ import { runConcurrently } from '../../async.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { bindTargetsIn } from '../attachment/device-binds.ts';
 import { setDuplicatesAside } from '../attachment/duplicates.ts';
-import { targetsOf } from '../attachment/lost-device.ts';
+import { targetsOf } from '../attachment/mount-errors.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { Pool } from '../pool/pool.ts';

@@ -8,7 +8,7 @@ import { readRecord, writeNewRecord } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { onDiskOf } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
-import { syncsBeforeRename } from './btrfs-log.ts';
+
 import { makeTemporaryName, parseTemporaryName, type RecordArea, recordFiles } from './layout.ts';
 import type { Pool } from './pool.ts';
 
@@ -176,4 +176,12 @@ async function readExisting<S extends v.GenericSchema>(
       { cause },
     );
   }
+}
+
+/**
+ * Whether the pool's `tmp/` must be synced between the creation of an entry in it and the rename. Otherwise btrfs may log the entry
+ * under both names, and does not mount after a power cut (ADR 0013).
+ */
+export function syncsBeforeRename({ abilities }: Pick<Pool, 'abilities'>): boolean {
+  return abilities?.filesystem === 'btrfs';
 }

@@ -1,5 +1,5 @@
 import type { Attachment } from '../attachment/attachment.ts';
-import { lostDeviceMessage, targetsOf } from '../attachment/lost-device.ts';
+import { lostDeviceMessage, targetsOf } from '../attachment/mount-errors.ts';
 import { cancelDetach } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';

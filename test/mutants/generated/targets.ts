@@ -191,7 +191,7 @@ const unmeasured: readonly Target[] = [
     maxSurvivors: 17,
   },
   {
-    file: 'volumes/attachment/teardown.ts',
+    file: 'volumes/attachment/attachment-for-teardown.ts',
     tests: ['volumes/attachment/two-drivers', 'volumes/attachment/labels', 'volumes/node/staging'],
     maxSurvivors: 8,
   },

@@ -47,7 +47,7 @@ export const devices: Subject = {
     },
     {
       name: 'a shortened label is trusted whatever directory the image is in',
-      file: 'volumes/attachment/teardown.ts',
+      file: 'volumes/attachment/attachment-for-teardown.ts',
       find: /(if \(entry !== undefined\) return )isEntryOf\([^;]*;/,
       replace: '$1true;',
       tests: ['volumes/attachment/labels'],
@@ -75,14 +75,14 @@ export const devices: Subject = {
     },
     {
       name: 'a label alone makes a device ours',
-      file: 'volumes/attachment/teardown.ts',
+      file: 'volumes/attachment/attachment-for-teardown.ts',
       find: /const path = await [\w.]+\.backingPath\([^;]*;/,
       replace: "const path = ' (deleted)';",
       tests: ['volumes/attachment/two-drivers'],
     },
     {
       name: "a device on another driver's image is ours",
-      file: 'volumes/attachment/teardown.ts',
+      file: 'volumes/attachment/attachment-for-teardown.ts',
       find: /(if \(isOnImage\([^;]*\) return )false;/,
       replace: '$1true;',
       tests: ['volumes/attachment/two-drivers'],

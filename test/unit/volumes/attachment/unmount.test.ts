@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { LoopDevice, MountUser } from '../../../../src/host/host.ts';
-import { inUseByText } from '../../../../src/volumes/attachment/busy-mount.ts';
+import { inUseByText } from '../../../../src/volumes/attachment/unmount.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 
 const postgres: MountUser = { pid: 1234, command: 'postgres' };

@@ -20,3 +20,11 @@ export function lostDeviceMessage(targets: readonly string[]): string {
 export function targetsOf(mounts: readonly Mount[]): readonly string[] {
   return [...new Set(mounts.map(({ target }) => target))];
 }
+
+/** For a path of a volume at which something is mounted that does not belong to it. */
+export function foreignMountError(volumeId: string, { source, target }: Mount): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `volume '${volumeId}': something else (${source}) is mounted at ${target}; unmount it first`,
+  );
+}
