@@ -1,15 +1,12 @@
+import { join } from 'node:path';
 import { pollUntil } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { LoopDevice } from '../../host/host.ts';
+import type { Files, LoopDevice } from '../../host/host.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
-import {
-  driverMountCapability,
-  driverMountPathOf,
-  removeEmptyLostAndFound,
-} from '../attachment/driver-mounts.ts';
+import { driverMountPathOf } from '../attachment/driver-mounts.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
@@ -18,6 +15,7 @@ import { changeVolume, lockVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
+import type { Capability } from '../model.ts';
 import { stageLocked } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
@@ -26,6 +24,14 @@ export interface MountInput {
   /** Docker's ID of the mount. A repeated call with the same ID counts once. */
   readonly mountId: string;
 }
+
+/** All users of a volume on this node share the one mount in the mount directory. */
+const driverMountCapability: Capability = {
+  kind: 'mount',
+  fsType: '',
+  mountFlags: [],
+  accessMode: 'SINGLE_NODE_MULTI_WRITER',
+};
 
 /** How long a device may stay in use after its unmount, in milliseconds. */
 const releaseTimeoutMs = 2_000;
@@ -135,6 +141,26 @@ function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Prom
     stagingTargetPath: path,
     capability: driverMountCapability,
   });
+}
+
+/**
+ * Removes an empty lost+found from a filesystem that has no other content: Docker copies an image's content only into an empty
+ * directory, and databases require one. It is removed at each mount, since e2fsck makes it again. ext4 does not need it.
+ */
+async function removeEmptyLostAndFound(
+  files: Files,
+  volume: FoundVolume,
+  path: string,
+): Promise<void> {
+  if (volume.record.fsType !== 'ext4') return;
+  const entries = await files.list(path);
+  if (entries.length !== 1 || entries[0] !== 'lost+found') return;
+  try {
+    await files.removeDirectory(join(path, 'lost+found'));
+  } catch (error) {
+    // Files that e2fsck recovered stay, and a read-only filesystem is left alone.
+    if (!hasErrno(error, 'ENOTEMPTY', 'EROFS')) throw error;
+  }
 }
 
 /** Throws `wrong-state` naming the path when the volume is published, or mounted without being mounted at `path`. */

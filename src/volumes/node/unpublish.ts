@@ -15,7 +15,7 @@ import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor } from '../ids.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { detachAndDiscard } from '../volume/delete.ts';
-import { lockForTeardown } from './unstage.ts';
+import { lockForTeardown } from './lock-for-teardown.ts';
 import { unstageUnused } from './without-staging.ts';
 
 /**

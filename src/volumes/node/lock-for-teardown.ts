@@ -1,0 +1,31 @@
+import { VolumeError } from '../../errors.ts';
+import { lockVolume } from '../change-volume.ts';
+import type { Domain } from '../domain.ts';
+import type { Call } from '../engine/operations.ts';
+import type { FoundVolume } from '../pool/pool.ts';
+
+/** Runs a call that unmounts at `path`. `work` gets the volume, or undefined if there is no usable record. */
+export async function lockForTeardown(
+  domain: Domain,
+  call: Call,
+  { name, path, request }: { name: string; path: string; request: { readonly volumeId: string } },
+  work: (domain: Domain, volume: FoundVolume | undefined) => Promise<void>,
+): Promise<void> {
+  const { volumeId } = request;
+  const find = (): FoundVolume | undefined => findIfReachable(domain, volumeId);
+  const volumeCall = { name, volumeId, targets: [path], request, find };
+  await lockVolume(domain, call, volumeCall, async (domain, volume, operation) => {
+    operation.beginEffects();
+    await work(domain, volume);
+  });
+}
+
+/** undefined without a record, with an unreadable one, or while its pool is not served: its pods must be able to terminate anyway. */
+function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
+  try {
+    return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
+  } catch (error) {
+    if (error instanceof VolumeError) return undefined;
+    throw error;
+  }
+}
