@@ -3,7 +3,7 @@ import { makeExtents } from './files/extents.ts';
 import { makeFiles } from './files/files.ts';
 import { Ext4State } from './filesystem/ext4/ext4.ts';
 import { makeFilesystems } from './filesystem/filesystems.ts';
-import { KeptChild, makeFreezer } from './freeze/freezer.ts';
+import { makeFreezer, SharedFreezeChild } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
 import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';
 import { driverLane, type Lane } from './lane.ts';
@@ -20,9 +20,9 @@ import { findRunningPrograms } from './programs/running-programs.ts';
  */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
   const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
-  const child = new KeptChild();
+  const child = new SharedFreezeChild();
   const state = new LoopState();
-  const learned = new Ext4State();
+  const ext4State = new Ext4State();
   const facts = readFacts();
   const { kernelRelease } = facts;
   const inLane = (lane: Lane): Host => {
@@ -34,7 +34,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
       files: makeFiles(lane),
       loops,
       mounts,
-      filesystems: makeFilesystems(lane, { run, loops, mounts, learned, kernelRelease }),
+      filesystems: makeFilesystems(lane, { run, loops, mounts, ext4State, kernelRelease }),
       extents: makeExtents(lane),
       copies: makeCopies(lane),
       freezer: makeFreezer(child, mounts),

@@ -28,7 +28,7 @@ export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesys
   const real = makeFilesystems(driverLane, {
     ...deps,
     run,
-    learned: new Ext4State(),
+    ext4State: new Ext4State(),
     kernelRelease: deps.facts.kernelRelease,
   });
   return {

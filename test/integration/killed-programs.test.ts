@@ -43,7 +43,7 @@ type Context = Parameters<typeof scratchNode>[0];
 
 async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
   let run = makeRun();
-  const learned = new Ext4State();
+  const ext4State = new Ext4State();
   const replaced = (real: Host): Host =>
     changedHost(real, (host) => ({
       facts: { ...host.facts, canGrowExt4Online: false },
@@ -53,7 +53,7 @@ async function stageAfterKill(t: Context, kill: Kill): Promise<void> {
           run: (lane, file, args, options) => run(lane, file, args, options),
           loops: host.loops,
           mounts: host.mounts,
-          learned,
+          ext4State,
           kernelRelease: release(),
         }).ext4,
       },

@@ -5,10 +5,10 @@ import type { ByteRange } from '../host.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
-/** Maximum of bytes in one call, which needs two buffers of this size. */
+/** Maximum number of bytes compared by one call, which needs two buffers of this size. */
 export const maxComparedBytes = 4n * MiB;
 
-/** See `Extents.compare` in host.ts. */
+/** Implements `Extents.compare`. */
 export async function compareFiles(
   lane: Lane,
   a: string,
@@ -26,7 +26,7 @@ async function readRange(lane: Lane, path: string, { offset, length }: ByteRange
   return buffer;
 }
 
-/** Reads until the buffer is full or the file ends; the rest of the buffer stays zero. */
+/** Reads until the buffer is full or the file ends. The rest of the buffer is unchanged. */
 async function fill(
   lane: Lane,
   handle: FileHandle,
@@ -46,15 +46,15 @@ async function fill(
 }
 
 /**
- * Ranges of blocks in which two buffers of equal length differ, adjacent ones joined; `offset` is the file offset of
- * both.
+ * The ranges of blocks in which two buffers of equal length differ. Adjacent blocks are joined. `offset` is the file
+ * offset of both buffers.
  */
 export function differingBlocks(
   a: Buffer,
   b: Buffer,
   range: { offset: bigint; blockBytes: bigint },
 ): readonly ByteRange[] {
-  // Most ranges are equal, so compare them as a whole first.
+  // Most ranges are equal, so compare the whole range first.
   if (a.equals(b)) return [];
   const step = Number(range.blockBytes);
   const found: ByteRange[] = [];

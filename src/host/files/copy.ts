@@ -11,20 +11,20 @@ import { requireNoProgram } from '../programs/image-lock.ts';
 import { nextData } from './extents.ts';
 import { withScratchFile } from './files.ts';
 
-/** Bytes of one copy_file_range, which bounds how long an abort takes. */
+/** Bytes copied by one copy_file_range(2), which bounds how long an abort takes. */
 const sliceBytes = 16n * MiB;
-/** Bytes between syncs and reports: bounds dirty pages, and how much a resumed copy repeats. */
+/** Bytes between syncs and progress reports. Bounds the dirty pages and how much a resumed copy repeats. */
 const syncEveryBytes = 64n * MiB;
-/** Buffer size when the kernel cannot copy between the two filesystems. */
+/** Buffer size if the kernel cannot copy between the two filesystems. */
 const bufferBytes = 1n * MiB;
-/** A clone costs some 10 µs for each extent: minutes for images with millions. */
+/** A clone takes about 10 µs per extent: minutes for images with millions of extents. */
 const cloneTimeoutMs = 10 * 60_000;
-/** Errors of FICLONE that mean that two files can never share blocks. */
+/** Errors of FICLONE which mean that the two files can never share blocks. */
 const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
 
 type CopyOptions = Parameters<Copies['copySparse']>[2];
 
-/** Copies by FICLONE and copy_file_range(2). */
+/** Copies files with FICLONE and copy_file_range(2). */
 export function makeCopies(lane: Lane): Copies {
   return {
     canReflink: (directory) => canReflink(lane, directory),
@@ -82,9 +82,9 @@ async function copySparse(
         throw new KernelError(
           'open',
           'EINVAL',
-          `${to}: is shorter than the resume point ${resumeFrom}`,
+          `${to}: has ${present} bytes, fewer than the resume point ${resumeFrom}`,
         );
-      // Data after the resume point was not synced by the earlier copy: discard it.
+      // Discard data after the resume point, which the interrupted copy had not synced.
       if (resumeFrom > 0n) await setSize(lane, target, to, resumeFrom);
       await setSize(lane, target, to, size);
       await new SparseCopy({ source, target, from, to, size, options }).run(lane, resumeFrom);
@@ -141,7 +141,7 @@ class SparseCopy {
     options.onProgress?.(at, size);
   }
 
-  /** Copies up to `length` bytes. Returns the number copied, at least one. */
+  /** Copies up to `length` bytes. Returns the number of bytes copied, at least one. */
   async #copySlice(lane: Lane, offset: bigint, length: bigint): Promise<bigint> {
     const { source, target, from, to } = this.#state;
     if (!this.#inKernel) return this.#copyBuffer(lane, offset, length);
@@ -156,7 +156,7 @@ class SparseCopy {
         );
       return BigInt(copied);
     } catch (error) {
-      // After EIO, a read and a write of our own show which side failed.
+      // After EIO, a separate read and write show which side failed.
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
       this.#inKernel = false;
       return this.#copyBuffer(lane, offset, length);

@@ -1,8 +1,8 @@
 import type { ByteRange, Extent } from '../host.ts';
 import { constants } from '../kernel/abi.ts';
 
-/** Flags of extents whose address is not reliable. */
-const uncertain =
+/** Flags of extents whose physical address is not reliable. */
+const unreliableAddress =
   constants.FIEMAP_EXTENT_UNKNOWN |
   constants.FIEMAP_EXTENT_DELALLOC |
   constants.FIEMAP_EXTENT_ENCODED |
@@ -11,14 +11,17 @@ const uncertain =
   constants.FIEMAP_EXTENT_DATA_INLINE |
   constants.FIEMAP_EXTENT_DATA_TAIL;
 
-/** Part of an extent map, complete from its start to `to`. */
+/** The start of an extent map. */
 export interface MapWindow {
   readonly extents: readonly Extent[];
   /** The extents are complete up to this offset. */
   readonly to: bigint;
 }
 
-/** The first batch of a map as a window: it ends with its last extent, or at `end` if that is the last of the file. */
+/**
+ * Returns the first batch of a map as a window. The window ends with the last extent of the batch, or at `end` if that
+ * is the last extent of the file.
+ */
 export function windowOf(batch: readonly Extent[], end: bigint): MapWindow {
   const final = batch.at(-1);
   if (final === undefined || (final.flags & constants.FIEMAP_EXTENT_LAST) !== 0)
@@ -27,7 +30,7 @@ export function windowOf(batch: readonly Extent[], end: bigint): MapWindow {
   return { extents: batch, to: to < end ? to : end };
 }
 
-/** Whether both maps are equal before `to`. The SHARED flag is ignored, since it may change at any time. */
+/** Whether both maps are equal up to `to`. The SHARED flag is ignored, since it may change at any time. */
 export function isSameMap(a: MapWindow, b: MapWindow, to: bigint): boolean {
   if (a.to < to || b.to < to) return false;
   const before = ({ extents }: MapWindow) => extents.filter(({ logical }) => logical < to);
@@ -52,11 +55,11 @@ function comparableFlags({ flags }: Extent): number {
 }
 
 /**
- * Ranges in which two files of one filesystem may differ between `from` and `to`: equal physical addresses at one
- * offset have equal bytes, holes and unwritten extents are zeroes, everything else counts as changed. Adjacent ranges
- * are joined.
+ * The ranges between `from` and `to` in which two files of one filesystem may differ. Extents with equal physical
+ * addresses at the same offset have equal bytes; holes and unwritten extents read as zeroes; everything else counts as
+ * changed. Adjacent ranges are joined.
  */
-export function differences(
+export function findDifferences(
   a: readonly Extent[],
   b: readonly Extent[],
   range: { from: bigint; to: bigint },
@@ -68,7 +71,7 @@ export function differences(
     const [left, right] = [cursors[0].at(at), cursors[1].at(at)];
     const ends = [left.end, right.end, range.to].filter((end) => end !== undefined);
     const end = ends.reduce((min, one) => (one < min ? one : min));
-    if (!isSame(left.extent, right.extent)) {
+    if (!haveSameData(left.extent, right.extent)) {
       const previous = found.at(-1);
       if (previous !== undefined && previous.offset + previous.length === at) {
         previous.length += end - at;
@@ -89,8 +92,8 @@ class Cursor {
   }
 
   /**
-   * The extent at an offset, undefined for a hole, and its end (undefined for the last hole). Offsets must not
-   * decrease.
+   * Returns the extent at an offset, or undefined for a hole, and where it ends (undefined for the last hole). Offsets
+   * must not decrease between calls.
    */
   at(offset: bigint): { extent: Extent | undefined; end: bigint | undefined } {
     let extent = this.#extents[this.#index];
@@ -104,10 +107,10 @@ class Cursor {
   }
 }
 
-function isSame(a: Extent | undefined, b: Extent | undefined): boolean {
+function haveSameData(a: Extent | undefined, b: Extent | undefined): boolean {
   if (isZero(a) && isZero(b)) return true;
   if (a === undefined || b === undefined || isZero(a) || isZero(b)) return false;
-  if (((a.flags | b.flags) & uncertain) !== 0) return false;
+  if (((a.flags | b.flags) & unreliableAddress) !== 0) return false;
   return a.physical - a.logical === b.physical - b.logical;
 }
 
@@ -115,7 +118,7 @@ function isZero(extent: Extent | undefined): boolean {
   return extent === undefined || isUnwritten(extent);
 }
 
-/** Allocated but never written: reads as zeroes. */
+/** Whether the extent is allocated but was never written. It reads as zeroes. */
 export function isUnwritten({ flags }: Extent): boolean {
   return (flags & constants.FIEMAP_EXTENT_UNWRITTEN) !== 0;
 }

@@ -6,13 +6,13 @@ import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descript
 import type { Lane } from '../lane.ts';
 import { compareFiles } from './compare-blocks.ts';
 
-/** Extents for each call; the kernel takes about 2 µs for each. */
+/** Number of extents requested per call. The kernel takes about 2 µs for each. */
 const batchExtents = 4000;
-/** The first call writes back the dirty pages of the file, and a count may walk a million extents and more. */
+/** The first call writes back the dirty pages of the file, and counting may traverse more than a million extents. */
 const mapTimeoutMs = 10 * 60_000;
 const wholeFile = 0xffff_ffff_ffff_ffffn;
 
-/** Extent maps by FIEMAP and lseek(2). */
+/** Reads extent maps with FIEMAP and lseek(2). */
 export function makeExtents(lane: Lane): Extents {
   return {
     map: (path, options) => map(lane, path, options),
@@ -45,7 +45,7 @@ async function* map(
   }
 }
 
-/** FS_IOC_FIEMAP with SYNC; with `extentCount` 0 the kernel only counts. */
+/** FS_IOC_FIEMAP with FIEMAP_FLAG_SYNC. If `extentCount` is 0, the kernel only counts extents. */
 async function fiemap(
   lane: Lane,
   fd: number,
@@ -58,7 +58,7 @@ async function fiemap(
   buffer.fill(0, 0, layouts.fiemap.size);
   buffer.writeBigUInt64LE(start, at.fm_start);
   buffer.writeBigUInt64LE(wholeFile - start, at.fm_length);
-  // Without SYNC, new data has no address yet, and a rewrite of shared blocks shows the old, shared ones.
+  // Without SYNC, new data has no address yet, and rewritten shared blocks still have their old, shared address.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
   await ioctlOn(lane, fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: mapTimeoutMs });
@@ -96,7 +96,7 @@ async function* data(
   }
 }
 
-/** The start of data at or after `offset`; undefined when only a hole is left. */
+/** The start of the first data at or after `offset`; undefined if only a hole follows. */
 export async function nextData(
   lane: Lane,
   fd: number,

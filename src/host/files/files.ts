@@ -34,7 +34,7 @@ const probeBytes = 64n * KiB;
 /** Freeing one slice of a heavily fragmented image can take minutes. */
 const truncateTimeoutMs = 10 * 60_000;
 
-/** Files by node:fs and kernel calls. */
+/** Operates on files with node:fs and kernel calls. */
 export function makeFiles(lane: Lane): Files {
   return {
     ...makePaths(lane),
@@ -111,15 +111,15 @@ async function resolveDirectory(lane: Lane, path: string): Promise<string> {
   const cached = withCachedPath(path, openFlags.directoryPathFollowed, (fd) =>
     readlinkSync(descriptorPath(fd)),
   );
-  // For a directory that was removed or is outside our root, the kernel returns a text that is not a path.
+  // For a directory that was removed or is outside this process's root, the kernel returns text that is not a path.
   const isPath = cached?.startsWith('/') === true && !cached.endsWith(' (deleted)');
   return isPath ? cached : fsCall(lane, 'realpath', path, () => realpath(path));
 }
 
 async function lock(lane: Lane, path: string): Promise<{ release(): Promise<void> }> {
-  // The descriptor is the lock, so it stays open. It is close-on-exec, so no child keeps it.
+  // The lock lasts while the descriptor is open. The descriptor is close-on-exec, so no child inherits the lock.
   const handle = await openHandle(lane, path, openFlags.create).catch((error: unknown) => {
-    // A directory is opened for reading.
+    // A directory can only be opened for reading.
     if (hasErrno(error, 'EISDIR')) return openHandle(lane, path, openFlags.directory);
     throw error;
   });
@@ -147,7 +147,7 @@ async function removeInSlices(
   try {
     await requireNoProgram(lane, path);
     const { sizeBytes, allocatedBytes } = await imageStatus(lane, path);
-    // A file with few blocks is freed in one step, whatever its size.
+    // A file with few blocks is freed by a single unlink, whatever its size.
     if (allocatedBytes > options.sliceBytes) await truncateInSlices(lane, path, sizeBytes, options);
     options.signal.throwIfAborted();
     await fsCall(lane, 'unlink', path, () => unlink(path), { timeoutMs: truncateTimeoutMs });
@@ -174,16 +174,17 @@ async function truncateInSlices(
 async function probe(lane: Lane, directory: string): Promise<FileAbilities> {
   return withScratchFile(lane, directory, async (handle, path) => {
     await resize(lane, handle, path, probeBytes);
-    const directIo = await isPossible(() =>
+    const directIo = await isSupported(() =>
       withOpen(lane, path, openFlags.read | O_DIRECT, () => Promise.resolve()),
     );
     const mode = constants.FALLOC_FL_PUNCH_HOLE | constants.FALLOC_FL_KEEP_SIZE;
     const range = { mode, offset: 0n, length: probeBytes };
     return {
       directIo,
-      discard: await isPossible(() => fallocate(lane, handle.fd, range, path)),
-      renameNoReplace: await isPossible(async () => {
-        // Rename to a new name: the kernel reports an existing target itself, without asking the filesystem.
+      discard: await isSupported(() => fallocate(lane, handle.fd, range, path)),
+      renameNoReplace: await isSupported(async () => {
+        // Rename to a name that does not exist: for an existing name, the kernel would fail without calling the
+        // filesystem.
         const renamed = `${path}-renamed`;
         await renameNoReplace(lane, path, renamed);
         await renameNoReplace(lane, renamed, path);
@@ -192,7 +193,7 @@ async function probe(lane: Lane, directory: string): Promise<FileAbilities> {
   });
 }
 
-async function isPossible(work: () => Promise<void>): Promise<boolean> {
+async function isSupported(work: () => Promise<void>): Promise<boolean> {
   try {
     await work();
     return true;
@@ -202,7 +203,7 @@ async function isPossible(work: () => Promise<void>): Promise<boolean> {
   }
 }
 
-/** Passes a new file in the directory to `work` and removes it afterwards. */
+/** Creates a file in the directory, passes it to `work` and removes it afterwards. */
 export async function withScratchFile<T>(
   lane: Lane,
   directory: string,
@@ -218,7 +219,7 @@ export async function withScratchFile<T>(
   });
 }
 
-/** statfs. */
+/** The capacity of the filesystem that contains `path`. */
 export async function capacity(lane: Lane, path: string): Promise<Capacity> {
   const found = await fsCall(lane, 'statfs', path, () => statfs(path, { bigint: true }));
   return {
@@ -244,8 +245,9 @@ async function resize(
 }
 
 /**
- * Allocates up to `wanted` bytes without changing the size yet: ext4 allocates and grows the file until it runs out of
- * space. On a failure, blocks allocated after the end of the file are freed, so that the image is unchanged.
+ * Allocates blocks up to `wanted` bytes without changing the size yet: otherwise ext4 would grow the file until it ran
+ * out of space. After a failure, the blocks allocated past the end of the file are freed, so that the size and content
+ * are unchanged.
  */
 async function allocateUpTo(
   lane: Lane,
@@ -256,7 +258,7 @@ async function allocateUpTo(
   const mode = constants.FALLOC_FL_KEEP_SIZE;
   try {
     await requireFreeSpace(lane, handle, path, wanted);
-    // One hole at a time: XFS requires free space for the whole range, even where it is already allocated.
+    // One hole at a time: XFS requires free space for the whole range, even for parts that are already allocated.
     for (const hole of await holesOf(lane, path, wanted)) {
       await fallocate(lane, handle.fd, { mode, ...hole }, path);
     }
@@ -280,7 +282,7 @@ async function holesOf(lane: Lane, path: string, sizeBytes: bigint): Promise<rea
       }
     }
   } catch (error) {
-    // The filesystem has no extent maps: allocate everything.
+    // The filesystem does not support FIEMAP: allocate the whole file.
     if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
     return [{ offset: 0n, length: sizeBytes }];
   }
@@ -288,7 +290,7 @@ async function holesOf(lane: Lane, path: string, sizeBytes: bigint): Promise<rea
   return holes;
 }
 
-/** fallocate(2) of a new file. */
+/** Allocates all blocks of a new file. */
 async function allocate(
   lane: Lane,
   handle: FileHandle,
@@ -299,7 +301,10 @@ async function allocate(
   await fallocate(lane, handle.fd, { mode: 0, offset: 0n, length: sizeBytes }, path);
 }
 
-/** Checks first: a filesystem that runs out of space midway has taken all of it from everything else until it fails. */
+/**
+ * Throws ENOSPC before anything is allocated. If an allocation ran out of space midway, everything else on the
+ * filesystem would have no space until it failed.
+ */
 async function requireFreeSpace(
   lane: Lane,
   handle: FileHandle,

@@ -5,20 +5,20 @@ import { deviceOf, fsCall, majorMinorOf, openFlags, withCachedPath } from '../ke
 import { mountIdIn, statCached } from '../kernel/statx.ts';
 import type { Lane } from '../lane.ts';
 
-/** The unit of st_blocks, whatever the block size of the filesystem. */
+/** The unit of st_blocks, independent of the filesystem's block size. */
 export const statBlockBytes = 512n;
 
 /**
- * Magic numbers (statfs(2)) of filesystems that keep current attributes of every open file in the kernel: ext4, XFS,
- * btrfs, f2fs, tmpfs.
+ * Magic numbers (statfs(2)) of filesystems for which the kernel always has the current attributes of open files: ext4,
+ * XFS, btrfs, f2fs, tmpfs.
  */
 const authoritativeTypes: readonly number[] = [
   0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
 ];
 
-/** Whether a mount has one of these filesystems, found out with statfs. */
+/** Whether a mount has one of these filesystems, by mount key. */
 const isAuthoritative = new Map<string, boolean>();
-/** Limits the cache: mounts change, and pools have only a few. */
+/** Maximum number of cached mounts. Mounts change, and the pools are on only a few. */
 const maxMounts = 256;
 
 interface CachedStatus extends ImageStatus {
@@ -34,8 +34,8 @@ function readCached(path: string): CachedStatus | undefined {
 }
 
 /**
- * A key that no later mount gets. A device number is none: the anonymous number of a btrfs can be reused for a FUSE.
- * Without unique mount ids, only the number of a block device is used.
+ * Returns a key that no later mount can have. The anonymous device number of btrfs is not suitable, since a FUSE mount
+ * may reuse it. Without unique mount IDs, only the number of a block device is used.
  */
 function mountOf(device: bigint, id: bigint | undefined): string | undefined {
   if (id !== undefined) return `mount ${id}`;
@@ -44,8 +44,8 @@ function mountOf(device: bigint, id: bigint | undefined): string | undefined {
 }
 
 /**
- * Size and identity of a file. For filesystems with current attributes in the kernel they are read from memory. On
- * FUSE, NFS and others cached attributes may be stale, so stat(2) is called. KernelError ENOENT.
+ * Reads the size and identity of a file: from kernel memory if the kernel has its current attributes, otherwise with
+ * stat(2), since cached attributes may be stale on FUSE, NFS and others. KernelError ENOENT.
  */
 export async function imageStatus(lane: Lane, path: string): Promise<ImageStatus> {
   const cached = readCached(path);
@@ -60,7 +60,7 @@ export async function imageStatus(lane: Lane, path: string): Promise<ImageStatus
   if (mount !== undefined && !isAuthoritative.has(mount)) {
     const { type } = await fsCall(lane, 'statfs', path, () => statfs(path));
     if (isAuthoritative.size >= maxMounts) isAuthoritative.clear();
-    // Another filesystem may have been mounted there meanwhile.
+    // Another filesystem may have been mounted there in the meantime.
     if (readCached(path)?.mount === mount)
       isAuthoritative.set(mount, authoritativeTypes.includes(type));
   }

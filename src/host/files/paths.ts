@@ -27,7 +27,7 @@ import type { Lane } from '../lane.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
 
-/** Operations on paths by node:fs. Each is one step of the gate, however many calls it makes. */
+/** Operates on paths with node:fs. Each operation passes the gate once, however many calls it makes. */
 export function makePaths(lane: Lane): Paths {
   return {
     exists: (path) => exists(lane, path),
@@ -144,7 +144,7 @@ async function removeFile(lane: Lane, ...files: readonly string[]): Promise<void
   }
 }
 
-/** Overwrites in place, which needs no new block. A crash may leave a mix of both texts. */
+/** Overwrites in place, which needs no new block. After a crash the file may contain a mix of both texts. */
 async function overwrite(path: string, text: string): Promise<void> {
   const file = await open(path, 'r+');
   try {

@@ -15,10 +15,10 @@ const openDescriptor = promisify(openCallback);
 const closeDescriptor = promisify(closeCallback);
 
 /**
- * Removes a file, or a directory with its content; a missing path is fine. Follows no symlink and enters no mount: each
- * directory is opened with O_PATH, checked for being a mount point, and emptied through that descriptor, so that a
- * later mount on its name is not entered either. KernelError EBUSY names the mount point; nothing below it is removed.
- * One step of the gate.
+ * Removes a file, or a directory with its content. Ignores a missing path. Does not follow symlinks or descend into
+ * mounts: each directory is opened with O_PATH, checked for being a mount point, and emptied through that descriptor,
+ * so that a filesystem mounted on it later is not entered either. KernelError EBUSY names the mount point; nothing
+ * below it is removed. Passes the gate once.
  */
 export async function removeTree(lane: Lane, path: string): Promise<void> {
   await fsCall(lane, 'remove', path, () => remove(path, path, 'unknown'), {
@@ -26,10 +26,10 @@ export async function removeTree(lane: Lane, path: string): Promise<void> {
   });
 }
 
-/** `named` is the path for messages; `path` may lead through a descriptor. */
+/** `displayPath` is the path in error messages; `path` may lead through a descriptor. */
 async function remove(
   path: string,
-  named: string,
+  displayPath: string,
   kind: 'directory' | 'file' | 'unknown',
 ): Promise<void> {
   try {
@@ -37,40 +37,40 @@ async function remove(
       await unlink(path);
       return;
     }
-    await empty(path, named);
+    await empty(path, displayPath);
     await rmdir(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return;
-    // A symlink is not a directory, even if it leads to one.
+    // It is not a directory: a file or a symlink.
     if (kind === 'unknown' && hasErrno(error, 'ENOTDIR')) {
-      await remove(path, named, 'file');
+      await remove(path, displayPath, 'file');
       return;
     }
-    throw toKernelError(error, 'remove', named);
+    throw toKernelError(error, 'remove', displayPath);
   }
 }
 
-async function empty(path: string, named: string): Promise<void> {
+async function empty(path: string, displayPath: string): Promise<void> {
   const fd = await openDescriptor(path, openFlags.directoryPath);
   try {
-    requireNoMount(fd, named);
+    requireNoMount(fd, displayPath);
     const opened = descriptorPath(fd);
     for (const entry of await readdir(opened, { withFileTypes: true })) {
       const kind = entry.isDirectory() ? 'directory' : 'file';
-      await remove(join(opened, entry.name), join(named, entry.name), kind);
+      await remove(join(opened, entry.name), join(displayPath, entry.name), kind);
     }
   } finally {
     await closeDescriptor(fd);
   }
 }
 
-/** KernelError EBUSY when `fd` is a mount point. */
-export function requireNoMount(fd: number, named: string): void {
-  if (!isMountRoot(statCached(fd, named))) return;
-  throw new KernelError('remove', 'EBUSY', `${named} (something is mounted there)`);
+/** Throws KernelError EBUSY if `fd` is a mount point. */
+export function requireNoMount(fd: number, displayPath: string): void {
+  if (!isMountRoot(statCached(fd, displayPath))) return;
+  throw new KernelError('remove', 'EBUSY', `${displayPath} (something is mounted there)`);
 }
 
-/** Whether a result of statx(2) is of a mount point. */
+/** Whether a result of statx(2) describes a mount point. */
 export function isMountRoot(status: Buffer): boolean {
   const attributes = status.readBigUInt64LE(layouts.statx.fields.stx_attributes);
   return (attributes & BigInt(constants.STATX_ATTR_MOUNT_ROOT)) !== 0n;

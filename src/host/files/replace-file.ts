@@ -1,14 +1,15 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Steps of `replaceFile` at which a crash test may stop it. */
+/** Fault points of `replaceFile`. */
 export const replaceFilePoints = ['record:written', 'record:synced', 'record:renamed'] as const;
 export type ReplaceFilePoint = (typeof replaceFilePoints)[number];
 
 /**
- * Replaces the content of `path` so that a crash leaves the old or the new content, complete: temporary file, fsync,
- * rename, fsync of the directory (rename(2)). `durable: false` skips both fsyncs, for the state of mounts, which do not
- * survive a power cut either. Several calls; `paths.ts` makes them one step of the gate.
+ * Replaces the content of `path` atomically: temporary file, fsync, rename, fsync of the directory (rename(2)). After a
+ * crash the file has either the complete old or the complete new content. `durable: false` skips both fsyncs, for the
+ * state of mounts, which do not survive a power cut either. This makes several calls; `paths.ts` runs them in one pass
+ * through the gate.
  */
 export async function replaceFile(
   path: string,

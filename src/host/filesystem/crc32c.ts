@@ -6,8 +6,8 @@ const table = Uint32Array.from({ length: 256 }, (_, index) => {
 });
 
 /**
- * The register of the checksum after `bytes`, starting with `seed`, without the final inversion: ext4 stores it as it
- * is, XFS and btrfs store its complement. Superblocks have at most 4 KiB, so a table is fast enough.
+ * The CRC register after `bytes`, starting with `seed`, without the final inversion. ext4 stores this value; XFS and
+ * btrfs store its complement. Superblocks have at most 4 KiB, so a byte-wise table is fast enough.
  */
 export function crc32c(bytes: Uint8Array, seed = 0xffffffff): number {
   let register = seed;
@@ -15,7 +15,7 @@ export function crc32c(bytes: Uint8Array, seed = 0xffffffff): number {
   return register >>> 0;
 }
 
-/** The checksum with the final inversion, as most formats store it. */
+/** CRC-32C with the final inversion, as most formats store it. */
 export function crc32cInverted(bytes: Uint8Array): number {
   return ~crc32c(bytes) >>> 0;
 }

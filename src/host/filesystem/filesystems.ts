@@ -7,20 +7,20 @@ import type { PrivateMountDeps } from './private-mount.ts';
 import { Xfs } from './xfs/xfs.ts';
 
 export interface FilesystemDeps extends PrivateMountDeps {
-  readonly learned: Ext4State;
+  readonly ext4State: Ext4State;
   readonly run: Run;
-  /** The release of uname(2): `6.18.0-1-amd64`. */
+  /** The kernel release from uname(2), such as `6.18.0-1-amd64`. */
   readonly kernelRelease: string;
 }
 
-/** The filesystems a volume can have. */
+/** Creates the implementations of all filesystems that a volume can have. */
 export function makeFilesystems(
   lane: Lane,
-  { run, loops, mounts, learned, kernelRelease }: FilesystemDeps,
+  { run, loops, mounts, ext4State, kernelRelease }: FilesystemDeps,
 ): Readonly<Record<FsType, Filesystem>> {
   const deps = { loops, mounts };
   return {
-    ext4: new Ext4(lane, run, learned),
+    ext4: new Ext4(lane, run, ext4State),
     xfs: new Xfs(lane, run, deps),
     btrfs: new Btrfs(lane, run, deps, { allowsDuplicateUuid: isAtLeast(kernelRelease, 6, 7) }),
   };

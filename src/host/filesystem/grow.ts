@@ -6,14 +6,17 @@ import type { Lane } from '../lane.ts';
 import { withMounted } from '../mount/open-mounted.ts';
 
 /**
- * Grows mounted filesystems by ioctl, after checking that the mount is of the device. All are idempotent and do not
- * disturb writers.
+ * Grows mounted filesystems by ioctl, after checking that the mount is of the device. All functions are idempotent and
+ * do not disturb writers.
  */
 
-/** Writing the tables of new groups of a very large filesystem takes minutes. */
+/** Writing the metadata of new block groups takes minutes on a very large filesystem. */
 const growTimeoutMs = 10 * 60_000;
 
-/** EXT4_IOC_RESIZE_FS to `blocks`. KernelError EPERM without CAP_SYS_RESOURCE, and after filesystem errors. */
+/**
+ * Grows a mounted ext4 to `blocks` blocks (EXT4_IOC_RESIZE_FS). KernelError EPERM without CAP_SYS_RESOURCE, and after
+ * filesystem errors.
+ */
 export async function growExt4(
   lane: Lane,
   target: string,
@@ -31,8 +34,8 @@ export async function growExt4(
 }
 
 /**
- * XFS_IOC_FSGROWFSDATA to `sizeBytes`, keeping the percentage of inodes; does nothing when the filesystem is that large
- * already.
+ * Grows a mounted XFS to `sizeBytes` (XFS_IOC_FSGROWFSDATA) with an unchanged maximum percentage of inodes. Does
+ * nothing if it already has that size.
  */
 export async function growXfs(
   lane: Lane,
@@ -55,7 +58,7 @@ export async function growXfs(
   });
 }
 
-/** BTRFS_IOC_RESIZE of the only device to its full size. */
+/** Grows a mounted btrfs to the full size of its only device (BTRFS_IOC_RESIZE). */
 export async function growBtrfs(lane: Lane, target: string, device: LoopDevice): Promise<void> {
   const { size, fields } = layouts.btrfs_ioctl_vol_args;
   const argument = Buffer.alloc(size);
@@ -65,7 +68,7 @@ export async function growBtrfs(lane: Lane, target: string, device: LoopDevice):
   );
 }
 
-/** Throws when the superblock still has a smaller size although growing succeeded. */
+/** Throws if the superblock still shows the smaller size after the filesystem was grown without an error. */
 export function assertGrown(grown: boolean, imagePath: string, sizeBytes: bigint): void {
   if (grown) return;
   throw new CommandError('grow', {

@@ -1,5 +1,6 @@
 /**
- * A flag with a default value. With `join`, a value of the caller is appended after a comma instead of replacing it.
+ * A mkfs flag with its default value. With `join`, the caller's value is appended after a comma instead of replacing
+ * the default.
  */
 export interface DefaultFlag {
   readonly flag: string;
@@ -8,8 +9,8 @@ export interface DefaultFlag {
 }
 
 /**
- * Merges the options of the caller (pairs of flag and value, from parseMkfsOptions) with our defaults so that each flag
- * occurs once: programs differ in how they treat a repeated flag.
+ * Merges the caller's options (pairs of flag and value, from parseMkfsOptions) with the driver's defaults so that each
+ * flag occurs only once: mkfs programs differ in how they treat a repeated flag.
  */
 export function mergeFlags(
   options: readonly string[],

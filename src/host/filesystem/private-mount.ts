@@ -6,7 +6,6 @@ import type { FsType, LoopDevice, LoopDevices, Mounts, SectorSize } from '../hos
 import type { Lane } from '../lane.ts';
 import { makePrivateMountName } from './private-mount-name.ts';
 
-/** Dependencies of a private mount. */
 export interface PrivateMountDeps {
   readonly loops: LoopDevices;
   readonly mounts: Mounts;
@@ -15,15 +14,15 @@ export interface PrivateMountDeps {
 export interface PrivateMountOptions {
   readonly fsType: FsType;
   readonly sectorSize: SectorSize;
-  /** A directory of the driver on any filesystem; the mount point is made in it and removed again. */
+  /** A directory of the driver, on any filesystem. The mount point is created in it and removed afterwards. */
   readonly workDir: string;
   readonly mountOptions: readonly string[];
 }
 
 /**
- * Mounts an unattached image privately during `work`: the mount replays its log, and `work` may grow it. Afterwards
- * nothing is mounted or attached, even if `work` fails. A crash leaves at most the mount, whose device detaches when
- * start-up unmounts it.
+ * Mounts an unattached image privately while `work` runs. Mounting replays the log; `work` may grow the filesystem.
+ * Afterwards nothing is mounted or attached, even if `work` fails. A crash leaves at most the mount, whose device the
+ * kernel detaches when recovery unmounts it.
  */
 export async function withPrivateMount(
   lane: Lane,
@@ -62,13 +61,13 @@ export async function withPrivateMount(
   }
 }
 
-/** How long a container that is starting may keep its copy of our mount. */
+/** How long a starting container may have a copy of this mount. */
 const mountCopyTimeoutMs = 10_000;
 const mountCopyPollMs = 20;
 
 /**
- * Waits until the device is detached: a mount namespace created meanwhile has a copy of the mount, and no program may
- * work on an image whose superblock is still active. KernelError EBUSY at the time limit.
+ * Detaches the device and waits until that has happened: a mount namespace created in the meantime has a copy of the
+ * mount, and no program may use an image whose superblock is still active. KernelError EBUSY at the time limit.
  */
 async function detachCompletely(
   loops: LoopDevices,

@@ -2,7 +2,9 @@ import { imageStatus } from '../files/image-status.ts';
 import { fsCall, openFlags, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
-/** Reads `length` bytes of a file or device at `offset`; fewer at its end. Never writes. KernelError. */
+/**
+ * Reads `length` bytes of a file or device at `offset`, or fewer at its end. Never writes. A failure is a KernelError.
+ */
 export function readImage(
   lane: Lane,
   path: string,
@@ -18,7 +20,7 @@ export function readImage(
   });
 }
 
-/** The size of an image in bytes. KernelError ENOENT. */
-export async function imageBytes(lane: Lane, path: string): Promise<bigint> {
+/** The size of an image in bytes. Throws KernelError ENOENT. */
+export async function readImageSize(lane: Lane, path: string): Promise<bigint> {
   return (await imageStatus(lane, path)).sizeBytes;
 }

@@ -1,4 +1,4 @@
-/** Formats the 16 bytes of a UUID in lower case, as the tools and the kernel do. */
+/** Formats the 16 bytes of a UUID in lower case, like the kernel and the filesystem tools. */
 export function formatUuid(bytes: Buffer): string {
   return bytes
     .toString('hex', 0, 16)
@@ -7,7 +7,7 @@ export function formatUuid(bytes: Buffer): string {
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** Returns the UUID. Throws a TypeError if it is not one: it becomes an argument of a program. */
+/** Returns `uuid`. Throws a TypeError if it is not a lower-case UUID, since it becomes an argument of a program. */
 export function requireUuid(uuid: string): string {
   if (!uuidPattern.test(uuid)) throw new TypeError(`'${uuid}' is not a UUID in lower case`);
   return uuid;

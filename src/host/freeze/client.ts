@@ -5,7 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { KernelError } from '../errors.ts';
 import type { Freeze, LoopDevice, Mounts } from '../host.ts';
-import { type FromChild, lineReader, writeLine } from './protocol.ts';
+import { type FreezeReport, lineReader, writeLine } from './protocol.ts';
 
 export interface FreezeSubject {
   readonly target: string;
@@ -14,23 +14,23 @@ export interface FreezeSubject {
 
 export interface FreezeOptions {
   readonly timeoutMs: number;
-  /** Thaws the targets if the child ends before. */
+  /** Thaws the targets if the child ends first. */
   readonly mounts: Pick<Mounts, 'thaw'>;
 }
 
-/** Time that the child may exceed the limit of a freeze before it counts as dead. */
+/** How far the child may exceed the time limit of a freeze before it is considered hung and killed. */
 const slackMs = 10_000;
 
-/** One freeze, as reported by the child. */
+/** The callbacks and targets of one freeze. */
 interface Session {
   readonly subjects: readonly FreezeSubject[];
   readonly mounts: Pick<Mounts, 'thaw'>;
   readonly onFrozen: () => void;
-  /** Milliseconds that everything was frozen, or the error. */
+  /** Receives how many milliseconds everything was frozen, or the error. */
   readonly onEnd: (end: number | Error) => void;
 }
 
-/** The side of the driver of the freeze child process. */
+/** The driver's side of the connection to the freeze child. */
 export class FreezeChild {
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
   readonly #sessions = new Map<number, Session>();
@@ -40,18 +40,18 @@ export class FreezeChild {
   constructor() {
     const script = fileURLToPath(new URL('./freeze-child.js', import.meta.url));
     this.#process = spawn(execPath, [script], {
-      // Its own session, so that signals to the process group or terminal of the driver do not reach it.
+      // A separate session, so that signals to the driver's process group or terminal do not reach it.
       detached: true,
       cwd: '/',
       stdio: ['pipe', 'pipe', 'inherit'],
       // Each filesystem of a group may occupy a thread while it is being frozen.
       env: { UV_THREADPOOL_SIZE: '64' },
     });
-    const read = lineReader<FromChild>((message) => {
+    const read = lineReader<FreezeReport>((message) => {
       this.#handle(message);
     });
     this.#process.stdout.setEncoding('utf8').on('data', read);
-    // The exit of the child is handled below; writes to it then fail too.
+    // When the child exits, writes to it fail too. The exit is handled below.
     this.#process.stdin.on('error', () => undefined);
     this.#process.on('error', () => void this.#handleEnd());
     this.#process.on('exit', () => void this.#handleEnd());
@@ -70,7 +70,7 @@ export class FreezeChild {
     return this.#sessions.size > 0;
   }
 
-  /** Freezes all or none; see `Freezer` in host.ts. */
+  /** Freezes all targets or none; see `Freezer` in host.ts. */
   freeze(
     subjects: readonly FreezeSubject[],
     { timeoutMs, mounts }: FreezeOptions,
@@ -98,31 +98,31 @@ export class FreezeChild {
           },
         });
       });
-      // It may end before thaw() is called, which then reports it.
+      // The freeze may end before thaw() is called. thaw() then reports the error.
       ended.catch(() => undefined);
       this.#updateRefs();
       const targets = subjects.map(({ target, device: { path, majorMinor } }) => {
         return { target, device: { path, majorMinor } };
       });
-      writeLine(this.#process.stdin, { ask: 'freeze', id, targets, timeoutMs });
+      writeLine(this.#process.stdin, { request: 'freeze', id, targets, timeoutMs });
     });
   }
 
-  /** Ends the child, which thaws everything that is still frozen. */
+  /** Makes the child thaw everything that is still frozen, and exit. */
   close(): void {
     this.#isAlive = false;
     this.#process.stdin.end();
   }
 
   #thaw(id: number, ended: Promise<number>): Promise<number> {
-    if (this.#sessions.has(id)) writeLine(this.#process.stdin, { ask: 'thaw', id });
+    if (this.#sessions.has(id)) writeLine(this.#process.stdin, { request: 'thaw', id });
     return ended;
   }
 
-  #handle(message: FromChild): void {
+  #handle(message: FreezeReport): void {
     const session = this.#sessions.get(message.id);
     if (session === undefined) return;
-    switch (message.say) {
+    switch (message.report) {
       case 'frozen':
         session.onFrozen();
         return;
@@ -136,13 +136,13 @@ export class FreezeChild {
     }
   }
 
-  /** The child exceeded the time limit: kill it, and thaw its targets from here. */
+  /** Kills a child that exceeded the time limit, and thaws its targets from this process. */
   async #kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.#handleEnd();
   }
 
-  /** The child has ended. Its targets stay frozen until they are thawed here. */
+  /** Handles the end of the child. Its targets stay frozen until they are thawed here. */
   async #handleEnd(): Promise<void> {
     this.#isAlive = false;
     const sessions = [...this.#sessions.values()];
@@ -156,13 +156,13 @@ export class FreezeChild {
         new KernelError(
           'freeze',
           'ECHILD',
-          `${namesOf(session)}: the process that owned the freeze ended`,
+          `${targetsOf(session)}: the process that owned the freeze ended`,
         ),
       );
     }
   }
 
-  /** The child keeps this process alive only during a freeze. */
+  /** Lets the child keep this process alive only during a freeze. */
   #updateRefs(): void {
     const { stdin, stdout } = this.#process;
     const ends = [this.#process, ...[stdin, stdout].filter((end) => end instanceof Socket)];
@@ -177,10 +177,10 @@ function expired(session: Session): KernelError {
   return new KernelError(
     'freeze',
     'ETIMEDOUT',
-    `${namesOf(session)}: thawed because the time limit passed`,
+    `${targetsOf(session)}: thawed because the time limit passed`,
   );
 }
 
-function namesOf({ subjects }: Session): string {
+function targetsOf({ subjects }: Session): string {
   return subjects.map(({ target }) => target).join(', ');
 }

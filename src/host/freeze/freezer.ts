@@ -1,16 +1,21 @@
 import type { Freeze, Freezer, Mounts } from '../host.ts';
 import { FreezeChild, type FreezeOptions, type FreezeSubject } from './client.ts';
 
-/** How long an idle child is kept: it is as large as any Node process, and starts in 60 ms. */
+/** How long an idle child is kept. It uses as much memory as any Node process, and takes 60 ms to start. */
 const idleMs = 5 * 60_000;
 
-/** Freezes owned by a child process (freeze-child.ts). `mounts` thaw if that process is killed. */
-export function makeFreezer(child: KeptChild, mounts: Pick<Mounts, 'thaw'>): Freezer {
+/**
+ * Creates a freezer whose freezes are owned by a child process (freeze-child.ts). If that process is killed, `mounts`
+ * thaws.
+ */
+export function makeFreezer(child: SharedFreezeChild, mounts: Pick<Mounts, 'thaw'>): Freezer {
   return { freeze: (targets, { timeoutMs }) => child.freeze(targets, { timeoutMs, mounts }) };
 }
 
-/** The child process, which is kept for the next freeze, whatever the lane. */
-export class KeptChild {
+/**
+ * The freeze child, which all lanes share. It is kept for a while after a freeze so that the next one starts faster.
+ */
+export class SharedFreezeChild {
   #child: FreezeChild | undefined;
   #idle: NodeJS.Timeout | undefined;
 

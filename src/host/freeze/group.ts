@@ -7,56 +7,63 @@ import { driverLane, type Lane, laneWithin } from '../lane.ts';
 import { openMounted } from '../mount/open-mounted.ts';
 import type { Failure, FreezeTarget } from './protocol.ts';
 
-/** The group has its own time limit. A call must not be abandoned before it returns, since it may still freeze. */
+/**
+ * Longer than any freeze: the group has its own time limit, and a call must not be abandoned before it returns, since
+ * it may still freeze.
+ */
 const callTimeoutMs = 24 * 60 * 60_000;
 
 interface Member {
   readonly target: string;
   readonly handle: FileHandle;
-  state: 'opened' | 'freezing' | 'frozen' | 'failed' | 'settled';
+  state: 'opened' | 'freezing' | 'frozen' | 'failed' | 'closed';
 }
 
-/** How a group ended: thawed on request, thawed at the time limit, or never frozen completely. */
+/** How a group ended: thawed on request, thawed at the time limit, or never completely frozen. */
 export type GroupEnd =
   | { readonly end: 'thawed' | 'expired'; readonly frozenMs: number }
   | { readonly end: 'failed'; readonly failure: Failure };
 
 /**
  * Filesystems that the freeze child freezes together. All are opened and checked against their device before any is
- * frozen. A filesystem that freezes only after the end of the group is thawed at once.
+ * frozen. A filesystem whose freeze completes only after the group has ended is thawed at once.
  */
 export class FreezeGroup {
   readonly #onEnd: (end: GroupEnd) => void;
   #members: readonly Member[] = [];
   #isFrozen = false;
-  #over: Promise<void> | undefined;
+  #ending: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #startedAtMs = 0;
 
-  /** `onEnd` is called once, when nothing of the group is frozen, except for calls that have not returned. */
+  /**
+   * `onEnd` is called once, when no filesystem of the group is frozen any more, except those whose freeze call has not
+   * returned.
+   */
   constructor(onEnd: (end: GroupEnd) => void) {
     this.#onEnd = onEnd;
   }
 
-  /** Freezes all concurrently; true when all are frozen. Otherwise the group has ended. */
+  /** Freezes all targets concurrently. Returns true if all are frozen; otherwise the group has ended. */
   async freeze(targets: readonly FreezeTarget[], timeoutMs: number): Promise<boolean> {
-    this.#timer = setTimeout(() => void this.#finish('expired'), timeoutMs);
+    this.#timer = setTimeout(() => void this.#endOnce('expired'), timeoutMs);
     try {
       const opened = await openAll(targets);
       this.#members = opened;
-      // The time limit passed: nothing was frozen, and the end was reported.
-      if (this.#over !== undefined) await Promise.all(opened.map((member) => this.#settle(member)));
+      // The time limit has passed: nothing was frozen, and the end has been reported.
+      if (this.#ending !== undefined)
+        await Promise.all(opened.map((member) => this.#thawAndClose(member)));
       else await this.#freezeAll(opened);
     } catch (error) {
-      await this.#finish(failureOf(error));
+      await this.#endOnce(failureOf(error));
     }
-    this.#isFrozen = this.#over === undefined;
+    this.#isFrozen = this.#ending === undefined;
     return this.#isFrozen;
   }
 
   /** Thaws everything. Idempotent. */
   thaw(): Promise<void> {
-    return this.#finish('thawed');
+    return this.#endOnce('thawed');
   }
 
   async #freezeAll(members: readonly Member[]): Promise<void> {
@@ -75,36 +82,36 @@ export class FreezeGroup {
       member.state = 'failed';
       throw error;
     } finally {
-      if (this.#over !== undefined) await this.#settle(member);
+      if (this.#ending !== undefined) await this.#thawAndClose(member);
     }
   }
 
-  /** Thaws a frozen member and closes it. A member whose call has not returned is settled again when it does. */
-  async #settle(member: Member): Promise<void> {
+  /** Thaws a frozen member and closes it. A member whose freeze call has not returned is handled when it does. */
+  async #thawAndClose(member: Member): Promise<void> {
     const { target, handle, state } = member;
-    if (state === 'freezing' || state === 'settled') return;
-    member.state = 'settled';
+    if (state === 'freezing' || state === 'closed') return;
+    member.state = 'closed';
     try {
       if (state === 'frozen')
         await ioctl(laneOf(target), handle.fd, 'FITHAW', 0, { subject: target });
     } catch (error) {
-      // Another process thawed it meanwhile.
+      // In the meantime another process thawed it.
       if (!hasErrno(error, 'EINVAL')) throw error;
     } finally {
       await closeHandle(laneOf(target), handle, target);
     }
   }
 
-  #finish(why: 'thawed' | 'expired' | Failure): Promise<void> {
-    this.#over ??= this.#end(why);
-    return this.#over;
+  #endOnce(why: 'thawed' | 'expired' | Failure): Promise<void> {
+    this.#ending ??= this.#end(why);
+    return this.#ending;
   }
 
   async #end(why: 'thawed' | 'expired' | Failure): Promise<void> {
     clearTimeout(this.#timer);
-    // `#over` is set once this function first waits. Wait, so that late members see it.
+    // `#ending` is only set when this function first awaits. Await here, so that members that freeze late see it.
     await Promise.resolve();
-    const members = this.#members.map((member) => this.#settle(member));
+    const members = this.#members.map((member) => this.#thawAndClose(member));
     const failure = await settleAll(members).then(() => undefined, failureOf);
     const frozenMs = performance.now() - this.#startedAtMs;
     if (failure !== undefined) this.#onEnd({ end: 'failed', failure });
@@ -114,12 +121,12 @@ export class FreezeGroup {
   }
 }
 
-/** Each filesystem has a lane of its own: one that hangs delays no other. */
+/** Each filesystem has its own lane, so that a hung one does not delay the others. */
 function laneOf(target: string): Lane {
   return laneWithin(driverLane, target);
 }
 
-/** Opens and checks all; on a failure none stays open. */
+/** Opens and checks all targets. After a failure, none stays open. */
 async function openAll(targets: readonly FreezeTarget[]): Promise<readonly Member[]> {
   const attempts = await Promise.allSettled(
     targets.map(async ({ target, device }): Promise<Member> => {

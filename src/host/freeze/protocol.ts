@@ -1,6 +1,6 @@
 /**
- * Messages between the driver and its freeze child, over standard input and output of the child: one JSON object for
- * each line. Both sides are the same build, so a line that does not parse is a bug.
+ * Messages between the driver and its freeze child on the child's standard input and output, one JSON object per line.
+ * Both sides are the same build, so a line that cannot be parsed is a bug.
  */
 
 export interface FreezeTarget {
@@ -8,14 +8,14 @@ export interface FreezeTarget {
   readonly device: { readonly path: string; readonly majorMinor: string };
 }
 
-export type ToChild =
+export type FreezeRequest =
   | {
-      readonly ask: 'freeze';
+      readonly request: 'freeze';
       readonly id: number;
       readonly targets: readonly FreezeTarget[];
       readonly timeoutMs: number;
     }
-  | { readonly ask: 'thaw'; readonly id: number };
+  | { readonly request: 'thaw'; readonly id: number };
 
 export interface Failure {
   readonly call: string;
@@ -23,29 +23,32 @@ export interface Failure {
   readonly subject: string;
 }
 
-export type FromChild =
-  | { readonly say: 'frozen'; readonly id: number }
-  /** Nothing of the group is frozen (any more). */
-  | { readonly say: 'failed'; readonly id: number; readonly failure: Failure }
-  /** `expired`: the child thawed on its own at the time limit. */
+export type FreezeReport =
+  | { readonly report: 'frozen'; readonly id: number }
+  /** No filesystem of the group is frozen any more. */
+  | { readonly report: 'failed'; readonly id: number; readonly failure: Failure }
+  /** `expired`: the child thawed because the time limit passed. */
   | {
-      readonly say: 'thawed';
+      readonly report: 'thawed';
       readonly id: number;
       readonly frozenMs: number;
       readonly expired: boolean;
     };
 
-/** Splits a stream into lines and passes each, parsed, to `receive`. */
+/** Splits a stream into lines, parses each and passes it to `receive`. */
 export function lineReader<T>(receive: (message: T) => void): (chunk: string) => void {
   let rest = '';
   return (chunk) => {
     const lines = (rest + chunk).split('\n');
     rest = lines.pop() ?? '';
-    // The other side is the same build, see above.
+    // The cast is safe, since the other side is the same build.
     for (const line of lines) receive(JSON.parse(line) as T);
   };
 }
 
-export function writeLine(stream: NodeJS.WritableStream, message: ToChild | FromChild): void {
+export function writeLine(
+  stream: NodeJS.WritableStream,
+  message: FreezeRequest | FreezeReport,
+): void {
   stream.write(`${JSON.stringify(message)}\n`);
 }

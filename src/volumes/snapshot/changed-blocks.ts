@@ -1,7 +1,12 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { maxComparedBytes } from '../../host/files/compare-blocks.ts';
-import { differences, isSameMap, isUnwritten, windowOf } from '../../host/files/extent-delta.ts';
+import {
+  findDifferences,
+  isSameMap,
+  isUnwritten,
+  windowOf,
+} from '../../host/files/extent-delta.ts';
 import type { Extent, Host } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
@@ -177,7 +182,7 @@ async function compareBatch(
     const again = windowOf(await firstBatch(host, pair.a, from), pair.end);
     const to = a.to < b.to ? a.to : b.to;
     if (isSameMap(a, again, to)) {
-      return { changed: differences(a.extents, b.extents, { from, to }), to };
+      return { changed: findDifferences(a.extents, b.extents, { from, to }), to };
     }
   }
   throw new VolumeError(

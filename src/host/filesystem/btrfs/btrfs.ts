@@ -6,7 +6,7 @@ import type { Run } from '../../programs/run.ts';
 import { assertGrown, growBtrfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
 import { type PrivateMountDeps, withPrivateMount } from '../private-mount.ts';
-import { imageBytes, readImage } from '../read-image.ts';
+import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import {
   type BtrfsSuperblock,
@@ -15,12 +15,12 @@ import {
   parseBtrfsSuperblock,
 } from './superblock.ts';
 
-/** Minimum of mkfs.btrfs with duplicated metadata and single data. */
+/** Minimum size that mkfs.btrfs accepts with duplicated metadata and single data. */
 export const btrfsMinBytes = 109n * MiB;
 
 const minute = 60_000;
 
-/** The unit of btrfs, independent of the sector size of the device; it works with 512 and 4096. */
+/** The sector size of btrfs. It is independent of the device's, which may be 512 or 4096. */
 const sectorBytes = 4096n;
 
 interface WorkOptions {
@@ -28,14 +28,14 @@ interface WorkOptions {
   readonly workDir: string;
 }
 
-/** btrfs on images, one device each. */
+/** btrfs in images, each with a single device. */
 export class Btrfs implements Filesystem {
   readonly type = 'btrfs';
   readonly minBytes = btrfsMinBytes;
   readonly minGrownBytes = 256n * MiB;
   /**
-   * Since Linux 6.2 btrfs discards continuously by default if the device can; trimming is the choice of the volume. A
-   * later `discard` option overrides this one.
+   * Since Linux 6.2, btrfs discards continuously by default if the device supports it, but whether to trim is a setting
+   * of the volume. A later `discard` option overrides this one.
    */
   readonly mountOptions: readonly string[] = ['nodiscard'];
   readonly #lane: Lane;
@@ -43,7 +43,7 @@ export class Btrfs implements Filesystem {
   readonly #deps: PrivateMountDeps;
   readonly #allowsDuplicateUuid: boolean;
 
-  /** `allowsDuplicateUuid`: the kernel (6.7 or later) can mount two filesystems with one UUID. */
+  /** `allowsDuplicateUuid`: the kernel can mount two filesystems with the same UUID (Linux 6.7 or later). */
   constructor(
     lane: Lane,
     run: Run,
@@ -56,7 +56,10 @@ export class Btrfs implements Filesystem {
     this.#allowsDuplicateUuid = allowsDuplicateUuid;
   }
 
-  /** mkfs.btrfs ends with an fsync of the image. Metadata is duplicated, the default for one disk. */
+  /**
+   * Creates the filesystem. mkfs.btrfs syncs the image at its end. Metadata is duplicated, the default for a single
+   * device.
+   */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
     const flags = mergeFlags(options.options, [
       { flag: '-U', value: requireUuid(options.uuid) },
@@ -79,13 +82,13 @@ export class Btrfs implements Filesystem {
     };
   }
 
-  /** The mount checks the filesystem; nothing is repaired automatically. */
+  /** Checks only the superblock: mounting checks the rest, and nothing is repaired automatically. */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     if ((await readBtrfs(this.#lane, imagePath)) !== undefined) return { outcome: 'sound' };
     return { outcome: 'damaged', detail: 'no btrfs superblock with a valid checksum' };
   }
 
-  /** Nothing to undo: no program changes a btrfs in use, since it grows while mounted. */
+  /** There is never anything to undo: btrfs is grown while mounted, so no program modifies an image in use. */
   recover(): Promise<boolean> {
     return Promise.resolve(false);
   }
@@ -100,24 +103,28 @@ export class Btrfs implements Filesystem {
   }
 
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
-    const sizeBytes = await imageBytes(this.#lane, imagePath);
-    if (fills(await readBtrfs(this.#lane, imagePath), sizeBytes)) return;
+    const sizeBytes = await readImageSize(this.#lane, imagePath);
+    if (fillsImage(await readBtrfs(this.#lane, imagePath), sizeBytes)) return;
     await this.#mounted(imagePath, options, (target, device) =>
       growBtrfs(this.#lane, target, device),
     );
-    assertGrown(fills(await readBtrfs(this.#lane, imagePath), sizeBytes), imagePath, sizeBytes);
+    assertGrown(
+      fillsImage(await readBtrfs(this.#lane, imagePath), sizeBytes),
+      imagePath,
+      sizeBytes,
+    );
   }
 
   /**
-   * btrfstune -M changes the UUID that users see and leaves the metadata alone. A log tree must be replayed first, by a
-   * mount, while the source of the copy may be mounted too.
+   * btrfstune -M changes the UUID that users see and leaves the metadata unchanged. If there is a log tree, the image
+   * must first be mounted to replay it, possibly while the source of the copy is also mounted.
    */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if ((await readBtrfs(this.#lane, imagePath))?.hasLogTree === true) {
       if (!this.#allowsDuplicateUuid) {
         throw new CommandError('btrfstune', {
-          message: `${imagePath} has a log to replay, which is not safe before Linux 6.7 while its source may be mounted: mount and unmount the source once, then copy it again`,
+          message: `${imagePath} has a log to replay, which is not safe before Linux 6.7 while its source may be mounted: mount and unmount the source, then copy it again`,
         });
       }
       await this.#mounted(imagePath, options);
@@ -153,7 +160,7 @@ async function readBtrfs(lane: Lane, path: string): Promise<BtrfsSuperblock | un
   return parseBtrfsSuperblock(await readImage(lane, path, btrfsSuperblockAt, btrfsSuperblockBytes));
 }
 
-/** Whether the filesystem uses the whole image, as far as it can. */
-function fills(superblock: BtrfsSuperblock | undefined, sizeBytes: bigint): boolean {
+/** Whether the filesystem fills the image, except for a tail of less than a sector. */
+function fillsImage(superblock: BtrfsSuperblock | undefined, sizeBytes: bigint): boolean {
   return superblock !== undefined && sizeBytes - superblock.totalBytes < sectorBytes;
 }

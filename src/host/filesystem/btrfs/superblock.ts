@@ -2,22 +2,24 @@ import { createHash } from 'node:crypto';
 import { crc32cInverted } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
-/** Offset of the primary superblock in an image, and its size, in bytes. */
+/** Offset and size, in bytes, of the primary superblock in an image. */
 export const btrfsSuperblockAt = 65_536;
 export const btrfsSuperblockBytes = 4096;
 
-/** The fields of a btrfs superblock that we use (Linux, struct btrfs_super_block); numbers are little-endian. */
+/**
+ * The fields of a btrfs superblock that the driver uses (Linux, struct btrfs_super_block); numbers are little-endian.
+ */
 export interface BtrfsSuperblock {
-  /** The UUID that users see; with the METADATA_UUID feature, metadata has another one. */
+  /** The UUID that users see. With the METADATA_UUID feature, the metadata has another one. */
   readonly uuid: string;
   readonly totalBytes: bigint;
-  /** fsync writes a log tree, which the next mount replays. */
+  /** There is a log tree, which fsync writes and the next mount replays. */
   readonly hasLogTree: boolean;
 }
 
 const magic = '_BHRfS_M';
 
-/** Reads a superblock from its 4096 bytes; undefined when the magic or the checksum is wrong. */
+/** Parses the 4096 bytes of a superblock; undefined if the magic or the checksum is wrong. */
 export function parseBtrfsSuperblock(bytes: Buffer): BtrfsSuperblock | undefined {
   if (bytes.length < btrfsSuperblockBytes) return undefined;
   if (bytes.toString('latin1', 0x40, 0x48) !== magic || !isChecksumValid(bytes)) return undefined;
@@ -29,8 +31,8 @@ export function parseBtrfsSuperblock(bytes: Buffer): BtrfsSuperblock | undefined
 }
 
 /**
- * The checksum covers everything after its 32 bytes: CRC-32C (type 0) or SHA-256 (type 2), the two that mkfsOptions
- * allows.
+ * Verifies the checksum, which covers everything after its own 32 bytes: CRC-32C (type 0) or SHA-256 (type 2), the two
+ * types that mkfsOptions allows.
  */
 function isChecksumValid(bytes: Buffer): boolean {
   const covered = bytes.subarray(32, btrfsSuperblockBytes);

@@ -11,7 +11,7 @@ import type {
 import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growExt4 } from '../grow.ts';
-import { imageBytes, readImage } from '../read-image.ts';
+import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import { readJournal, requestReplay } from './journal.ts';
 import { ext4MakeArguments } from './mkfs-args.ts';
@@ -30,25 +30,27 @@ import { Ext4Templates, writeTemplate } from './template-cache.ts';
 import { UndoLog } from './undo-log.ts';
 import { writeExt4Uuid } from './write-uuid.ts';
 
-/** mke2fs creates no journal below 8 MiB. */
+/** Minimum size: mke2fs creates no journal below 8 MiB. */
 export const ext4MinBytes = 8n * MiB;
 
 const minute = 60_000;
 const blockBytes = 4096n;
 
-/** The exit code of e2fsck is a bit mask; from 4 up, errors are left uncorrected or the check itself failed. */
+/** The exit codes of e2fsck are a bit mask. From 4 up, errors were left uncorrected or the check itself failed. */
 const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
-/** What this process has learned about mkfs.ext4. */
+/** What this process has found out about mkfs.ext4. All lanes share it. */
 export class Ext4State {
-  /** mke2fs before 1.47 lacks `assume_storage_prezeroed`; its first error shows that. */
+  /** Whether mke2fs has `assume_storage_prezeroed` (1.47 and later). Assumed until its error shows otherwise. */
   supportsPrezeroed = true;
   readonly templates = new Ext4Templates();
-  /** Keys of templates that are being read. */
-  readonly learning = new Set<string>();
+  /** Keys of templates that are being created. */
+  readonly creating = new Set<string>();
 }
 
-/** ext4 on images. Its tools work on the unattached file; only online growth is done by the kernel. */
+/**
+ * ext4 in images. Its tools run on the unattached image; only the growth of a mounted filesystem is done by the kernel.
+ */
 export class Ext4 implements Filesystem {
   readonly type = 'ext4';
   readonly minBytes = ext4MinBytes;
@@ -56,33 +58,33 @@ export class Ext4 implements Filesystem {
   readonly mountOptions: readonly string[] = [];
   readonly #lane: Lane;
   readonly #run: Run;
-  readonly #learned: Ext4State;
+  readonly #state: Ext4State;
 
-  constructor(lane: Lane, run: Run, learned: Ext4State) {
+  constructor(lane: Lane, run: Run, state: Ext4State) {
     this.#lane = lane;
     this.#run = run;
-    this.#learned = learned;
+    this.#state = state;
   }
 
   /**
-   * mkfs.ext4 makes the first image of a kind; later ones get a copy of what it wrote, with their own identity (ADR
-   * 0005). With features of the caller, a fresh image has other contents, so mkfs always makes it.
+   * mkfs.ext4 formats the first image with given arguments. Later images get a copy of what it wrote, with their own
+   * identity (ADR 0005). If the caller sets features, mkfs formats every image, since the structures may differ.
    */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
-    const sizeBytes = await imageBytes(this.#lane, imagePath);
+    const sizeBytes = await readImageSize(this.#lane, imagePath);
     const key = options.options.includes('-O') ? undefined : templateKey(sizeBytes, options);
-    const template = key === undefined ? undefined : this.#learned.templates.find(key);
+    const template = key === undefined ? undefined : this.#state.templates.find(key);
     if (template !== undefined) {
       await writeTemplate(this.#lane, imagePath, template, requireUuid(options.uuid));
       return;
     }
     await this.#format(imagePath, sizeBytes, options);
-    if (key === undefined || this.#learned.learning.has(key)) return;
-    this.#learned.learning.add(key);
+    if (key === undefined || this.#state.creating.has(key)) return;
+    this.#state.creating.add(key);
     try {
-      await this.#learned.templates.learn(this.#lane, key, imagePath, options.uuid);
+      await this.#state.templates.store(this.#lane, key, imagePath, options.uuid);
     } finally {
-      this.#learned.learning.delete(key);
+      this.#state.creating.delete(key);
     }
   }
 
@@ -98,12 +100,12 @@ export class Ext4 implements Filesystem {
         },
       );
     try {
-      await format(this.#learned.supportsPrezeroed);
+      await format(this.#state.supportsPrezeroed);
     } catch (error) {
       const unknown =
         error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
-      if (!this.#learned.supportsPrezeroed || !unknown) throw error;
-      this.#learned.supportsPrezeroed = false;
+      if (!this.#state.supportsPrezeroed || !unknown) throw error;
+      this.#state.supportsPrezeroed = false;
       await format(false);
     }
   }
@@ -115,22 +117,22 @@ export class Ext4 implements Filesystem {
     const blockBytes = BigInt(superblock.blockBytes);
     const sizeBytes = superblock.blocks * blockBytes;
     const unusableTailBytes = ext4UnusableTail(superblock) * blockBytes;
-    const isStopped =
-      state !== 'has-errors' && (await this.#journalIsStopped(imagePath, superblock));
+    const journalHasError =
+      state !== 'has-errors' && (await this.#journalHasError(imagePath, superblock));
     return {
       fsType: 'ext4',
       uuid,
       sizeBytes,
       unusableTailBytes,
-      state: isStopped ? 'has-errors' : state,
+      state: journalHasError ? 'has-errors' : state,
     };
   }
 
   /**
-   * Whether the journal shows an error: after one, the superblock may not have been written any more, or only the
-   * superblock was.
+   * Whether the journal shows an error that the superblock does not: after an error, the kernel may no longer write the
+   * superblock, or may mark it clean although the journal still has data.
    */
-  async #journalIsStopped(imagePath: string, superblock: Ext4Superblock): Promise<boolean> {
+  async #journalHasError(imagePath: string, superblock: Ext4Superblock): Promise<boolean> {
     const journal = await readJournal(this.#lane, imagePath, superblock);
     return superblock.state === 'clean' ? journalHasData(journal) : journalRecordsError(journal);
   }
@@ -140,8 +142,8 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * Checks with e2fsck -fn; only then -fp repairs what is safe without an operator, with an undo log beside the image.
-   * If errors remain, or the program is killed, every byte that it wrote is restored.
+   * Checks with e2fsck -fn first. Then -fp repairs what is safe without an operator, with an undo log beside the image.
+   * If errors remain or the program is killed, every byte that it wrote is restored.
    */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const undo = new UndoLog(this.#lane, imagePath);
@@ -154,8 +156,8 @@ export class Ext4 implements Filesystem {
 
   async #repair(imagePath: string, undo: UndoLog): ReturnType<Filesystem['check']> {
     const check = await this.#fsck(imagePath, ['-fn']);
-    // 8 and above: e2fsck could not start, for example without a superblock.
-    if (check.exitCode >= 8 && (check.exitCode & 4) === 0) return damaged(check);
+    // 8 and above: e2fsck could not check the filesystem, for example because it has no superblock.
+    if (check.exitCode >= 8 && (check.exitCode & 4) === 0) return damagedResult(check);
     return undo.runWithLog(async (options) => {
       const repair = await this.#fsck(imagePath, ['-fp', ...options]);
       if (repair.exitCode < 4 && (await this.#isSound(imagePath))) {
@@ -163,7 +165,7 @@ export class Ext4 implements Filesystem {
       }
       await undo.requireFreeSpace();
       await undo.restore();
-      return damaged(repair);
+      return damagedResult(repair);
     });
   }
 
@@ -174,7 +176,7 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * KernelError EIO when the program could not read or write the image; its exit code then says nothing about the
+   * Runs e2fsck. KernelError EIO if it could not read or write the image; its exit code then says nothing about the
    * filesystem.
    */
   async #fsck(imagePath: string, options: readonly string[]) {
@@ -183,7 +185,7 @@ export class Ext4 implements Filesystem {
       image: imagePath,
       exitCodes: fsckExitCodes,
     });
-    // The exit code is that of a damaged filesystem; only the output shows an I/O error.
+    // After an I/O error, e2fsck exits as for a damaged filesystem. Only its output shows the difference.
     const output = `${result.stdout}\n${result.stderr}`;
     if (result.exitCode >= 4 && output.includes('Input/output error')) {
       throw new KernelError('e2fsck', 'EIO', imagePath);
@@ -196,14 +198,14 @@ export class Ext4 implements Filesystem {
     device: LoopDevice,
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'> {
-    // The kernel requires the capability even if there is nothing to do.
+    // Check first: the kernel requires the capability even if there is nothing to grow.
     const mounted = await readExt4(this.#lane, device.path, { verify: false });
     if (mounted !== undefined && ext4Fills(mounted, sizeBytes)) return 'grown';
     try {
       await growExt4(this.#lane, target, device, sizeBytes / blockBytes);
       return 'grown';
     } catch (error) {
-      // EOPNOTSUPP: a layout (sparse_super2, no resize_inode) that only resize2fs can grow.
+      // EOPNOTSUPP: only resize2fs can grow this layout (sparse_super2, no resize_inode).
       if (hasErrno(error, 'EPERM', 'EOPNOTSUPP')) return 'not-permitted';
       throw error;
     }
@@ -218,19 +220,19 @@ export class Ext4 implements Filesystem {
   }
 
   /**
-   * e2fsck -fp and resize2fs, each with an undo log beside the image: a resize2fs that is killed at any of its writes
-   * leaves a filesystem that e2fsck -p refuses (ADR 0010).
+   * Grows the image with e2fsck -fp and resize2fs, each with an undo log beside the image: if resize2fs is killed
+   * between its writes, it leaves a filesystem that e2fsck -p refuses (ADR 0010).
    */
   async growUnmounted(
     imagePath: string,
     { isDisposable = false }: GrowUnmountedOptions,
   ): Promise<void> {
-    const sizeBytes = await imageBytes(this.#lane, imagePath);
+    const sizeBytes = await readImageSize(this.#lane, imagePath);
     const undo = new UndoLog(this.#lane, imagePath);
     await undo.restore();
     const before = await readExt4(this.#lane, imagePath);
     if (before !== undefined && ext4Fills(before, sizeBytes)) return;
-    if (before !== undefined) refuseFactor(before, sizeBytes, imagePath);
+    if (before !== undefined) requireGrowthFactor(before, sizeBytes, imagePath);
     const change = async (file: 'e2fsck' | 'resize2fs', options: readonly string[]) => {
       const work = async (undoOptions: readonly string[]): Promise<void> => {
         await this.#run(this.#lane, file, [...options, ...undoOptions, imagePath], {
@@ -247,7 +249,10 @@ export class Ext4 implements Filesystem {
     assertGrown(after !== undefined && ext4Fills(after, sizeBytes), imagePath, sizeBytes);
   }
 
-  /** A clean filesystem is changed in place; tune2fs, which takes fifteen times as long, replays a journal itself. */
+  /**
+   * Writes the UUID of a clean filesystem directly. Otherwise runs tune2fs, which replays a journal but takes fifteen
+   * times as long.
+   */
   async renewUuid(imagePath: string, options: { readonly uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
     if (!(await writeExt4Uuid(this.#lane, imagePath, uuid))) {
@@ -265,12 +270,12 @@ export class Ext4 implements Filesystem {
   }
 }
 
-/** Everything that determines what mkfs.ext4 writes, except the UUID. */
+/** The key of a template: everything except the UUID that determines what mkfs.ext4 writes. */
 function templateKey(sizeBytes: bigint, options: MakeOptions): string {
   return `${sizeBytes} ${options.sectorSize} ${options.options.join(' ')}`;
 }
 
-function refuseFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: string): void {
+function requireGrowthFactor(before: Ext4Superblock, sizeBytes: bigint, imagePath: string): void {
   const nowBytes = before.blocks * BigInt(before.blockBytes);
   if (sizeBytes <= nowBytes * ext4MaxGrowthFactor) return;
   throw new CommandError('resize2fs', {
@@ -287,7 +292,7 @@ async function readExt4(
   return parseExt4Superblock(bytes, options);
 }
 
-function damaged(result: { readonly exitCode: number; readonly stdout: string }) {
+function damagedResult(result: { readonly exitCode: number; readonly stdout: string }) {
   const detail = `e2fsck exited with code ${result.exitCode}: ${result.stdout.trim().slice(-1000)}`;
   return { outcome: 'damaged', detail } as const;
 }

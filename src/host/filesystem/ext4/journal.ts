@@ -11,7 +11,7 @@ import {
   withReplayFlag,
 } from './superblock.ts';
 
-/** The first bytes of the superblock of the journal; empty without an internal journal. */
+/** Reads the start of the journal's superblock; empty if there is no internal journal. */
 export async function readJournal(
   lane: Lane,
   imagePath: string,
@@ -22,10 +22,11 @@ export async function readJournal(
 }
 
 /**
- * Makes the next e2fsck replay a journal that has data although the superblock asks for no replay. An unmount leaves
- * that state while the underlying disk fails (Linux 6.1, docs/operations.md). `e2fsck -p` leaves the decision to an
- * operator, and a mount would discard the journal with synced data in it. A replay is right: nothing was written after
- * those transactions. ImageInUseError. Returns a function that restores the flag; undefined when nothing was changed.
+ * Makes the next e2fsck replay a journal that has data although the superblock does not ask for a replay. Unmounting
+ * while the underlying disk fails leaves that state (Linux 6.1, docs/operations.md). `e2fsck -p` leaves the decision to
+ * an operator, and mounting would discard the journal along with synced data. The replay is correct, since nothing was
+ * written after those transactions. Throws ImageInUseError. Returns a function that undoes the change; undefined if
+ * nothing was changed.
  */
 export async function requestReplay(
   lane: Lane,

@@ -2,20 +2,20 @@ import type { SuperblockState } from '../../host.ts';
 import { crc32c } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
-/** Offset of the primary superblock in an image, and its size, in bytes. */
+/** Offset and size, in bytes, of the primary superblock in an image. */
 export const ext4SuperblockAt = 1024;
 export const ext4SuperblockBytes = 1024;
 
-/** The fields of an ext4 superblock that we use (Linux, Documentation/filesystems/ext4, "Super Block"). */
+/** The fields of an ext4 superblock that the driver uses (Linux, Documentation/filesystems/ext4, "Super Block"). */
 export interface Ext4Superblock {
   readonly uuid: string;
   readonly blockBytes: number;
   readonly blocks: bigint;
   readonly state: SuperblockState;
-  /** Blocks of a group, and the number without data in a group with a superblock copy. */
+  /** Number of blocks in a group, and of those that hold no data in a group with a superblock copy. */
   readonly blocksPerGroup: bigint;
   readonly groupOverheadBlocks: bigint;
-  /** First block of the journal, which may record an error; undefined without an internal journal. */
+  /** The first block of the journal, which may record an error; undefined if there is no internal journal. */
   readonly journalBlock: bigint | undefined;
 }
 
@@ -30,8 +30,8 @@ const checksumAt = 0x3fc;
 const extentMagic = 0xf30a;
 
 /**
- * Reads a superblock from its 1024 bytes; undefined if the magic or the checksum is wrong. While mounted, fields may
- * change before the checksum does: pass `verify: false` then.
+ * Parses the 1024 bytes of a superblock; undefined if the magic or the checksum is wrong. While the filesystem is
+ * mounted, fields may change before the checksum is updated: pass `verify: false`.
  */
 export function parseExt4Superblock(
   bytes: Buffer,
@@ -53,8 +53,8 @@ export function parseExt4Superblock(
 }
 
 /**
- * The checksum covers everything before it. It is checked if the feature bit is set, and also if only the type of the
- * checksum is: otherwise one flipped feature bit would disable the check.
+ * Verifies the checksum, which covers everything before it, if the feature bit or the checksum type is set. If only the
+ * bit counted, a single flipped bit would disable the check.
  */
 function isChecksumValid(bytes: Buffer): boolean {
   const hasFeature = (bytes.readUInt32LE(0x64) & readOnlyCompatMetadataCsum) !== 0;
@@ -68,11 +68,15 @@ function stateOf(bytes: Buffer): SuperblockState {
   const state = bytes.readUInt16LE(0x3a);
   if ((state & stateErrors) !== 0) return 'has-errors';
   if ((bytes.readUInt32LE(0x60) & incompatRecover) !== 0) return 'needs-replay';
-  // Without a journal, only the missing valid bit shows an unclean end, and only e2fsck helps.
+  // Without a journal, only a missing valid bit shows that the filesystem was not unmounted, and only e2fsck can repair
+  // that.
   return (state & stateValid) === 0 ? 'has-errors' : 'clean';
 }
 
-/** Superblock, descriptors and their reserve, both bitmaps and the inode table; mke2fs also requires 50 data blocks. */
+/**
+ * Superblock, group descriptors and the blocks reserved for more of them, both bitmaps and the inode table, plus the 50
+ * data blocks that mke2fs requires.
+ */
 function groupOverhead(bytes: Buffer, blockBytes: number): bigint {
   const inodeTable = Math.ceil((bytes.readUInt32LE(0x28) * bytes.readUInt16LE(0x58)) / blockBytes);
   const blocks = BigInt(bytes.readUInt32LE(0x04)) | (BigInt(bytes.readUInt32LE(0x150)) << 32n);
@@ -83,7 +87,10 @@ function groupOverhead(bytes: Buffer, blockBytes: number): bigint {
   return BigInt(1 + bytes.readUInt16LE(0xce) + 2 + inodeTable + 50) + descriptors;
 }
 
-/** From the copy of the extent tree of the journal inode, which mke2fs leaves in the superblock. */
+/**
+ * Reads the first block of the journal from the copy of the journal inode's extent tree that mke2fs stores in the
+ * superblock.
+ */
 function journalBlockOf(bytes: Buffer): bigint | undefined {
   const hasJournal = (bytes.readUInt32LE(0x5c) & compatJournal) !== 0;
   const backupIsInodeBlocks = bytes.readUInt8(0xfd) === 1;
@@ -93,40 +100,43 @@ function journalBlockOf(bytes: Buffer): bigint | undefined {
   if (tree.readUInt16LE(0) !== extentMagic || tree.readUInt16LE(2) === 0 || !isLeaf) {
     return undefined;
   }
-  // The first extent: u32 logical, u16 length, u16 high and u32 low half of the physical block.
+  // The first extent: logical block (u32), length (u16), high (u16) and low (u32) part of the physical block.
   if (tree.readUInt32LE(12) !== 0) return undefined;
   return (BigInt(tree.readUInt16LE(18)) << 32n) | BigInt(tree.readUInt32LE(20));
 }
 
 /**
- * Whether the filesystem uses as much of `sizeBytes` as ext4 can: mke2fs, resize2fs and the kernel leave out a last
- * group that is too small for its own tables, so a few MiB may remain.
+ * Whether the filesystem uses as much of `sizeBytes` as ext4 can. mke2fs, resize2fs and the kernel omit a last group
+ * that is too small for its own metadata, so a few MiB may remain unused.
  */
 export function ext4Fills(superblock: Ext4Superblock, sizeBytes: bigint): boolean {
   const wanted = sizeBytes / BigInt(superblock.blockBytes);
   return superblock.blocks >= wanted || wanted - superblock.blocks < ext4UnusableTail(superblock);
 }
 
-/** The filesystem leaves fewer blocks than this after its end unused. */
+/** Fewer blocks than this may stay unused after the end of the filesystem. */
 export function ext4UnusableTail(superblock: Ext4Superblock): bigint {
   const endsWithGroup = superblock.blocks % superblock.blocksPerGroup === 0n;
   return endsWithGroup ? superblock.groupOverheadBlocks : 0n;
 }
 
 /**
- * Maximum factor of one growth of an unattached ext4: resize2fs 1.47.0 damages a small one that becomes more than about
- * 1,024 times as large. Several steps within the factor are fine.
+ * Maximum factor of a single growth of an unattached ext4: resize2fs 1.47.0 damages a small filesystem that it grows by
+ * more than a factor of about 1,024. Several smaller steps are fine.
  */
 export const ext4MaxGrowthFactor = 1000n;
 
 const journalMagic = 0xc03b3998;
 
-/** Whether the superblock of a journal (at least 36 bytes of it) records the error that stopped the kernel. */
+/** Whether the journal's superblock (at least 36 bytes of it) records the error that stopped the journal. */
 export function journalRecordsError(bytes: Buffer): boolean {
   return isJournal(bytes) && bytes.readUInt32BE(0x20) !== 0;
 }
 
-/** Whether the journal has transactions that the filesystem may lack: its superblock names their first block. */
+/**
+ * Whether the journal has transactions that may not be in the filesystem yet: its superblock then has their first
+ * block.
+ */
 export function journalHasData(bytes: Buffer): boolean {
   return isJournal(bytes) && bytes.readUInt32BE(0x1c) !== 0;
 }
@@ -136,7 +146,8 @@ function isJournal(bytes: Buffer): boolean {
 }
 
 /**
- * A copy with the flag that requests a replay; undefined if the flag is set, or if the checksums are of another kind.
+ * Returns a copy of the superblock with the flag that requests a replay; undefined if the flag is already set or the
+ * filesystem has no metadata_csum.
  */
 export function withReplayFlag(superblock: Buffer): Buffer | undefined {
   const incompat = superblock.readUInt32LE(0x60);
@@ -147,7 +158,7 @@ export function withReplayFlag(superblock: Buffer): Buffer | undefined {
   return withChecksum(bytes);
 }
 
-/** Renews the checksum of the superblock in place, and returns it. */
+/** Updates the checksum of the superblock in place and returns the superblock. */
 export function withChecksum(superblock: Buffer): Buffer {
   superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
   return superblock;

@@ -5,68 +5,76 @@ import { makeExtents } from '../../files/extents.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import type { Lane } from '../../lane.ts';
 import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
-import { type Ext4Template, instantiate, type Run, templateOf } from './template.ts';
+import { type ByteRun, type Ext4Template, instantiate, makeTemplate } from './template.ts';
 
-/** Maximum size of a template: from some 500 GiB on mkfs writes more, and is run each time. */
-const maxBytes = 8 * 1024 * 1024;
-const allBytes = 16 * 1024 * 1024;
-/** Age after which mkfs runs again: another version may have been installed. */
-const keepMs = 10 * 60_000;
-/** Blocks of zeroes between two runs that are written rather than skipped by another call. */
-const joinBlocks = 8;
+/** Maximum size of a template. For images above about 500 GiB mkfs writes more than this, so it always runs. */
+const maxTemplateBytes = 8 * 1024 * 1024;
+const maxTotalBytes = 16 * 1024 * 1024;
+/** Age after which a template is discarded, since another version of mkfs may have been installed. */
+const maxAgeMs = 10 * 60_000;
+/**
+ * Two runs separated by at most this many blocks of zeroes are joined: writing the zeroes is cheaper than another call.
+ */
+const maxGapBlocks = 8;
 const blockBytes = 4096;
 const readBytes = 1024 * 1024;
 /**
- * Maximum of data read from an image. If the filesystem of the pool does not support SEEK_HOLE, the whole image counts
- * as data, and reading it would cost more than many runs of mkfs.
+ * Maximum amount of data read from an image. If the pool's filesystem does not support SEEK_HOLE, the whole image
+ * counts as data, and reading it would cost more than many runs of mkfs.
  */
-const dataBytes = 64n * 1024n * 1024n;
+const maxDataBytes = 64n * 1024n * 1024n;
 
-/** Templates in memory, by the arguments of mkfs.ext4; the least recently used is dropped first. */
+/** Templates in memory, by template key. The least recently used is discarded first. */
 export class Ext4Templates {
-  readonly #kept = new Map<string, { readonly template: Ext4Template; readonly atMs: number }>();
+  readonly #templates = new Map<
+    string,
+    { readonly template: Ext4Template; readonly atMs: number }
+  >();
 
   find(key: string): Ext4Template | undefined {
-    const found = this.#kept.get(key);
+    const found = this.#templates.get(key);
     if (found === undefined) return undefined;
-    this.#kept.delete(key);
-    if (performance.now() - found.atMs > keepMs) return undefined;
-    this.#kept.set(key, found);
+    this.#templates.delete(key);
+    if (performance.now() - found.atMs > maxAgeMs) return undefined;
+    this.#templates.set(key, found);
     return found.template;
   }
 
   /**
-   * Keeps the filesystem that mkfs has just made, if it is small enough and its structure is known. Nothing else may
-   * have touched the image.
+   * Stores the filesystem that mkfs has just created as a template, if it is small enough and its structure is known.
+   * The image must not have been changed since.
    */
-  async learn(lane: Lane, key: string, imagePath: string, uuid: string): Promise<void> {
-    const runs = await readRuns(lane, imagePath);
-    const template = runs === undefined ? undefined : templateOf(runs, uuid);
+  async store(lane: Lane, key: string, imagePath: string, uuid: string): Promise<void> {
+    const runs = await readByteRuns(lane, imagePath);
+    const template = runs === undefined ? undefined : makeTemplate(runs, uuid);
     if (template === undefined) return;
-    this.#kept.delete(key);
-    this.#kept.set(key, { template, atMs: performance.now() });
+    this.#templates.delete(key);
+    this.#templates.set(key, { template, atMs: performance.now() });
     let bytes = 0;
-    for (const [other, { template }] of [...this.#kept].reverse()) {
+    for (const [other, { template }] of [...this.#templates].reverse()) {
       bytes += bytesOf(template.runs);
-      if (bytes > allBytes) this.#kept.delete(other);
+      if (bytes > maxTotalBytes) this.#templates.delete(other);
     }
   }
 }
 
-function bytesOf(runs: readonly Run[]): number {
+function bytesOf(runs: readonly ByteRun[]): number {
   return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
-/** All blocks of the image that are not zero; undefined if there are too many. */
-async function readRuns(lane: Lane, imagePath: string): Promise<readonly Run[] | undefined> {
-  const blocks: Run[] = [];
+/** Reads all blocks of the image that are not zero; undefined if there are too many. */
+async function readByteRuns(
+  lane: Lane,
+  imagePath: string,
+): Promise<readonly ByteRun[] | undefined> {
+  const blocks: ByteRun[] = [];
   const chunk = Buffer.allocUnsafe(readBytes);
   const zeroes = Buffer.alloc(blockBytes);
   let sum = 0n;
   const isFilled = await withOpen(lane, imagePath, openFlags.read, async (handle) => {
     for await (const { offset, length } of makeExtents(lane).data(imagePath)) {
       sum += length;
-      if (sum > dataBytes) return false;
+      if (sum > maxDataBytes) return false;
       const end = Number(offset + length);
       for (let at = Number(offset) - (Number(offset) % blockBytes); at < end; at += readBytes) {
         const size = Math.min(readBytes, end - at);
@@ -76,21 +84,21 @@ async function readRuns(lane: Lane, imagePath: string): Promise<readonly Run[] |
           if (bytes.equals(zeroes.subarray(0, bytes.length))) continue;
           blocks.push({ at: at + from, bytes: Buffer.from(bytes) });
         }
-        if (blocks.length * blockBytes > maxBytes) return false;
+        if (blocks.length * blockBytes > maxTemplateBytes) return false;
       }
     }
     return true;
   });
-  return isFilled ? joined(blocks) : undefined;
+  return isFilled ? joinNearby(blocks) : undefined;
 }
 
-function joined(blocks: readonly Run[]): readonly Run[] {
-  const groups: Run[][] = [];
+function joinNearby(blocks: readonly ByteRun[]): readonly ByteRun[] {
+  const groups: ByteRun[][] = [];
   for (const block of blocks) {
     const group = groups.at(-1);
     const last = group?.at(-1);
     const gap = last === undefined ? Number.POSITIVE_INFINITY : block.at - last.at - blockBytes;
-    if (group !== undefined && gap <= joinBlocks * blockBytes) group.push(block);
+    if (group !== undefined && gap <= maxGapBlocks * blockBytes) group.push(block);
     else groups.push([block]);
   }
   return groups.map((group) => {
@@ -102,7 +110,10 @@ function joined(blocks: readonly Run[]): readonly Run[] {
   });
 }
 
-/** Writes the filesystem into a new image that reads as zeroes, and reads its superblock back. No fsync. */
+/**
+ * Writes the filesystem into a new image that reads as zeroes, and reads its superblock back to verify it. Does not
+ * fsync.
+ */
 export async function writeTemplate(
   lane: Lane,
   imagePath: string,
@@ -124,7 +135,9 @@ export async function writeTemplate(
   });
 }
 
-/** pwritev(2), repeated after a short write: the next call returns the error. */
+/**
+ * Writes all parts with pwritev(2). After a short write it writes the rest, so that the next call returns the error.
+ */
 async function writeAll(
   lane: Lane,
   handle: FileHandle,

@@ -12,11 +12,11 @@ import { lockImage } from '../../programs/image-lock.ts';
 import { forEachUndoRecord } from './undo-records.ts';
 
 /**
- * The undo log of a program of e2fsprogs that changes an image (its option -z): the content of each block before the
- * program first wrote it. It is beside the image while the program runs, and stays if the program or the driver is
- * killed; the next check of the image then restores the old content, byte for byte. Restoring writes the same bytes
- * each time, so it can be interrupted and repeated. e2undo is not used: it marks the filesystem as damaged afterwards
- * and, if killed, leaves a superblock with a wrong checksum.
+ * The undo log of an e2fsprogs program that modifies an image (option -z): the content of each block before the program
+ * first wrote it. It is beside the image while the program runs, and remains if the program or the driver is killed;
+ * the next check of the image then restores the old content, byte for byte. Restoring always writes the same bytes, so
+ * it can be interrupted and repeated. e2undo is not used: it marks the filesystem as damaged afterwards and, if killed,
+ * leaves a superblock with a wrong checksum.
  */
 export class UndoLog {
   readonly #lane: Lane;
@@ -34,12 +34,12 @@ export class UndoLog {
   }
 
   /**
-   * Runs `work`, which passes these options to the program. Afterwards the log is durably removed: if it came back
-   * after a power cut, it would undo later writes. When `work` fails, the changes of its program are undone first; if
-   * that fails too, the log stays for the next call.
+   * Runs `work`, which must pass the options it gets to the program. Afterwards the log is durably removed: if it
+   * reappeared after a power cut, it would undo later writes. If `work` fails, the changes of its program are first
+   * undone; if that fails too, the log remains for the next call.
    */
   async runWithLog<T>(work: (options: readonly string[]) => Promise<T>): Promise<T> {
-    await this.#begin();
+    await this.#create();
     let result: T;
     try {
       result = await work(['-z', this.#path]);
@@ -48,19 +48,19 @@ export class UndoLog {
       await this.restore();
       throw error;
     }
-    await this.#end();
+    await this.#remove();
     return result;
   }
 
   /**
-   * Undoes the changes of an interrupted program; false when there are none. ImageInUseError while the program still
-   * runs.
+   * Undoes the changes of an interrupted program. Returns false if there are none. ImageInUseError while the program is
+   * still running.
    */
   async restore(): Promise<boolean> {
     if (!(await this.#paths.exists(this.#directory))) return false;
     const lock = await lockImage(this.#lane, this.#imagePath);
     try {
-      // Check everything before the first block is written.
+      // Check all records before writing the first block.
       const count = await forEachUndoRecord(this.#lane, this.#path, () => Promise.resolve());
       await withOpen(this.#lane, this.#imagePath, openFlags.readWrite, (image) =>
         forEachUndoRecord(this.#lane, this.#path, async ({ offset, bytes }) => {
@@ -69,7 +69,7 @@ export class UndoLog {
           );
         }),
       );
-      await this.#end();
+      await this.#remove();
       return count > 0;
     } finally {
       await lock.release();
@@ -77,8 +77,8 @@ export class UndoLog {
   }
 
   /**
-   * Throws ENOSPC when the log could not be created because the filesystem of the pool is full; the program has changed
-   * nothing then.
+   * Throws ENOSPC if the log could not be created because the pool's filesystem is full. The program has then changed
+   * nothing.
    */
   async requireFreeSpace(): Promise<void> {
     if (!(await this.#paths.exists(this.#directory))) return;
@@ -89,19 +89,19 @@ export class UndoLog {
   }
 
   /**
-   * Each write to the log must be durable before the program overwrites that block of the image, also for a power cut,
-   * but the program syncs only at its end. So the directory of the log has attribute S of chattr(1), which new files
-   * inherit. btrfs does not inherit it; there only kills are covered.
+   * Creates the directory of the log. To survive a power cut, each write to the log must be durable before the program
+   * overwrites that block of the image, but the program syncs only at its end. So the directory has attribute S of
+   * chattr(1), which new files inherit. On btrfs they do not; there the log covers only kills.
    */
-  async #begin(): Promise<void> {
-    // Not recursive: on a full disk, node:fs would report ENOENT then.
+  async #create(): Promise<void> {
+    // Not recursive, because node:fs would then report a full disk as ENOENT.
     await this.#paths.makeNewDirectory(this.#directory);
     await setSynchronous(this.#lane, this.#directory);
     await syncPaths(this.#lane, [dirname(this.#imagePath)]);
   }
 
-  /** Removes the log durably, after the image is synced. */
-  async #end(): Promise<void> {
+  /** Syncs the image, then durably removes the log. */
+  async #remove(): Promise<void> {
     if (!(await this.#paths.exists(this.#directory))) return;
     await syncPaths(this.#lane, [this.#imagePath]);
     await this.#paths.removeFile(this.#path);
@@ -118,7 +118,7 @@ async function setSynchronous(lane: Lane, directory: string): Promise<void> {
       flags.writeUInt32LE(flags.readUInt32LE(0) | constants.FS_SYNC_FL, 0);
       await ioctlOn(lane, fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
     } catch (error) {
-      // Files on FUSE, NFS and tmpfs have no attributes.
+      // FUSE, NFS and tmpfs do not support such attributes.
       if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS', 'EPERM')) throw error;
     }
   });

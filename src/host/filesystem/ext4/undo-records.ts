@@ -4,17 +4,17 @@ import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import type { Lane } from '../../lane.ts';
 import { crc32c } from '../crc32c.ts';
 
-/** The content of a block of the image before it was first overwritten. */
+/** The content that a block of the image had before it was first overwritten. */
 export interface UndoRecord {
   readonly offset: bigint;
   readonly bytes: Buffer;
 }
 
 /**
- * The undo file of e2fsprogs 1.43 and later, little-endian: a header (magic, number of keys, number of the first key
- * block, block sizes, CRC-32C at 508), then repeatedly one key block (magic, CRC-32C, keys from byte 16: block of the
- * image, CRC-32C, size in bytes), followed by the old content of those blocks. Before each write to the image the
- * program writes the old content, then the key block, then the header.
+ * The undo file of e2fsprogs 1.43 and later, little-endian. It has a header (magic, number of keys, number of the first
+ * key block, block sizes, CRC-32C at 508), followed by any number of key blocks (magic, CRC-32C, keys from byte 16:
+ * block of the image, CRC-32C, size in bytes), each followed by the old content of its blocks. Before each write to the
+ * image, the program writes the old content, then the key block, then the header.
  */
 const headerBytes = 512;
 const headerMagic = 'E2UNDO02';
@@ -39,7 +39,7 @@ interface Key {
 }
 
 /**
- * Passes every record to `visit`, in order, after checking its checksums. A file without a complete header has no
+ * Passes every record to `visit`, in order, after verifying its checksums. A file without a complete header has no
  * records: the header is written first, so the program ended before its first write to the image. Returns the number of
  * records.
  */
@@ -51,7 +51,7 @@ export async function forEachUndoRecord(
   try {
     return await withOpen(lane, path, openFlags.read, async (handle) => {
       const header = parseHeader(await readAt(lane, handle, path, { at: 0n, length: headerBytes }));
-      return header === undefined ? 0 : readAll(lane, { handle, path, header }, visit);
+      return header === undefined ? 0 : visitRecords(lane, { handle, path, header }, visit);
     });
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return 0;
@@ -74,7 +74,7 @@ function parseHeader(bytes: Buffer): Header | undefined {
   };
 }
 
-async function readAll(
+async function visitRecords(
   lane: Lane,
   { handle, path, header }: { handle: FileHandle; path: string; header: Header },
   visit: (record: UndoRecord) => Promise<void>,

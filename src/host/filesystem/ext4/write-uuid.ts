@@ -17,16 +17,16 @@ const incompatJournalDevice = 0x8;
 const readOnlyCompatSparseSuper = 0x1;
 
 /**
- * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4: one millisecond, where
- * tune2fs takes fifteen. Possible when checksums depend on a stored seed and not on the UUID, as in all filesystems
- * made by the driver; otherwise returns false and writes nothing.
+ * Writes a new UUID into the superblock and its copies of an unattached, cleanly unmounted ext4. This takes 1 ms,
+ * tune2fs 15 ms. It is possible if checksums depend on a stored seed and not on the UUID, as in all filesystems that
+ * the driver creates; otherwise returns false and writes nothing.
  */
 export async function writeExt4Uuid(lane: Lane, imagePath: string, uuid: string): Promise<boolean> {
   return withOpen(lane, imagePath, openFlags.readWrite, async (handle) => {
     const bytes = await readAt(lane, handle, imagePath, ext4SuperblockAt);
     const superblock = parseExt4Superblock(bytes);
     if (superblock?.state !== 'clean' || !usesChecksumSeed(bytes)) return false;
-    // Copies first: while the primary superblock has the old UUID, all of this can be repeated.
+    // Copies first: while the primary superblock still has the old UUID, everything can be repeated.
     for (const at of superblockCopies(superblock)) {
       const copy = await readAt(lane, handle, imagePath, at);
       if (parseExt4Superblock(copy)?.uuid === superblock.uuid) {
@@ -40,8 +40,8 @@ export async function writeExt4Uuid(lane: Lane, imagePath: string, uuid: string)
 }
 
 /**
- * Whether all checksums but those of superblocks depend on a stored seed, and copies are where `superblockCopies`
- * expects them.
+ * Whether all checksums except those of superblocks depend on a stored seed, and the copies are where
+ * `superblockCopies` expects them.
  */
 export function usesChecksumSeed(bytes: Buffer): boolean {
   const compat = bytes.readUInt32LE(0x5c);
@@ -56,10 +56,13 @@ export function usesChecksumSeed(bytes: Buffer): boolean {
   );
 }
 
-/** Byte offsets of the superblock copies: in groups 1 and the powers of 3, 5 and 7 (`sparse_super`). */
+/**
+ * Byte offsets of the superblock copies, which are in group 1 and in the groups that are powers of 3, 5 and 7
+ * (`sparse_super`).
+ */
 export function superblockCopies(superblock: Ext4Superblock): readonly number[] {
   const { blocks, blocksPerGroup, blockBytes } = superblock;
-  // With 1 KiB blocks, the groups start at block 1; ours have 4 KiB.
+  // With 1 KiB blocks, the first group starts at block 1. The driver's own filesystems have 4 KiB blocks.
   const firstBlock = blockBytes === 1024 ? 1n : 0n;
   const groups = new Set<bigint>([1n]);
   for (const base of [3n, 5n, 7n]) {

@@ -1,12 +1,15 @@
 import { crc32cInverted } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
-/** The primary superblock is the first sector of the first allocation group: at most 4096 bytes here. */
+/** The primary superblock is the first sector of the first allocation group. Sectors have at most 4096 bytes here. */
 export const xfsSuperblockBytes = 4096;
 
-/** The fields of an XFS superblock that we use (xfsprogs, xfs_format.h, struct xfs_dsb); numbers are big-endian. */
+/**
+ * The fields of an XFS superblock that the driver uses (xfsprogs, xfs_format.h, struct xfs_dsb); numbers are
+ * big-endian.
+ */
 export interface XfsSuperblock {
-  /** The UUID that users see; with the META_UUID feature, metadata has another one. */
+  /** The UUID that users see. With the META_UUID feature, the metadata has another one. */
   readonly uuid: string;
   readonly blockBytes: number;
   readonly blocks: bigint;
@@ -14,7 +17,7 @@ export interface XfsSuperblock {
   /** Offset and length of the log in the image, in bytes. */
   readonly logOffset: bigint;
   readonly logBytes: bigint;
-  /** xfs_repair did not finish; the kernel refuses to mount. */
+  /** A run of xfs_repair did not finish. The kernel refuses to mount the filesystem. */
   readonly needsRepair: boolean;
 }
 
@@ -23,7 +26,7 @@ const checksumAt = 0xe0;
 const maxAgBlockLog = 31;
 const incompatNeedsRepair = 0x10;
 
-/** Reads a version 5 superblock from the image's first bytes; undefined when magic, sizes or checksum are wrong. */
+/** Parses a version 5 superblock at the start of an image; undefined if the magic, a size or the checksum is wrong. */
 export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
   if (bytes.length < xfsSuperblockBytes || bytes.readUInt32BE(0) !== magic) return undefined;
   const sectorBytes = bytes.readUInt16BE(0x66);
@@ -35,7 +38,7 @@ export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
   const agBlockLog = bytes.readUInt8(0x7c);
   const isMkfsUnfinished = bytes.readUInt8(0x7e) !== 0;
   if (agBlockLog > maxAgBlockLog || isMkfsUnfinished) return undefined;
-  // The high bits of a block number are the allocation group, the low ones the block within it.
+  // The high bits of a block number are the allocation group, and the low bits are the block within the group.
   const logStart = bytes.readBigUInt64BE(0x30);
   const group = logStart >> BigInt(agBlockLog);
   const within = logStart & ((1n << BigInt(agBlockLog)) - 1n);
@@ -51,7 +54,7 @@ export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
   };
 }
 
-/** CRC-32C of the sector with zeroes in place of the checksum, stored little-endian. */
+/** Verifies the checksum: CRC-32C of the sector with the checksum field zeroed, stored little-endian. */
 function isChecksumValid(sector: Buffer): boolean {
   const zeroed = Buffer.from(sector);
   zeroed.writeUInt32LE(0, checksumAt);

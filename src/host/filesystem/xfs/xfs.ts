@@ -9,17 +9,17 @@ import type { Run } from '../../programs/run.ts';
 import { assertGrown, growXfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
 import { type PrivateMountDeps, withPrivateMount } from '../private-mount.ts';
-import { imageBytes, readImage } from '../read-image.ts';
+import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './superblock.ts';
 
-/** mkfs.xfs refuses anything smaller. */
+/** Minimum size that mkfs.xfs accepts. */
 export const xfsMinBytes = 300n * MiB;
 
 const minute = 60_000;
-/** mkfs writes one record, the clean unmount, at the start of the log; it ends well before this. */
+/** mkfs writes a single record, the clean unmount, at the start of the log. It ends well before this offset. */
 const logRecordBytes = 16n * 1024n;
-/** The kernel and mkfs leave a tail of fewer blocks unused: allocation groups have at least this many. */
+/** Minimum number of blocks in an allocation group. mkfs and the kernel leave a shorter tail of the device unused. */
 const minGroupBlocks = 64n;
 
 interface WorkOptions {
@@ -27,7 +27,7 @@ interface WorkOptions {
   readonly workDir: string;
 }
 
-/** XFS on images. Log replay and growth need a mount; offline, a private mount does both. */
+/** XFS in images. Log replay and growth need a mount; for unattached images, a private mount. */
 export class Xfs implements Filesystem {
   readonly type = 'xfs';
   readonly minBytes = xfsMinBytes;
@@ -43,7 +43,7 @@ export class Xfs implements Filesystem {
     this.#deps = deps;
   }
 
-  /** mkfs.xfs ends with an fsync of the image; punching the log is synced here. */
+  /** Creates the filesystem. mkfs.xfs syncs the image at its end, and `punchLog` syncs it again after punching. */
   async make(imagePath: string, options: MakeOptions): Promise<void> {
     const flags = mergeFlags(options.options, [
       { flag: '-m', value: `uuid=${requireUuid(options.uuid)}`, join: true },
@@ -54,8 +54,8 @@ export class Xfs implements Filesystem {
   }
 
   /**
-   * Only a walk through the log shows whether it has data, and the mount does that anyway. So the state is always
-   * `needs-replay`, which is safe.
+   * Only reading the whole log would show whether it has data, and mounting does that anyway. So the state of a sound
+   * filesystem is always `needs-replay`, which is safe.
    */
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
     const superblock = await readXfs(this.#lane, imagePath);
@@ -69,7 +69,9 @@ export class Xfs implements Filesystem {
     };
   }
 
-  /** The mount checks the filesystem: it replays the log and refuses a damaged one. Nothing is repaired here. */
+  /**
+   * Checks only the superblock: mounting replays the log and refuses a damaged filesystem. Nothing is repaired here.
+   */
   async check(imagePath: string): ReturnType<Filesystem['check']> {
     const superblock = await readXfs(this.#lane, imagePath);
     if (superblock === undefined) {
@@ -82,7 +84,7 @@ export class Xfs implements Filesystem {
     };
   }
 
-  /** Nothing to undo: no program changes an XFS in use, since it grows while mounted. */
+  /** There is never anything to undo: XFS is grown while mounted, so no program modifies an image in use. */
   recover(): Promise<boolean> {
     return Promise.resolve(false);
   }
@@ -97,22 +99,22 @@ export class Xfs implements Filesystem {
   }
 
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
-    const sizeBytes = await imageBytes(this.#lane, imagePath);
-    if (fills(await readXfs(this.#lane, imagePath), sizeBytes)) return;
+    const sizeBytes = await readImageSize(this.#lane, imagePath);
+    if (fillsImage(await readXfs(this.#lane, imagePath), sizeBytes)) return;
     const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount, async (target, device) => {
       await growXfs(this.#lane, target, device, sizeBytes);
     });
-    assertGrown(fills(await readXfs(this.#lane, imagePath), sizeBytes), imagePath, sizeBytes);
+    assertGrown(fillsImage(await readXfs(this.#lane, imagePath), sizeBytes), imagePath, sizeBytes);
   }
 
   /**
-   * xfs_db changes the UUID only if the log is clean, and exits with 0 even if it refused. So the superblock is
-   * checked.
+   * Changes the UUID with xfs_db, which does so only if the log is clean. xfs_db exits with 0 even if it refuses, so
+   * the superblock is checked afterwards.
    */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    // The only mount with `nouuid`: a fresh copy replays its log while its source may be mounted.
+    // `nouuid`, since the source of the copy may be mounted while the copy replays its log. No other mount uses it.
     const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
@@ -133,16 +135,16 @@ async function readXfs(lane: Lane, path: string): Promise<XfsSuperblock | undefi
   return parseXfsSuperblock(await readImage(lane, path, 0, xfsSuperblockBytes));
 }
 
-/** Whether the filesystem uses the whole image, as far as it can. */
-function fills(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolean {
+/** Whether the filesystem fills the image, except for a tail that is too small for an allocation group. */
+function fillsImage(superblock: XfsSuperblock | undefined, sizeBytes: bigint): boolean {
   if (superblock === undefined) return false;
   const wanted = sizeBytes / BigInt(superblock.blockBytes);
   return wanted - superblock.blocks < minGroupBlocks;
 }
 
 /**
- * mkfs.xfs allocates the whole log, at least 64 MiB, with zeroes; a hole reads the same and uses no space. Only valid
- * right after mkfs, while the log has only its first record.
+ * Punches a hole into the log, which mkfs.xfs fills with at least 64 MiB of zeroes: a hole reads the same and uses no
+ * space. Only valid right after mkfs, while the log has only its first record.
  */
 async function punchLog(lane: Lane, imagePath: string): Promise<void> {
   const superblock = await readXfs(lane, imagePath);
@@ -160,7 +162,7 @@ async function punchLog(lane: Lane, imagePath: string): Promise<void> {
     try {
       await fallocate(lane, handle.fd, range, imagePath);
     } catch (error) {
-      // A filesystem without holes keeps the blocks.
+      // A filesystem that does not support holes keeps the blocks.
       if (!hasErrno(error, 'EOPNOTSUPP')) throw error;
     }
     await fsync(lane, handle, imagePath);

@@ -25,7 +25,7 @@ export const filesystems = makeFilesystems(driverLane, {
   run,
   loops,
   mounts,
-  learned: new Ext4State(),
+  ext4State: new Ext4State(),
   kernelRelease: release(),
 });
 

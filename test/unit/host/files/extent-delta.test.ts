@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { differences, isSameMap, windowOf } from '../../../../src/host/files/extent-delta.ts';
+import { findDifferences, isSameMap, windowOf } from '../../../../src/host/files/extent-delta.ts';
 import type { ByteRange, Extent } from '../../../../src/host/host.ts';
 
 const page = 4096n;
@@ -93,8 +93,8 @@ const cases = [
 for (const { name, a, b, changed } of cases) {
   test(`differences: ${name}`, (t) => {
     const range = { from: 0n, to: 16n * page };
-    t.deepEqual(pagesOf(differences(extents(...a), extents(...b), range)), changed);
-    t.deepEqual(pagesOf(differences(extents(...b), extents(...a), range)), changed);
+    t.deepEqual(pagesOf(findDifferences(extents(...a), extents(...b), range)), changed);
+    t.deepEqual(pagesOf(findDifferences(extents(...b), extents(...a), range)), changed);
   });
 }
 
@@ -125,7 +125,7 @@ test('differences: two maps differ where their pages differ, whatever their exte
       const range = { from: 0n, to: 32n * page };
       const changed = new Set<number>();
       for (const [first, pages] of pagesOf(
-        differences(mapOf(a, joinsA), mapOf(b, joinsB), range),
+        findDifferences(mapOf(a, joinsA), mapOf(b, joinsB), range),
       )) {
         for (let i = 0; i < pages; i += 1) changed.add(first + i);
       }

@@ -8,7 +8,7 @@ import {
   type Ext4Identity,
   type Ext4Template,
   instantiate,
-  templateOf,
+  makeTemplate,
 } from '../../../../../src/host/filesystem/ext4/template.ts';
 import {
   Ext4Templates,
@@ -64,7 +64,7 @@ async function byMkfs(
 
 async function learnt(image: string, uuid: string): Promise<Ext4Template> {
   const templates = new Ext4Templates();
-  await templates.learn(driverLane, 'key', image, uuid);
+  await templates.store(driverLane, 'key', image, uuid);
   const template = templates.find('key');
   if (template === undefined) throw new Error(`${image} is not taken for a template`);
   return template;
@@ -209,7 +209,7 @@ for (const { what, at } of [
 onNode(
   'an image without ext4, with another UUID, or without a stored seed is not used as a template',
   async (t) => {
-    t.is(templateOf([], randomUUID()), undefined);
+    t.is(makeTemplate([], randomUUID()), undefined);
     await withFixture(t, async (fixture) => {
       const uuid = randomUUID();
       const image = await byMkfs(fixture, { sizeBytes: 64n * MiB, options: [] }, uuid);
