@@ -118,6 +118,8 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
     pools: config.pools,
     stateDir: config.stateDir,
     settings: domainSettings(config),
+    kubeletDir: config.kubeletDir,
+    mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
     ...(reached === undefined ? {} : { reached }),
   });
   return { metrics, opened };
@@ -134,11 +136,9 @@ function domainSettings(config: Config): DomainSettings {
       maximumBytes: config.ephemeralMaxSize,
       poolCapBytes: config.ephemeralPoolCap,
     },
-    kubeletDir: config.kubeletDir,
     maxVolumesPerNode: config.maxVolumes,
     guardFreezeLimitMs: config.guardFreezeLimit,
     withoutStaging: config.withoutStaging,
-    mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
   };
 }
 

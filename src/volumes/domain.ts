@@ -21,15 +21,11 @@ export interface DomainSettings {
     readonly maximumBytes: bigint;
     readonly poolCapBytes: bigint;
   };
-  /** Target paths must be below it, and symbolic links below it are not followed; undefined: any absolute path. */
-  readonly kubeletDir: string | undefined;
   readonly maxVolumesPerNode: number;
   /** How long the space guard keeps a filesystem frozen at most, in milliseconds. */
   readonly guardFreezeLimitMs: number;
   /** NodePublishVolume stages the volume below `mountDir` first, and the last NodeUnpublishVolume unstages it. */
-  readonly withoutStaging?: boolean;
-  /** Where the driver mounts volumes for Docker, or without staging; undefined when it never does. */
-  readonly mountDir?: string | undefined;
+  readonly withoutStaging: boolean;
 }
 
 /** What every call of the domain gets, as an argument. */
@@ -46,9 +42,15 @@ export interface Domain {
   readonly trims: Trims;
   readonly openDevices: OpenDevices;
   readonly settings: DomainSettings;
-  /** The kubelet's directory as configured, and its real path, resolved once at start. */
+  /**
+   * The kubelet's directory as configured, and its real path, resolved once at start. Target paths must be below it, and symbolic
+   * links below it are not followed; undefined: any absolute path.
+   */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
-  /** `settings.mountDir` as mountinfo writes it: created and resolved at start. */
+  /**
+   * Where the driver mounts volumes for Docker, or without staging, as mountinfo writes it: created and resolved at start; undefined
+   * when it never does.
+   */
   readonly mountDir: string | undefined;
   readonly log: Logger;
   readonly reached: Reached;

@@ -48,6 +48,9 @@ import { poolCapacity } from './volume/pool-capacity.ts';
 export interface OpenDeps {
   readonly host: Host;
   readonly settings: DomainSettings;
+  /** `--kubelet-dir` and `--mount-dir` as configured. The domain has the resolved paths, which alone may be compared with others. */
+  readonly kubeletDir: string | undefined;
+  readonly mountDir?: string | undefined;
   readonly pools: readonly PoolSettings[];
   /** Folder outside all pools for what this node remembers. */
   readonly stateDir: string;
@@ -74,11 +77,11 @@ const openTimeoutMs = 10_000;
 
 /** Opens every pool, recovers what a crash left, and serves the domain's calls. Throws only for a broken state directory. */
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
-  const { host, settings, log } = deps;
+  const { host, log } = deps;
   const { host: stateHost } = inLane(deps, { kind: 'state', id: deps.stateDir });
   const knownPools = await KnownPools.open(stateHost.files, deps.stateDir);
   const mountDir =
-    settings.mountDir === undefined ? undefined : await lockMountDir(host.files, settings.mountDir);
+    deps.mountDir === undefined ? undefined : await lockMountDir(host.files, deps.mountDir);
   const domain = await makeDomain(deps, { knownPools, mountDir: mountDir?.path });
   const { pools } = domain;
   const opening = Promise.all(pools.all.map((pool) => openPool(domain, pool)));
@@ -144,8 +147,7 @@ async function makeDomain(
   return domain;
 }
 
-async function kubeletOf({ host, settings }: OpenDeps): Promise<Domain['kubelet']> {
-  const { kubeletDir: path } = settings;
+async function kubeletOf({ host, kubeletDir: path }: OpenDeps): Promise<Domain['kubelet']> {
   if (path === undefined) return undefined;
   return { path, realPath: await host.files.resolveDirectory(path).catch(() => path) };
 }

@@ -16,7 +16,7 @@ export const fakeSettings = {
   defaultFsType: 'ext4',
   defaultSizeBytes: GiB,
   ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
-  kubeletDir: undefined,
+  withoutStaging: false,
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
 } as const satisfies OpenDeps['settings'];
@@ -56,6 +56,7 @@ export async function fakeNode(
         settings: fakeSettings,
         pools,
         ...deps,
+        kubeletDir: deps.kubeletDir,
       });
       t.teardown(() => opened.close(100));
       return opened;

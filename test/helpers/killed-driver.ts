@@ -67,6 +67,7 @@ async function run({ directory, point, work }: KilledDriver): Promise<void> {
     log: createLog({ level: 'silent' }),
     stateDir: join(directory, 'state'),
     settings: testSettings,
+    kubeletDir: undefined,
     pools: [{ ...poolDefaults, name: 'default', path: join(directory, 'pool'), create: true }],
     reached: (reached) => {
       if (reached === point) kill(pid, 'SIGKILL');

@@ -116,11 +116,9 @@ export async function scratchNode(
       host,
       log: createLog({ level: process.env['LOOPCSI_TEST_LOG'] === '1' ? 'debug' : 'silent' }),
       stateDir: join(directory, 'state'),
-      settings: {
-        ...testSettings,
-        mountDir: options.mountDir === true ? join(directory, 'state', 'docker') : undefined,
-        ...options.settings,
-      },
+      settings: { ...testSettings, ...options.settings },
+      kubeletDir: undefined,
+      mountDir: options.mountDir === true ? join(directory, 'state', 'docker') : undefined,
       pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...pool }],
       ...(reached === undefined ? {} : { reached }),
     });
@@ -156,7 +154,7 @@ export const testSettings = {
   defaultFsType: 'ext4',
   defaultSizeBytes: GiB,
   ephemeral: { defaultBytes: GiB, maximumBytes: 4n * GiB, poolCapBytes: 8n * GiB },
-  kubeletDir: undefined,
+  withoutStaging: false,
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
 } as const satisfies OpenDeps['settings'];

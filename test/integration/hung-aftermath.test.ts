@@ -41,6 +41,7 @@ class HungPool {
       whenReturned: (lane) => gate.whenReturned(lane),
       stateDir: join(this.directory, 'state'),
       settings: fakeSettings,
+      kubeletDir: undefined,
       pools: [{ ...poolDefaults, name: 'hung', path: this.poolPath, create: true, force: true }],
     });
   }

@@ -136,10 +136,11 @@ export async function subjectOn(
         defaultFsType: 'ext4',
         defaultSizeBytes: GiB,
         ephemeral: { defaultBytes: GiB, maximumBytes: GiB, poolCapBytes: GiB },
-        kubeletDir: undefined,
+        withoutStaging: false,
         maxVolumesPerNode: 100,
         guardFreezeLimitMs: 60_000,
       },
+      kubeletDir: undefined,
       pools: [
         {
           ...poolDefaults,

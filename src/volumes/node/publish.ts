@@ -77,7 +77,7 @@ export async function publishVolume(
   await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
     requireMatchingCapability(volume, input.capability);
     operation.beginEffects();
-    if (domain.settings.withoutStaging === true) {
+    if (domain.settings.withoutStaging) {
       await stageAndPublish(domain, volume, resolved, () => publish(domain, volume, resolved));
     } else await publish(domain, volume, resolved);
   });
@@ -85,7 +85,7 @@ export async function publishVolume(
 
 /** The staging path of the request; for callers that do not stage, a path in the driver's own directory. */
 async function stagingPathOf(domain: Domain, id: VolumeId, input: PublishInput): Promise<string> {
-  if (domain.settings.withoutStaging === true) return driverMountPathOf(domain, id);
+  if (domain.settings.withoutStaging) return driverMountPathOf(domain, id);
   if (input.stagingTargetPath === '') {
     throw new VolumeError(
       'wrong-state',

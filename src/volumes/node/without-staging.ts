@@ -63,7 +63,7 @@ async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): P
 
 /** Unstages a volume that the driver staged itself once it has no publications left. A volume that the caller staged is left alone. */
 export async function unstageUnused(domain: Domain, volume: FoundVolume): Promise<void> {
-  if (domain.settings.withoutStaging !== true) return;
+  if (!domain.settings.withoutStaging) return;
   const nodeState = await readNodeState(domain, volume);
   if (nodeState.dockerMountIds.length > 0) return;
   const path = driverMountPathOf(domain, volume.record.id);

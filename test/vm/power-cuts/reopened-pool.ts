@@ -67,6 +67,7 @@ export class ReopenedPool implements PoolPaths {
       log: createLog({ level: 'silent' }),
       stateDir: join(this.directory, 'state'),
       settings: testSettings,
+      kubeletDir: undefined,
       pools: [
         {
           ...poolDefaults,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
-import { call, capability, testSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
 test("a target is below the kubelet's directory, and its path has no symbolic link", async (t) => {
   const node = await fakeNode(t);
@@ -14,7 +14,7 @@ test("a target is below the kubelet's directory, and its path has no symbolic li
   await mkdir(join(kubeletDir, 'real'));
   await symlink('real', join(kubeletDir, 'within'));
   const { volumes } = await node.open([node.settings('a')], {
-    settings: { ...testSettings, kubeletDir },
+    kubeletDir,
   });
   const { record } = await volumes.createVolume(call(), volumeInput('v'));
   const stage = (stagingTargetPath: string) =>
@@ -52,7 +52,7 @@ test('a mount hides no files, no staging mount, no pool and no mount of the driv
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'own');
   const { volumes } = await node.open([node.settings('a')], {
-    settings: { ...testSettings, mountDir },
+    mountDir,
   });
   const stagingOf = (name: string) => join(node.directory, `staging-${name}`);
   const idOf = async (kind: 'mount' | 'block'): Promise<string> => {

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
-import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
@@ -11,7 +11,7 @@ async function nodeWith(t: ExecutionContext) {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'mounts');
   const { volumes, docker, domain } = await node.open([node.settings('a')], {
-    settings: { ...fakeSettings, mountDir },
+    mountDir,
   });
   const input = volumeInput('v', { fsType: 'xfs', sizeBytes: 320n * MiB });
   const volumeId = (await volumes.createVolume(call(), input)).record.id;

@@ -59,6 +59,7 @@ class Machine {
       log: silent,
       stateDir: join(this.#directory, 'state'),
       settings: fakeSettings,
+      kubeletDir: undefined,
       pools: pools.map((name) => ({
         ...poolDefaults,
         name,
