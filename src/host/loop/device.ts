@@ -7,8 +7,8 @@ import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.t
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
-import { incarnationOf, isSameFile, isUnresponsive, sysfsPath, waitUntilDetached } from './scan.ts';
-import { encodeLoopConfig, readStatus } from './status.ts';
+import { incarnationOf, isUnresponsive, sysfsPath, waitUntilDetached } from './scan.ts';
+import { encodeLoopConfig, isSameFile, readStatus } from './status.ts';
 
 /** Operations on a single loop device, of which devices.ts composes attach and detach. */
 

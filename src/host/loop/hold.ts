@@ -10,8 +10,8 @@ import {
   withOpen,
 } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
-import { isSameFile, type LoopScan } from './scan.ts';
-import { clearAutoclear } from './status.ts';
+import { type LoopScan } from './scan.ts';
+import { clearAutoclear, isSameFile } from './status.ts';
 
 /**
  * Descriptors that keep loop devices attached. When any process calls LOOP_CLR_FD (`losetup --detach`), the kernel sets

@@ -2,6 +2,7 @@ import { hasErrno } from '../errors.ts';
 import type { Mount } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import type { Lane } from '../lane.ts';
+import { nodeBindOf } from '../mount/loop-mounts.ts';
 import { openControl } from './device.ts';
 import type { LoopScan } from './scan.ts';
 
@@ -20,10 +21,9 @@ const maxAvoided = 32;
  */
 export function boundNumbers(mounts: readonly Mount[]): ReadonlySet<number> {
   return new Set(
-    mounts.flatMap(({ root, fsType }) => {
-      if (fsType !== 'devtmpfs' && fsType !== 'tmpfs') return [];
-      const number = /(?:^|\/)loop(\d+)(?:\/\/deleted)?$/.exec(root)?.[1];
-      return number === undefined ? [] : [Number(number)];
+    mounts.flatMap((mount) => {
+      const bind = nodeBindOf(mount);
+      return bind === undefined ? [] : [bind.number];
     }),
   );
 }

@@ -7,7 +7,7 @@ import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import { cachedInodeOf } from '../kernel/statx.ts';
 import { type Lane, laneWithin } from '../lane.ts';
-import { readStatusAt } from './status.ts';
+import { isSameFile, readStatusAt } from './status.ts';
 
 /** Time limit for each device when all are listed. */
 const listTimeoutMs = 5_000;
@@ -247,11 +247,6 @@ function rereadState(device: LoopDevice): LoopDevice | undefined {
  */
 export function incarnationOf(number: number): bigint | undefined {
   return cachedInodeOf(sysfsPath(number, 'loop'));
-}
-
-/** Whether both identify the same file. */
-export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
-  return a.device === b.device && a.inode === b.inode;
 }
 
 /**

@@ -37,9 +37,14 @@ export function isLabelled({ label }: LoopDevice): boolean {
   return label.startsWith(labelPrefix);
 }
 
+/** Whether both identify the same file. */
+export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
+  return a.device === b.device && a.inode === b.inode;
+}
+
 /** Whether the device is attached to the image; false if `image` is undefined. */
 export function isOnImage({ backing }: LoopDevice, image: FileIdentity | undefined): boolean {
-  return image?.device === backing.device && image.inode === backing.inode;
+  return image !== undefined && isSameFile(image, backing);
 }
 
 /** LOOP_GET_STATUS64 of an open loop device. KernelError ENXIO if nothing is attached. */
@@ -91,16 +96,22 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
     number: info.readUInt32LE(at.lo_number),
     path,
     majorMinor: majorMinorOf(rdev),
-    backing: {
-      device: info.readBigUInt64LE(at.lo_device),
-      inode: info.readBigUInt64LE(at.lo_inode),
-    },
+    backing: backingOf(info),
     label: name.toString('utf8', 0, Math.max(0, name.indexOf(0))),
     readOnly: (flags & constants.LO_FLAGS_READ_ONLY) !== 0,
     directIo: (flags & constants.LO_FLAGS_DIRECT_IO) !== 0,
     autoclear: (flags & constants.LO_FLAGS_AUTOCLEAR) !== 0,
     sectorSize: sectorSize.readUInt32LE(),
     sizeBytes: sizeBytes.readBigUInt64LE(),
+  };
+}
+
+/** The image of an attached device, in a loop_info64. */
+function backingOf(info: Buffer): FileIdentity {
+  const at = layouts.loop_info64.fields;
+  return {
+    device: info.readBigUInt64LE(at.lo_device),
+    inode: info.readBigUInt64LE(at.lo_inode),
   };
 }
 
@@ -118,9 +129,7 @@ export async function clearAutoclear(
   const about = { subject: device.path };
   try {
     await ioctlOn(lane, handle.fd, 'LOOP_GET_STATUS64', info, about);
-    const { backing } = device;
-    if (info.readBigUInt64LE(at.lo_device) !== backing.device) return false;
-    if (info.readBigUInt64LE(at.lo_inode) !== backing.inode) return false;
+    if (!isSameFile(backingOf(info), device.backing)) return false;
     const flags = info.readUInt32LE(at.lo_flags);
     if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
     info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);

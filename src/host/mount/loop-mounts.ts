@@ -9,8 +9,8 @@ export interface NodeBind {
   readonly isRemoved: boolean;
 }
 
-/** The `root` field of such a bind mount in mountinfo. */
-const nodeRoot = /^\/loop(\d+)(\/\/deleted)?$/;
+/** The `root` field of such a bind mount in mountinfo. Where /dev is a directory of a tmpfs, it contains that directory too. */
+const nodeRoot = /\/loop(\d+)(\/\/deleted)?$/;
 
 /** Returns the mount as a `NodeBind`, or undefined if it is not the bind mount of a loop device node. */
 export function nodeBindOf(mount: Mount): NodeBind | undefined {

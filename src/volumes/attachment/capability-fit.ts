@@ -23,7 +23,23 @@ export function requireMatchingCapability(
   }
 }
 
+/** The arguments of a stage or publish call by which a repeated call is recognised. */
+interface RecordedArguments {
+  readonly accessMode: string;
+  readonly mountFlags: readonly string[];
+  readonly fsType: string;
+}
+
+/** Whether a call repeats a recorded one. An empty filesystem type fits every other one. */
+export function areSameArguments(recorded: RecordedArguments, wanted: RecordedArguments): boolean {
+  return (
+    recorded.accessMode === wanted.accessMode &&
+    (recorded.fsType === wanted.fsType || recorded.fsType === '' || wanted.fsType === '') &&
+    areSameFlags(recorded.mountFlags, wanted.mountFlags)
+  );
+}
+
 /** Mount flags are a set: their order and repetitions do not matter. */
-export function areSameFlags(a: readonly string[], b: readonly string[]): boolean {
+function areSameFlags(a: readonly string[], b: readonly string[]): boolean {
   return [...new Set(a)].sort().join(',') === [...new Set(b)].sort().join(',');
 }

@@ -5,7 +5,7 @@ import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import type { Attachment } from './attachment.ts';
-import { areSameFlags } from './capability-fit.ts';
+import { areSameArguments } from './capability-fit.ts';
 import { foreignMountError, lostDeviceError } from './mount-errors.ts';
 
 /** Whether the readonly field, the access mode or the mount flags forbid writes. */
@@ -64,10 +64,7 @@ export function requireSamePublication(
     volume.record.kind === 'block' ? device.readOnly : top.options.includes('ro');
   const isSame =
     isMountedReadOnly === wanted.readOnly &&
-    (recorded === undefined ||
-      (recorded.accessMode === wanted.accessMode &&
-        (recorded.fsType === wanted.fsType || recorded.fsType === '' || wanted.fsType === '') &&
-        areSameFlags(recorded.mountFlags, wanted.mountFlags)));
+    (recorded === undefined || areSameArguments(recorded, wanted));
   if (isSame) return;
   throw new VolumeError(
     'conflict',

@@ -1,4 +1,5 @@
 import type { Host, LoopDevice } from '../../host/host.ts';
+import { isSameFile } from '../../host/loop/status.ts';
 import type { Logger } from '../../observe/log.ts';
 import { inLane } from '../engine/lanes.ts';
 
@@ -41,8 +42,8 @@ export class OpenDevices {
 
   /** Removes a device that was detached, and is therefore closed. */
   forget({ number, backing }: LoopDevice): void {
-    const open = this.at(number)?.device.backing;
-    if (open?.device === backing.device && open.inode === backing.inode) {
+    const open = this.at(number);
+    if (open !== undefined && isSameFile(open.device.backing, backing)) {
       this.#byNumber.delete(number);
     }
   }

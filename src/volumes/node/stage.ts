@@ -1,9 +1,9 @@
 import { VolumeError } from '../../errors.ts';
-import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
+import { isFilesystemOn, nodeBindOf } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
 import { ensureAttached, keepStagedAttached } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
-import { areSameFlags, requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { areSameArguments, requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { isInMountDir } from '../attachment/driver-mounts.ts';
 import { foreignMountError, lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
@@ -116,12 +116,7 @@ async function isAlreadyStaged(
   }
   if (!paths.includes(path)) return false;
   if (staged === null) return true;
-  const { capability } = input;
-  const isSame =
-    staged.accessMode === capability.accessMode &&
-    (staged.fsType === capability.fsType || staged.fsType === '' || capability.fsType === '') &&
-    areSameFlags(staged.mountFlags, capability.mountFlags);
-  if (isSame) return true;
+  if (areSameArguments(staged, input.capability)) return true;
   throw new VolumeError(
     'conflict',
     `volume '${id}' is staged at ${path} with other arguments (${staged.accessMode}, flags '${staged.mountFlags.join(',')}'); unstage it first`,
@@ -150,8 +145,8 @@ async function requireNotForeign(
 
 /** Paths where the volume's filesystem or device node is mounted; staging and target paths. */
 function mountedPaths(attachment: Attachment): readonly string[] {
-  return attachment.mounts.map(({ target, root }) =>
-    root.startsWith('/loop') ? stagingPathOfNode(target) : target,
+  return attachment.mounts.map((mount) =>
+    nodeBindOf(mount) === undefined ? mount.target : stagingPathOfNode(mount.target),
   );
 }
 

@@ -54,10 +54,10 @@ export const devices: Subject = {
     },
     {
       name: 'an image is known by its inode number alone',
-      file: 'host/loop/scan.ts',
+      file: 'host/loop/status.ts',
       find: /return (\w+)\.device === (\w+)\.device && (\1\.inode === \2\.inode;)/,
       replace: 'return $3',
-      tests: ['host/loop/scan'],
+      tests: ['host/loop/status'],
     },
     {
       name: 'a volume that is mounted is deleted',

@@ -124,8 +124,8 @@ export const locks: Subject = {
     },
     {
       name: 'two processes serve one pool',
-      file: 'volumes/pool/open-directory.ts',
-      find: /return await [\w.]+\.lock\(join\([^;]*;/,
+      file: 'volumes/pool/process-lock.ts',
+      find: /return await [\w.]+\.lock\([^;]*;/,
       replace: 'return { release: async () => undefined };',
       tests: ['volumes/pool/pool-marker'],
     },

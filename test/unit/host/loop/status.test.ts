@@ -1,5 +1,5 @@
 import test from 'ava';
-import { isSameFile } from '../../../../src/host/loop/scan.ts';
+import { isSameFile } from '../../../../src/host/loop/status.ts';
 
 test('an image is identified by its filesystem and inode: two pools may have equal inode numbers', (t) => {
   t.true(isSameFile({ device: 1n, inode: 7n }, { device: 1n, inode: 7n }));
