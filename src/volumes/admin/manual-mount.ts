@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { isInMountDir } from '../attachment/driver-mounts.ts';
+import { isInMountDir } from '../attachment/mount-dir.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';

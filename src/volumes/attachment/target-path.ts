@@ -5,7 +5,7 @@ import type { Files, TargetOptions } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { poolAreas } from '../pool/layout.ts';
-import { isInMountDir } from './driver-mounts.ts';
+import { isInMountDir } from './mount-dir.ts';
 
 /**
  * The path of a stage or publish call as mountinfo shows it, with symlinks above its last element resolved. If a kubelet

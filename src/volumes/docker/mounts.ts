@@ -6,7 +6,7 @@ import type { Files, LoopDevice } from '../../host/host.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { driverMountPathOf } from '../attachment/driver-mounts.ts';
+import { driverMountPathOf } from '../attachment/mount-dir.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';

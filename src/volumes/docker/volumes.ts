@@ -2,7 +2,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
-import { driverMountPathOf } from '../attachment/driver-mounts.ts';
+import { driverMountPathOf } from '../attachment/mount-dir.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';

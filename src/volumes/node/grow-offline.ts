@@ -3,7 +3,7 @@ import type { LoopDevice } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { detach, ensureAttached, mountAttached } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
-import { isStagedInMountDir } from '../attachment/driver-mounts.ts';
+import { isStagedInMountDir } from '../attachment/mount-dir.ts';
 import { mountOptionsOf } from '../attachment/mount-flags.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { recoverImage } from '../attachment/prepare-image.ts';

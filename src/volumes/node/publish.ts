@@ -11,7 +11,7 @@ import {
   mountsAt,
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { driverMountPathOf } from '../attachment/driver-mounts.ts';
+import { driverMountPathOf } from '../attachment/mount-dir.ts';
 import { lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';

@@ -4,7 +4,7 @@ import type { NodeState } from '../../state/records.ts';
 import { ensureAttached, keepStagedAttached } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
 import { areSameArguments, requireMatchingCapability } from '../attachment/capability-fit.ts';
-import { isInMountDir } from '../attachment/driver-mounts.ts';
+import { isInMountDir } from '../attachment/mount-dir.ts';
 import { foreignMountError, lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';

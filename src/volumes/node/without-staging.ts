@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { driverMountPathOf, isStagedInMountDir } from '../attachment/driver-mounts.ts';
+import { driverMountPathOf, isStagedInMountDir } from '../attachment/mount-dir.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget } from '../attachment/target-path.ts';

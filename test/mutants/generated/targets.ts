@@ -172,7 +172,7 @@ const measured: readonly Target[] = [
       'volumes/jobs/trash',
       'volumes/pool/durable',
       'volumes/pool/pools',
-      'volumes/node/start',
+      'volumes/recovery/start',
     ],
     maxSurvivors: 17,
   },

@@ -12,10 +12,10 @@ export const devices: Subject = {
     },
     {
       name: 'a start detaches a mounted device',
-      file: 'volumes/node/recover-devices.ts',
+      file: 'volumes/recovery/recover-devices.ts',
       find: /if \(!ownMounts\.every\([^;]*\)\)\s+return [^;]*;/,
       replace: '',
-      tests: ['volumes/node/start'],
+      tests: ['volumes/recovery/start'],
     },
     {
       name: 'an image is attached twice',

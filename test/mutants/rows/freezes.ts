@@ -5,17 +5,17 @@ export const freezes: Subject = {
   rows: [
     {
       name: 'a start does not thaw what a killed driver left frozen',
-      file: 'volumes/node/recover-devices.ts',
+      file: 'volumes/recovery/recover-devices.ts',
       find: /if \(await [\w.]+\.thaw\([^;{]*\{/,
       replace: 'if (false) {',
-      tests: ['volumes/node/start'],
+      tests: ['volumes/recovery/start'],
     },
     {
       name: 'a start does not thaw a filesystem that was unmounted while frozen',
-      file: 'volumes/node/recover-devices.ts',
+      file: 'volumes/recovery/recover-devices.ts',
       find: /(?<!function )\bawait thawWithoutMount\([^;]*;/,
       replace: '',
-      tests: ['volumes/node/start'],
+      tests: ['volumes/recovery/start'],
     },
     {
       name: 'a failed capture does not thaw',

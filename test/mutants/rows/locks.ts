@@ -103,10 +103,10 @@ export const locks: Subject = {
     },
     {
       name: 'recovery changes a volume that is locked',
-      file: 'volumes/node/recover-volume.ts',
+      file: 'volumes/recovery/recover-volume.ts',
       find: /if \(locks\.lockedBy\([^;]*;/,
       replace: '',
-      tests: ['volumes/node/start'],
+      tests: ['volumes/recovery/start'],
     },
     {
       name: 'a program does not inherit the lock of its image',

@@ -61,7 +61,7 @@ export const pools: Subject = {
     },
     {
       name: 'an id in two pools is used from both',
-      file: 'volumes/node/recovery.ts',
+      file: 'volumes/recovery/recover-entries.ts',
       find: /(?<!function )await set\w*Aside\([^;]*;/,
       replace: '',
       tests: ['volumes/pool/pools'],

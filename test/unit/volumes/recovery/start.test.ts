@@ -2,7 +2,7 @@ import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
-import { recoverEntries } from '../../../../src/volumes/node/recovery.ts';
+import { recoverEntries } from '../../../../src/volumes/recovery/recover-entries.ts';
 import type { FakeDevice } from '../../../helpers/fake-kernel.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';

@@ -3,7 +3,7 @@ import type { Domain } from '../domain.ts';
 import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
-import { recoverEntries } from './recovery.ts';
+import { recoverEntries } from './recover-entries.ts';
 
 /** How often pools are checked, since a disk may be unmounted or mounted again. */
 const checkEveryMs = 5_000;
