@@ -1,6 +1,6 @@
 import type { Domain } from './domain.ts';
 import { withReason } from './engine/failures.ts';
-import { targetLock } from './engine/locks.ts';
+import { targetLock, volumeLock } from './engine/locks.ts';
 import type { Call, Operation } from './engine/operations.ts';
 import type { FoundVolume } from './pool/pool.ts';
 
@@ -38,7 +38,7 @@ export async function lockVolume<T, Found extends FoundVolume | undefined>(
   { name, volumeId, targets = [], request, find }: VolumeCall & { readonly find: () => Found },
   work: (domain: Domain, volume: Found, operation: Operation) => Promise<T>,
 ): Promise<T> {
-  const exclusive = [`volume:${volumeId}`, ...targets.map(targetLock)];
+  const exclusive = [volumeLock(volumeId), ...targets.map(targetLock)];
   const lane = { kind: 'volume', id: volumeId } as const;
   const plan = { name, lane, exclusive, request };
   return domain.operations.run(domain, call, plan, async (domain, operation) => {

@@ -5,6 +5,7 @@ import { exposesDevice, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import type { Attachment } from './attachment.ts';
@@ -93,7 +94,7 @@ export async function attach(
       mounts: options.mounts,
       ...(isFreezable(volume.pool, record) && !options.readOnly ? { dirtyLimitBytes } : {}),
     });
-    domain.openDevices.add({ device, volumeId: record.id, pool: volume.pool.name });
+    domain.openDevices.add({ device, volumeId: callIdOf(volume), pool: volume.pool.name });
     warnOfBufferedIo(domain, record, device);
     return device;
   } catch (error) {
@@ -115,8 +116,8 @@ export function keepOpen(
   volume: FoundVolume,
   device: LoopDevice,
 ): Promise<boolean> {
-  const { record, pool } = volume;
-  return domain.openDevices.open(domain.host, { device, volumeId: record.id, pool: pool.name });
+  const pool = volume.pool.name;
+  return domain.openDevices.open(domain.host, { device, volumeId: callIdOf(volume), pool });
 }
 
 /** Detaches an unused device. Throws `busy` if it turns out to be in use. */

@@ -35,51 +35,80 @@ export async function recoverImage(
 }
 
 /**
- * Throws `wrong-state` if the image is smaller than its reached size, or than its filesystem. It must not be grown again: the
- * lost end would read as zeros, and the loss could no longer be detected. An interrupted growth is no such case, since then the
- * image never had its promised size.
+ * Throws `wrong-state` if the image was truncated. It must not be grown again: the lost end would read as zeros, and the loss could
+ * no longer be detected.
  */
 export async function requireNotTruncated(
   domain: Domain,
   volume: FoundVolume,
   image: ImageStatus,
 ): Promise<void> {
-  const { record, imagePath } = volume;
-  if (image.sizeBytes >= record.sizeBytes) return;
-  const { reachedBytes } = record;
-  if (reachedBytes !== undefined && image.sizeBytes < reachedBytes) {
-    throw truncatedError(volume, image, { what: 'it', hadBytes: reachedBytes });
-  }
-  if (record.fsType === null) return;
-  const superblock = await domain.host.filesystems[record.fsType].readSuperblock(imagePath);
-  if (superblock === undefined) throw noSuperblockError(volume, record.fsType);
-  requireImageHoldsFilesystem(volume, superblock, image);
-}
-
-function requireImageHoldsFilesystem(
-  volume: FoundVolume,
-  superblock: Superblock,
-  image: ImageStatus,
-): void {
-  if (superblock.sizeBytes <= image.sizeBytes) return;
-  throw truncatedError(volume, image, { what: 'its filesystem', hadBytes: superblock.sizeBytes });
+  const truncation = await truncationOf(domain, volume, image);
+  if (truncation !== undefined) throw truncatedError(volume, image, truncation);
 }
 
 function truncatedError(
-  { record, imagePath }: FoundVolume,
+  volume: FoundVolume,
   image: ImageStatus,
-  { what, hadBytes }: { what: string; hadBytes: bigint },
+  { was, minBytes }: Truncation,
 ): VolumeError {
+  const { record, imagePath } = volume;
+  if (minBytes === undefined) return damagedVolumeError(volume, was);
   return new VolumeError(
     'wrong-state',
     `volume '${record.id}' was left untouched: the image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} (${image.sizeBytes} bytes), ` +
-      `${what} had ${formatBytes(hadBytes)}; restore a snapshot or a backup, or, to continue without the lost data, run 'truncate --size=${hadBytes} ${imagePath}'`,
+      `${was}; restore a snapshot or a backup, or, to continue without the lost data, run 'truncate --size=${minBytes} ${imagePath}'`,
   );
+}
+
+/** How an image shows that its end is lost. */
+interface Truncation {
+  /** How large it was, for messages. */
+  readonly was: string;
+  /** The size it must have at least; undefined if not even its superblock is left. */
+  readonly minBytes: bigint | undefined;
+}
+
+/**
+ * Whether the image is smaller than its reached size, or than its filesystem. A smaller image of an interrupted growth is not
+ * truncated: it never had its promised size. Only for a raw block volume of an earlier driver that cannot be told, so it counts as
+ * truncated.
+ */
+export async function truncationOf(
+  { host }: Pick<Domain, 'host'>,
+  { record, imagePath }: FoundVolume,
+  image: ImageStatus,
+): Promise<Truncation | undefined> {
+  const { sizeBytes, reachedBytes, fsType } = record;
+  if (image.sizeBytes >= sizeBytes) return undefined;
+  if (reachedBytes !== undefined && image.sizeBytes < reachedBytes) {
+    return { was: `it had ${formatBytes(reachedBytes)}`, minBytes: reachedBytes };
+  }
+  if (fsType === null) {
+    if (reachedBytes !== undefined) return undefined;
+    return { was: `it should have ${formatBytes(sizeBytes)}`, minBytes: sizeBytes };
+  }
+  const superblock = await host.filesystems[fsType].readSuperblock(imagePath);
+  if (superblock === undefined)
+    return { was: noSuperblock(fsType, imagePath), minBytes: undefined };
+  return truncationOfFilesystem(superblock, image);
+}
+
+function truncationOfFilesystem(
+  { sizeBytes }: Superblock,
+  image: ImageStatus,
+): Truncation | undefined {
+  if (sizeBytes <= image.sizeBytes) return undefined;
+  return { was: `its filesystem had ${formatBytes(sizeBytes)}`, minBytes: sizeBytes };
+}
+
+function noSuperblock(fsType: FsType, imagePath: string): string {
+  return `no valid ${fsType} superblock is in ${imagePath}`;
 }
 
 /** For an image without a superblock of its type that has a valid checksum. */
 export function noSuperblockError(volume: FoundVolume, fsType: FsType): VolumeError {
-  return damagedVolumeError(volume, `no valid ${fsType} superblock is in ${volume.imagePath}`);
+  return damagedVolumeError(volume, noSuperblock(fsType, volume.imagePath));
 }
 
 /** Grows the image to its promised size and allocates a thick one completely. Idempotent. Throws as `requireNotTruncated` does. */
@@ -141,7 +170,8 @@ export async function prepareImage(
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
   const image = attachment.image ?? (await imageStatusOf(domain, volume));
-  requireImageHoldsFilesystem(volume, superblock, image);
+  const truncation = truncationOfFilesystem(superblock, image);
+  if (truncation !== undefined) throw truncatedError(volume, image, truncation);
   await growImageToPromisedSize(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
   const mustGrow =

@@ -3,6 +3,7 @@ import type { Mount } from '../../host/host.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { Publication } from '../../state/records.ts';
 import type { PublishInput } from '../model.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import type { Attachment } from './attachment.ts';
 import { areSameArguments } from './capability-fit.ts';
@@ -51,8 +52,7 @@ export function requireSamePublication(
     published: readonly Publication[];
   },
 ): void {
-  const { ephemeralTarget, name } = volume.record;
-  const id = ephemeralTarget === null ? volume.record.id : name;
+  const id = callIdOf(volume);
   const { top, attachment, wanted, published } = at;
   if (attachment.lost.some((mount) => mount.id === top.id)) throw lostDeviceError(id, [top.target]);
   const device = attachment.mounts.some((mount) => mount.id === top.id)

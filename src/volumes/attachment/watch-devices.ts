@@ -2,7 +2,9 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { OpenDevice } from '../jobs/open-devices.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { attachmentOfDevices } from './attachment.ts';
 import { volumeAttachedTo } from './device-owner.ts';
@@ -59,10 +61,7 @@ export async function cancelAllDetaches(domain: Domain): Promise<void> {
     }
     const volume = await volumeAttachedTo(deps, device);
     if (volume === undefined) continue;
-    // Calls lock an inline volume by the id that the kubelet chose, its name.
-    const { id, name } = volume.record;
-    const volumeId = volume.area === 'ephemeral' ? name : id;
-    const used = { volumeId, pool: volume.pool.name, device };
+    const used = { volumeId: callIdOf(volume), pool: volume.pool.name, device };
     await cancelDetach(domain, used, (domain) => isMounted(domain, volume, device));
   }
 }
@@ -105,7 +104,7 @@ export async function cancelDetach(
 function tryLock(domain: Domain, volumeId: string): (() => void) | undefined {
   try {
     return domain.operations.locks.acquire(
-      { exclusive: [`volume:${volumeId}`] },
+      { exclusive: [volumeLock(volumeId)] },
       'a check of its devices',
     );
   } catch (error) {

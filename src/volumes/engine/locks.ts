@@ -7,6 +7,9 @@ interface Lock {
   readonly sinceMs: number;
 }
 
+/** The lock of a volume, by the id that calls name (`callIdOf` in pool/contents.ts). */
+export const volumeLock = (id: string): string => `volume:${id}`;
+
 /** The lock for mounting and unmounting at a path: two volumes given the same path must not both find it free. */
 export const targetLock = (path: string): string => `target:${path}`;
 

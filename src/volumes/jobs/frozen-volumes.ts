@@ -4,7 +4,8 @@ import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Freeze, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { inLane, type LaneSpec } from '../engine/lanes.ts';
-import type { Locks } from '../engine/locks.ts';
+import { type Locks, volumeLock } from '../engine/locks.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThinVolume } from './mounted-thin-volumes.ts';
 
@@ -80,17 +81,18 @@ export class FrozenVolumes {
   startFreeze(pool: Pool, volume: MountedThinVolume): boolean {
     const { id } = volume.record;
     if (this.#frozen.has(id) || this.#expired.has(id)) return false;
-    return this.#startUnlessLocked(id, () => this.#freeze(pool, volume));
+    return this.#startUnlessLocked(volume, () => this.#freeze(pool, volume));
   }
 
   /**
    * Returns whether the freeze was started. It is not while a call works on the volume; the guard's next check tries again. A call
    * that starts meanwhile is not refused: it waits for the freeze (`waitForChange`).
    */
-  #startUnlessLocked(id: string, freeze: () => Promise<void>): boolean {
+  #startUnlessLocked(volume: MountedThinVolume, freeze: () => Promise<void>): boolean {
     const { locks } = this.#deps;
+    const { id } = volume.record;
     if (this.#isStopped || this.#freezing.has(id)) return false;
-    if (locks.lockedBy(`volume:${id}`) !== undefined) return false;
+    if (locks.lockedBy(volumeLock(callIdOf(volume))) !== undefined) return false;
     const work = freeze().finally(() => {
       this.#freezing.delete(id);
     });
@@ -165,7 +167,7 @@ export class FrozenVolumes {
     if (frozen === undefined) return;
     if (performance.now() - frozen.checkedAtMs < checkIntervalMs) return;
     frozen.checkedAtMs = performance.now();
-    this.#startUnlessLocked(id, async () => {
+    this.#startUnlessLocked(volume, async () => {
       const { log, freezeLimitMs } = this.#deps;
       const leftMs = Math.max(0, frozen.sinceMs + freezeLimitMs - performance.now());
       const freeze = await this.#tryFreeze(frozen.pool, volume, leftMs);

@@ -5,6 +5,7 @@ import { inLane } from '../engine/lanes.ts';
 
 export interface OpenDevice {
   readonly device: LoopDevice;
+  /** See `callIdOf`. */
   readonly volumeId: string;
   /** The pool's name. */
   readonly pool: string;

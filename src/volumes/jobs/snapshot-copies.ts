@@ -14,7 +14,7 @@ import {
 import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { inLane } from '../engine/lanes.ts';
-import type { Locks } from '../engine/locks.ts';
+import { type Locks, volumeLock } from '../engine/locks.ts';
 import type { SnapshotId } from '../ids.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { entryFiles } from '../pool/layout.ts';
@@ -72,7 +72,7 @@ export class SnapshotCopies {
   start(job: CopyJob): void {
     const { record } = job;
     const release = this.#deps.locks.acquire(
-      { shared: [`volume:${record.sourceVolumeId}`] },
+      { shared: [volumeLock(record.sourceVolumeId)] },
       `the copy of snapshot '${record.id}'`,
     );
     this.#failed.delete(record.id);

@@ -3,7 +3,8 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { GiB, MiB } from '../../units.ts';
 import { inLane } from '../engine/lanes.ts';
-import type { Locks } from '../engine/locks.ts';
+import { type Locks, volumeLock } from '../engine/locks.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThinVolume } from './mounted-thin-volumes.ts';
 
@@ -97,16 +98,17 @@ export class Trims {
 
   async #trimRanges(
     pool: Pool,
-    { record, target, device }: MountedThinVolume,
+    volume: MountedThinVolume,
     running: Running,
     onTrimmed: (bytes: bigint) => void,
   ): Promise<'done' | 'interrupted'> {
+    const { record, target, device } = volume;
     const { locks } = this.#deps;
     const { host } = inLane(this.#deps, { kind: 'trim', id: record.id, pool: pool.name });
     let length = firstRangeBytes;
     let offset = 0n;
     while (offset < maxAddress) {
-      if (running.isCancelled || locks.lockedBy(`volume:${record.id}`) !== undefined) {
+      if (running.isCancelled || locks.lockedBy(volumeLock(callIdOf(volume))) !== undefined) {
         return 'interrupted';
       }
       const range = {

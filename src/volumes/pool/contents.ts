@@ -11,6 +11,11 @@ export interface VolumeImage {
   readonly imagePath: string;
 }
 
+/** The id by which calls name and lock the volume: of an inline volume it is the kubelet's, which its record has as the name. */
+export function callIdOf({ record, area }: Omit<VolumeImage, 'imagePath'>): string {
+  return area === 'ephemeral' ? record.name : record.id;
+}
+
 /** The parts of a pool that the accounting of its space needs. */
 export interface PoolContents {
   readonly name: string;

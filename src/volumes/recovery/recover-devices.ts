@@ -7,6 +7,7 @@ import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
+import { callIdOf } from '../pool/contents.ts';
 import { imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { maxConcurrent, recoverVolume } from './recover-volume.ts';
@@ -53,10 +54,8 @@ function keyOf(file: { device: bigint; inode: bigint }): string {
 async function imagesByInode(domain: Domain, pool: Pool): Promise<ReadonlyMap<string, KnownImage>> {
   const known: KnownImage[] = [];
   for (const volume of pool.images()) {
-    const { area, imagePath: path } = volume;
-    const { id, name, fsType } = volume.record;
-    // Locks and messages name an inline volume by the kubelet's id.
-    known.push({ path, id: area === 'ephemeral' ? name : id, fsType, volume });
+    const { fsType } = volume.record;
+    known.push({ path: volume.imagePath, id: callIdOf(volume), fsType, volume });
   }
   for (const area of volumeAreas) {
     // An entry that is set aside may be frozen or attached, too.

@@ -5,6 +5,7 @@ import { setDuplicatesAside } from '../attachment/duplicates.ts';
 import { targetsOf } from '../attachment/mount-errors.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { Pool } from '../pool/pool.ts';
 import { detachAndDiscard } from '../volume/delete.ts';
 import { recoverDevices } from './recover-devices.ts';
@@ -67,7 +68,7 @@ async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
 async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
     const volume = pool.volumeOf('ephemeral', record);
-    return recoverVolume(domain, pool, record.name, async (domain) => {
+    return recoverVolume(domain, pool, callIdOf(volume), async (domain) => {
       // A target whose stat fails, for example the root of a filesystem that was shut down, exists.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;

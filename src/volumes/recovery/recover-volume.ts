@@ -2,6 +2,7 @@ import { timedOut, withTimeout } from '../../async.ts';
 import type { Domain } from '../domain.ts';
 import { logFailure } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** Volumes that are recovered in parallel. */
@@ -21,8 +22,8 @@ export async function recoverVolume(
   work: (domain: Domain) => Promise<void>,
 ): Promise<void> {
   const { locks } = domain.operations;
-  if (locks.lockedBy(`volume:${id}`) !== undefined) return;
-  const release = locks.acquire({ exclusive: [`volume:${id}`] }, 'the start of its pool');
+  if (locks.lockedBy(volumeLock(id)) !== undefined) return;
+  const release = locks.acquire({ exclusive: [volumeLock(id)] }, 'the start of its pool');
   const deps = inLane(domain, { kind: 'recover', id, pool: pool.name });
   const recovered = logFailure(domain.log, id, () => work(deps)).finally(release);
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;

@@ -5,6 +5,7 @@ import { MiB } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { snapshotIdFor } from '../ids.ts';
 import { sourceModifiedNs } from '../jobs/snapshot-copies.ts';
@@ -40,7 +41,7 @@ export async function createSnapshot(
       lane: { kind: 'snapshot', id },
       exclusive: [`snapshot:${id}`],
       // The source can be neither staged, published nor deleted during the capture.
-      shared: [`volume:${sourceVolumeId}`],
+      shared: [volumeLock(sourceVolumeId)],
       request: input,
     },
     async (domain, operation) => {

@@ -3,6 +3,7 @@ import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
@@ -40,7 +41,7 @@ export async function createGroupSnapshot(
         `group:${id}`,
         ...members.map((name) => `snapshot:${snapshotIdFor(name, nodeTag)}`),
       ],
-      shared: input.sourceVolumeIds.map((volumeId) => `volume:${volumeId}`),
+      shared: input.sourceVolumeIds.map(volumeLock),
       request: input,
     },
     async (domain, operation) => {

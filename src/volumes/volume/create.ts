@@ -8,6 +8,7 @@ import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
@@ -41,7 +42,7 @@ export async function createVolume(
     {
       name: 'CreateVolume',
       lane: { kind: 'volume', id },
-      exclusive: [`volume:${id}`],
+      exclusive: [volumeLock(id)],
       shared: source,
       request,
     },

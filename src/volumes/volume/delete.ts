@@ -7,6 +7,7 @@ import { reloadSetAside } from '../attachment/duplicates.ts';
 import { endTemporaryMounts } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
+import { volumeLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
 import { parseVolumeId, requireOwnNodeTag, type VolumeId } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -27,7 +28,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   await domain.operations.run(
     domain,
     call,
-    { name: 'DeleteVolume', lane, exclusive: [`volume:${id}`], request: id },
+    { name: 'DeleteVolume', lane, exclusive: [volumeLock(id)], request: id },
     async (domain, operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });
       const aside = domain.pools.findSetAside('volumes', id);

@@ -3,6 +3,7 @@ import { lostDeviceMessage, targetsOf } from '../attachment/mount-errors.ts';
 import { cancelDetach } from '../attachment/watch-devices.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /** Conditions of the loop devices of a volume. A device in use that another process wants detached (AUTOCLEAR) is kept. */
@@ -21,14 +22,14 @@ export async function deviceConditions(
 
 async function keepInUse(
   domain: Domain,
-  { record, area, pool }: FoundVolume,
+  volume: FoundVolume,
   { devices, mounts }: Attachment,
 ): Promise<void> {
   if (mounts.length === 0) return;
-  const volumeId = area === 'ephemeral' ? record.name : record.id;
+  const [volumeId, pool] = [callIdOf(volume), volume.pool.name];
   for (const device of devices) {
     if (!device.autoclear) continue;
-    await cancelDetach(domain, { volumeId, pool: pool.name, device }, async () => true);
+    await cancelDetach(domain, { volumeId, pool, device }, async () => true);
   }
 }
 

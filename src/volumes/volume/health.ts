@@ -2,6 +2,7 @@ import { hasErrno, isStorageFailure, KernelError, StuckError } from '../../host/
 import type { ImageStatus } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
+import { truncationOf } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
@@ -89,7 +90,7 @@ async function collectConditions(
     return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is missing`)];
   }
   const conditions: VolumeCondition[] = [];
-  if (image.sizeBytes < record.sizeBytes && (await isTruncated(domain, volume, image.sizeBytes))) {
+  if ((await truncationOf(domain, volume, image)) !== undefined) {
     conditions.push(
       condition(
         'DATA_LOSS',
@@ -138,20 +139,6 @@ function guardConditions(
   const what =
     'its filesystem was frozen for the maximum time and thawed again; its writers can get ENOSPC';
   return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
-}
-
-async function isTruncated(
-  domain: Domain,
-  volume: FoundVolume,
-  imageBytes: bigint,
-): Promise<boolean> {
-  const { fsType, reachedBytes } = volume.record;
-  if (reachedBytes !== undefined && imageBytes < reachedBytes) return true;
-  // For a raw block volume of an earlier version of the driver, only the promised size is known.
-  if (fsType === null) return reachedBytes === undefined;
-  const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  // A growing filesystem always has a superblock, so an image without one was truncated to nothing.
-  return superblock === undefined || superblock.sizeBytes > imageBytes;
 }
 
 async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {

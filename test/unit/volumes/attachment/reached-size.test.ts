@@ -130,3 +130,20 @@ test('a record of an earlier version has no reached size: the next stage records
   await volumes().stageVolume(call(), asked);
   t.is(await reachedBytes(), String(16n * MiB));
 });
+
+test('a block volume of an earlier version whose image is too small is refused, because an interrupted growth cannot be told from a loss', async (t) => {
+  const { volumeId, volumes, asked, recordPath, restart, image } = await nodeWith(t, 'block');
+  const { reachedBytes: _, ...old } = JSON.parse(await readFile(recordPath, 'utf8')) as {
+    reachedBytes: string;
+  };
+  await writeFile(recordPath, JSON.stringify(old));
+  await truncate(image, Number(8n * MiB));
+  await restart();
+  await t.throwsAsync(volumes().stageVolume(call(), asked), {
+    message: /was truncated to 8 MiB .*, it should have 16 MiB; .*truncate --size=16777216/,
+  });
+  t.like((await volumes().volumeHealth(volumeId))[0], { reason: 'ImageShort' });
+  await truncate(image, Number(16n * MiB));
+  await volumes().stageVolume(call(), asked);
+  t.deepEqual(await volumes().volumeHealth(volumeId), []);
+});

@@ -99,6 +99,38 @@ test('a volume that a call works on is frozen only after the call has ended', as
   await untilFrozen();
 });
 
+test('an inline volume that a call works on is frozen only after the call has ended, and not trimmed', async (t) => {
+  const { node, leave, volumes, domain, at } = await guardedNode(t);
+  // Calls lock it by the id that the kubelet chose.
+  const volumeId = 'csi-0123';
+  const targetPath = join(node.directory, 'pod');
+  await volumes.publishVolume(call(), {
+    volumeId,
+    targetPath,
+    stagingTargetPath: '',
+    capability: capability(),
+    readOnly: false,
+    ephemeral: { sizeBytes: 64n * MiB, settings: plainSettings },
+  });
+  const pool = domain.pools.named('a');
+  const mounted = await findMountedThinVolumes(node.host, pool, await node.host.mounts.list());
+  const inline = mounted.find(({ area }) => area === 'ephemeral');
+  if (inline === undefined) throw new Error('the inline volume is not mounted');
+  const isFrozen = (): boolean =>
+    node.host.kernel.devices.get(inline.device.number)?.live?.frozen === true;
+  const release = domain.operations.locks.acquire({ exclusive: [`volume:${volumeId}`] }, 'a test');
+  t.is(await domain.trims.trim(pool, inline), 'interrupted');
+  leave(tooFew);
+  await until('the other one is frozen', () => domain.guard.frozenSince(at.volumeId) !== undefined);
+  const looks = () => node.host.calls.filter((name) => name === 'files.capacity').length;
+  const before = looks();
+  await until('the guard has checked again', () => looks() > before + 3);
+  t.false(isFrozen());
+  release();
+  await until('it is frozen', isFrozen, 20_000);
+  leave(enough);
+});
+
 /** Waits until the guard has checked the pool's free space a few times more. */
 async function untilLooked({ node }: Awaited<ReturnType<typeof guardedNode>>): Promise<void> {
   const looks = () => node.host.calls.filter((one) => one === 'files.capacity').length;
