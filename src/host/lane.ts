@@ -8,12 +8,12 @@ export interface Lane {
   readonly name: string;
   /** The disk that its calls depend on, identified by the name of its pool; undefined if unknown. */
   readonly disk: string | undefined;
-  /** Its own name, followed by the names of the lanes it was started from, innermost first. */
+  /** Its own name, followed by the names of the lanes it was started from, innermost first. The driver's is not among them. */
   readonly chain: readonly string[];
 }
 
 /** The lane of calls that belong to no volume and no pool. */
-export const driverLane: Lane = { name: 'driver', disk: undefined, chain: ['driver'] };
+export const driverLane: Lane = { name: 'driver', disk: undefined, chain: [] };
 
 /** Creates a lane for work started from the lane `outer`. By default it inherits the disk of `outer`. */
 export function laneWithin(outer: Lane, name: string, disk: string | undefined = outer.disk): Lane {

@@ -23,6 +23,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
   const child = new SharedFreezeChild();
   const state = new LoopState();
   const ext4State = new Ext4State();
+  const missingPrograms = makeProgramCheck();
   const facts = readFacts();
   const { kernelRelease } = facts;
   const inLane = (lane: Lane): Host => {
@@ -41,7 +42,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
       users: makeMountUsers(lane, () => child.childPid),
       facts,
       runningPrograms: findRunningPrograms,
-      missingPrograms: makeProgramCheck(),
+      missingPrograms,
       supportedFilesystems: () => readSupportedFilesystems(lane),
     };
   };

@@ -79,6 +79,33 @@ export function orphans(files: readonly TreeFile[], entries: readonly string[]):
     .map(({ path }) => `${path}: no module of src/ imports it`);
 }
 
+/** Functions that pass on a domain, or other dependencies, with a host in another lane. */
+const lanePassers = [
+  'recoverVolume',
+  'withReason',
+  'changeVolume',
+  'lockVolume',
+  'lockForTeardown',
+  'changeIfHere',
+  'operations\\.run',
+];
+
+/** A callback that ignores the domain it is given makes its kernel calls in the lane of its caller. */
+export function droppedLanes(files: readonly TreeFile[]): readonly string[] {
+  const call = new RegExp(
+    `(?<!function )\\b(${lanePassers.join('|')})\\((?:(?!=>|;).)*?\\(\\) =>`,
+    'g',
+  );
+  return files
+    .filter(({ path }) => path.startsWith('src/volumes/'))
+    .flatMap(({ path, text }) =>
+      [...text.replace(/\s+/g, ' ').matchAll(call)].map(
+        ([, name = '']) =>
+          `${path}: the callback of ${name} ignores its domain; name the parameter, or call it _domain`,
+      ),
+    );
+}
+
 /** Each TODO names an issue. */
 export function openEnds(files: readonly TreeFile[]): readonly string[] {
   return files.flatMap(({ path, text }) =>

@@ -53,6 +53,36 @@ const cases: readonly {
     ],
   },
   {
+    name: 'droppedLanes',
+    rule: rules.droppedLanes,
+    bad: [
+      [
+        'src/volumes/node/a.ts',
+        'return recoverVolume(domain, pool, image.id, async () => {\n  await work(domain);\n});',
+      ],
+    ],
+    good: [
+      ['src/volumes/node/a.ts', 'recoverVolume(domain, pool, image.id, async (domain) => 1);'],
+      ['src/volumes/node/b.ts', 'recoverVolume(domain, pool, image.id, work); later(() => 1);'],
+      [
+        'src/volumes/volume/a.ts',
+        'withReason(domain, about, (_domain) => pool.space.reserve(1n));',
+      ],
+      ['src/volumes/volume/b.ts', 'export async function withReason(work: () => Promise<void>) {}'],
+    ],
+  },
+  {
+    name: 'droppedLanes: an operation',
+    rule: rules.droppedLanes,
+    bad: [
+      [
+        'src/volumes/a.ts',
+        'domain.operations.run(\n  domain,\n  call,\n  { name },\n  () => 1,\n);',
+      ],
+    ],
+    good: [['src/volumes/a.ts', 'domain.operations.run(domain, call, { name }, (domain) => 1);']],
+  },
+  {
     name: 'openEnds: FIXME',
     rule: rules.openEnds,
     bad: [['src/a.ts', '// FIXME: later']],

@@ -51,6 +51,7 @@ test('the search finds the files of the repository', (t) => {
 clean('the environment is read in config/load.ts', () => rules.environmentReads(written));
 clean('execa, koffi and child_process have one door each', () => rules.doorsPassed(written));
 clean('every module is used', () => rules.orphans(files, entries));
+clean('no callback ignores the domain with its lane', () => rules.droppedLanes(files));
 clean('what is owed has an issue number', () => rules.openEnds(outsideTidy));
 clean('modules are named after what they hold', () => rules.vagueNames(files));
 clean('no trace of a machine or a package registry', () => rules.machineTraces(outsideTidy));

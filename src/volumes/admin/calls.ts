@@ -1,9 +1,9 @@
+import { inLane, type LaneSpec, poolLane } from '../engine/lanes.ts';
 /** The calls of the command line. `api.ts` has those of CSI. */
 
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
-import type { LaneSpec } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
@@ -119,7 +119,7 @@ async function adoptAndServe(
   name: string,
 ): Promise<PoolFacts> {
   const pool = configuredPool(domain, name);
-  await adoptPool(domain, pool, knownPools);
+  await adoptPool(inLane(domain, poolLane(name)), pool, knownPools);
   await openPool(pool);
   return poolFactsOf(pool);
 }
@@ -131,7 +131,7 @@ async function recoverAndServe(
 ): Promise<PoolFacts> {
   const pool = configuredPool(domain, name);
   if (pool.isServed) return poolFactsOf(pool);
-  const { host, reached } = domain;
+  const { host, reached } = inLane(domain, poolLane(name));
   await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });
   await openPool(pool);
   return poolFactsOf(pool);

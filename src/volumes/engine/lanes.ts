@@ -47,6 +47,11 @@ export function laneName({ kind, id }: LaneSpec): string {
   return kind === 'volume' ? id : `${kind} ${id}`;
 }
 
+/** Opening, checking and changing a pool itself. */
+export function poolLane(name: string): LaneSpec {
+  return { kind: 'pool', id: name, pool: name };
+}
+
 /** The same dependencies, with a host whose kernel calls run in the lane. */
 export function inLane<Deps extends { readonly host: Host }>(deps: Deps, spec: LaneSpec): Deps {
   const { host } = deps;

@@ -12,7 +12,7 @@ import {
   type VolumeRecord,
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import { inLane } from '../engine/lanes.ts';
+import { inLane, poolLane } from '../engine/lanes.ts';
 import type { EntryId, EntryName } from '../ids.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
@@ -100,7 +100,7 @@ export class Pool implements PoolContents {
   constructor(settings: PoolSettings, deps: PoolDeps) {
     this.name = settings.name;
     this.settings = settings;
-    this.#deps = inLane(deps, { kind: 'pool', id: this.name, pool: this.name });
+    this.#deps = inLane(deps, poolLane(this.name));
     this.space = new PoolSpace(this, deps);
     this.firstRead = new Promise((resolve) => {
       this.#firstReadEnded = resolve;

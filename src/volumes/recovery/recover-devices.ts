@@ -39,7 +39,7 @@ export async function recoverDevices(domain: Domain, pool: Pool): Promise<void> 
   });
   const jobs = [...new Set(found.map(({ image }) => image))].map((image) => () => {
     const ofImage = found.filter((one) => one.image === image);
-    return recoverVolume(domain, pool, image.id, async () => {
+    return recoverVolume(domain, pool, image.id, async (domain) => {
       for (const one of ofImage) await recoverDevice(domain, pool, one);
     });
   });

@@ -1,6 +1,6 @@
 import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
-import { inLane, type LaneSpec } from '../engine/lanes.ts';
+import { inLane, poolLane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { recoverEntries } from './recover-entries.ts';
@@ -10,11 +10,9 @@ const checkEveryMs = 5_000;
 /** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
 const suspectAfterMs = 60_000;
 
-const laneOf = ({ name }: Pool): LaneSpec => ({ kind: 'pool', id: name, pool: name });
-
 /** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
-  const deps = inLane(domain, laneOf(pool));
+  const deps = inLane(domain, poolLane(pool.name));
   if (!(await pool.open(() => recoverEntries(deps, pool)))) return;
   await recoverSnapshots(deps, pool);
   domain.guard.watch(pool);
@@ -54,5 +52,5 @@ async function checkPool(domain: Domain, pool: Pool): Promise<void> {
   }
   await pool.check();
   if (pool.isServed) domain.trash.retryFailed(pool);
-  await reloadAllSetAside(inLane(domain, laneOf(pool)), pool);
+  await reloadAllSetAside(inLane(domain, poolLane(pool.name)), pool);
 }

@@ -138,7 +138,7 @@ export async function createEntry(
 ): Promise<VolumeRecord> {
   const what = `volume '${record.name}'`;
   const allocate = record.provisioning === 'thick';
-  const reservation = await withReason(domain, { subject: what, disk: pool }, () =>
+  const reservation = await withReason(domain, { subject: what, disk: pool }, (_domain) =>
     pool.space.reserve(record.sizeBytes, what, { allocate }),
   );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';

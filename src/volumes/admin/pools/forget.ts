@@ -5,6 +5,7 @@ import type { Logger } from '../../../observe/log.ts';
 import { KnownPools } from '../../../state/known-pools.ts';
 import { KnownVolumes } from '../../docker/known-volumes.ts';
 import type { Domain } from '../../domain.ts';
+import { inLane, poolLane } from '../../engine/lanes.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';
 import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
@@ -34,10 +35,11 @@ export interface PoolIdentity {
 
 /** `forgetPool` in the running driver. With uuid '', only returns what would be given up. */
 export async function forgetPoolInDriver(
-  { host, log, pools }: Domain,
+  domain: Domain,
   stateDir: string,
   { name, path, uuid }: PoolIdentity,
 ): Promise<RememberedPool> {
+  const { host, log, pools } = inLane(domain, poolLane(name));
   const pool = pools.all.find((one) => one.name === name);
   requireMatch(pool, { name, path });
   if (pool?.isServed === true) {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MiB } from '../../../../src/units.ts';
 import { recoverEntries } from '../../../../src/volumes/recovery/recover-entries.ts';
+import { changedHost } from '../../../helpers/changed-host.ts';
 import type { FakeDevice } from '../../../helpers/fake-kernel.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -31,6 +32,23 @@ test('a start thaws filesystems that a killed driver left frozen, before it serv
   const { volumes } = await open();
   t.false(isFrozen(device));
   await volumes.unstageVolume(call(), at);
+});
+
+test('a start recovers the devices of each volume in a lane of its own, so that one that hangs blocks no other', async (t) => {
+  const { node, at, live } = await stoppedNode(t);
+  live.frozen = true;
+  const lanes: string[] = [];
+  const host = changedHost(node.host, ({ lane, mounts }) => ({
+    mounts: new Proxy(mounts, {
+      get: (target, key) => {
+        if (key === 'thaw') lanes.push(lane.name);
+        const member: unknown = Reflect.get(target, key, target);
+        return typeof member === 'function' ? member.bind(target) : member;
+      },
+    }),
+  }));
+  await node.open([node.settings('a')], { host });
+  t.deepEqual(lanes, [`recover ${at.volumeId}`]);
 });
 
 test('a start thaws a filesystem that was unmounted while frozen, which keeps its device in use without a mount', async (t) => {
