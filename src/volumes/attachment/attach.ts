@@ -170,3 +170,12 @@ export async function keepStagedAttached(
     );
   }
 }
+
+/** A device that is smaller than its volume gets the present size of the image. */
+export async function ensureDeviceSize(
+  domain: Domain,
+  device: LoopDevice,
+  sizeBytes: bigint,
+): Promise<void> {
+  if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
+}

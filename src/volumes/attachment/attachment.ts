@@ -127,6 +127,11 @@ function preferredDevice(
   return others.reduce((a, b) => (a !== undefined && rank(a) >= rank(b) ? a : b), first);
 }
 
+/** The first mount of the filesystem on the read-write device; undefined if it is not mounted. */
+export function filesystemMountOf({ readWrite, mounts }: Attachment): Mount | undefined {
+  return readWrite && mounts.find((mount) => isFilesystemOn(mount, readWrite));
+}
+
 /** Whether a mount of the volume, filesystem or device node, is at that path. */
 export function isMountedAt(attachment: Attachment, path: string): boolean {
   return attachment.mounts.some(

@@ -5,7 +5,7 @@ import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { probeWrite } from '../pool/problem.ts';
-import { ensureAttached, mountAttached } from './attach.ts';
+import { ensureAttached, ensureDeviceSize, mountAttached } from './attach.ts';
 import { type Attachment, attachmentOf } from './attachment.ts';
 import { mountOptionsOf } from './mount-flags.ts';
 import { damagedVolumeError, isSmaller, noSuperblockError, prepareImage } from './prepare-image.ts';
@@ -125,7 +125,7 @@ export async function growIfSmaller(
   const { record } = volume;
   const { device, superblock, target } = mounted;
   if (record.fsType === null || !isSmaller(superblock, record.sizeBytes)) return 'grown';
-  if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+  await ensureDeviceSize(domain, device, record.sizeBytes);
   // A frozen filesystem grows only after its thaw.
   await domain.guard.thaw(record.id);
   const outcome = await domain.host.filesystems[record.fsType].growMounted(

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
-import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
-import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
+import { ensureDeviceSize } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf, filesystemMountOf } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
@@ -52,14 +52,12 @@ async function growOnNode(
   const { record } = volume;
   await domain.guard.thaw(record.id);
   for (const device of attachment.devices) {
-    if (device.sizeBytes < record.sizeBytes) await domain.host.loops.refreshSize(device);
+    await ensureDeviceSize(domain, device, record.sizeBytes);
   }
   await domain.reached('expand:device-grown');
   if (record.fsType === null) return;
   const device = attachment.readWrite;
-  const mount = attachment.mounts.find(
-    (one) => device !== undefined && isFilesystemOn(one, device),
-  );
+  const mount = filesystemMountOf(attachment);
   if (device === undefined || mount === undefined) return;
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     mount.target,

@@ -1,8 +1,13 @@
 import { VolumeError } from '../../errors.ts';
-import { isFilesystemOn, nodeBindOf } from '../../host/mount/loop-mounts.ts';
+import { nodeBindOf } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
-import { ensureAttached, keepStagedAttached } from '../attachment/attach.ts';
-import { type Attachment, attachmentOf, mountsAt } from '../attachment/attachment.ts';
+import { ensureAttached, ensureDeviceSize, keepStagedAttached } from '../attachment/attach.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  filesystemMountOf,
+  mountsAt,
+} from '../attachment/attachment.ts';
 import { areSameArguments, requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { isInMountDir } from '../attachment/mount-dir.ts';
 import { foreignMountError, lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
@@ -159,7 +164,7 @@ async function stageBlock(
   await recoverImage(domain, volume, attachment.devices);
   await growImageToPromisedSize(domain, volume, attachment.image);
   const device = await ensureAttached(domain, volume, attachment);
-  if (device.sizeBytes < volume.record.sizeBytes) await domain.host.loops.refreshSize(device);
+  await ensureDeviceSize(domain, device, volume.record.sizeBytes);
   await domain.reached('stage:attached');
   await recordStaging(domain, volume, input, nodeState);
   const node = stagedNodePath(input.stagingTargetPath);
@@ -204,10 +209,10 @@ async function finishGrowth(
   if (device === undefined) return;
   await growImageToPromisedSize(domain, volume, attachment.image);
   if (fsType === null) {
-    if (device.sizeBytes < sizeBytes) await domain.host.loops.refreshSize(device);
+    await ensureDeviceSize(domain, device, sizeBytes);
     return;
   }
-  const mount = attachment.mounts.find((one) => isFilesystemOn(one, device));
+  const mount = filesystemMountOf(attachment);
   if (mount === undefined) return;
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
   if (superblock === undefined) return;

@@ -2,9 +2,13 @@ import { settleAll } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Freeze, ImageStatus, LoopDevice } from '../../host/host.ts';
-import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB } from '../../units.ts';
-import { type Attachment, attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  filesystemMountOf,
+  imageStatusOf,
+} from '../attachment/attachment.ts';
 import { recoverImage, requireNotTruncated } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, type LaneSpec } from '../engine/lanes.ts';
@@ -61,7 +65,7 @@ export async function planCapture(
     if (isLive && !isShared) throw liveCopyError(subject, source);
     return { ...base, isLive, timeoutMs: maxFreezeMs };
   }
-  const mount = attachment.mounts.find((one) => isFilesystemOn(one, device));
+  const mount = filesystemMountOf(attachment);
   if (mount === undefined) {
     if (await domain.host.loops.isInUse(device)) throw mountedElsewhereError(subject, device);
     return { ...base, timeoutMs: maxFreezeMs };

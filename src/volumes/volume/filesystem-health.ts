@@ -1,8 +1,7 @@
 import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Mount } from '../../host/host.ts';
-import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
-import { type Attachment } from '../attachment/attachment.ts';
+import { type Attachment, filesystemMountOf } from '../attachment/attachment.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
@@ -41,9 +40,7 @@ async function mountConditions(
   const conditions: VolumeCondition[] = [];
   const { staged } = await readNodeState(domain, volume);
   const device = attachment.readWrite;
-  const mount = attachment.mounts.find(
-    (one) => device !== undefined && isFilesystemOn(one, device),
-  );
+  const mount = filesystemMountOf(attachment);
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
     conditions.push(...(await foreignMount(domain, staged.stagingTargetPath)));
   }
