@@ -17,7 +17,8 @@ import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
-import { conditionsOf, notAnsweringError } from '../volume/health.ts';
+import { notAnsweringCondition } from '../volume/conditions.ts';
+import { conditionsOf } from '../volume/health.ts';
 
 export interface VolumeFacts {
   readonly record: VolumeRecord;
@@ -144,7 +145,11 @@ async function factsOf(
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return { ...known, conditions: [...conditions, notAnsweringError(error)], ...noKernelFacts };
+    return {
+      ...known,
+      conditions: [...conditions, notAnsweringCondition(error)],
+      ...noKernelFacts,
+    };
   }
 }
 

@@ -5,6 +5,7 @@ import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
 import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import { condition } from './conditions.ts';
 
 /** Conditions of the loop devices of a volume. A device in use that another process wants detached (AUTOCLEAR) is kept. */
 export async function deviceConditions(
@@ -36,7 +37,7 @@ async function keepInUse(
 function lostConditions({ lost }: Attachment): VolumeCondition[] {
   if (lost.length === 0) return [];
   const message = lostDeviceMessage(targetsOf(lost));
-  return [{ status: 'INACCESSIBLE', reason: 'DeviceLost', message }];
+  return [condition('INACCESSIBLE', 'DeviceLost', message)];
 }
 
 function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
@@ -45,11 +46,11 @@ function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
   if (other === undefined) return [];
   const paths = writers.map(({ path }) => path).join(', ');
   const message = `its image is attached to ${paths}, and writes through more than one device corrupt it; stop what uses ${other.path}, then run 'losetup --detach ${other.path}'`;
-  return [{ status: 'DEGRADED', reason: 'AttachedTwice', message }];
+  return [condition('DEGRADED', 'AttachedTwice', message)];
 }
 
 function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
   if (device === undefined || !record.directIo || device.directIo) return [];
   const message = `${device.path} runs without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
-  return [{ status: 'DEGRADED', reason: 'BufferedIo', message }];
+  return [condition('DEGRADED', 'BufferedIo', message)];
 }

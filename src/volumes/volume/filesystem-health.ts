@@ -1,4 +1,3 @@
-import { messageOf } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { type Attachment, filesystemMountOf } from '../attachment/attachment.ts';
@@ -7,19 +6,7 @@ import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
 import type { AskPool } from '../pool/ask-pools.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-
-export function condition(
-  status: VolumeCondition['status'],
-  reason: string,
-  message: string,
-): VolumeCondition {
-  return { status, reason, message };
-}
-
-/** For an image or a node state that the disk cannot read; the message names the file. */
-export function imageUnreadable(error: unknown): VolumeCondition {
-  return condition('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; check the pool's disk`);
-}
+import { condition, imageUnreadableCondition } from './conditions.ts';
 
 /** Conditions of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
 export async function filesystemConditions(
@@ -129,7 +116,7 @@ async function superblockConditions(
       return [];
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      return [imageUnreadable(error)];
+      return [imageUnreadableCondition(error)];
     }
   });
 }

@@ -13,8 +13,9 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { SetAside } from '../pool/set-aside.ts';
 import { hasInodes, type MeasuredFacts } from '../pool/space.ts';
 import { isFreeBelow, nearlyFullPercent } from '../pool/thresholds.ts';
+import { condition, imageUnreadableCondition, notAnsweringCondition } from './conditions.ts';
 import { deviceConditions } from './device-health.ts';
-import { condition, filesystemConditions, imageUnreadable } from './filesystem-health.ts';
+import { filesystemConditions } from './filesystem-health.ts';
 
 /**
  * Conditions of one volume (CSI spec, ControllerGetVolumeHealth), each read from the kernel or the disk: a missing or truncated
@@ -59,10 +60,10 @@ export async function conditionsOf(
     }
     if (isStorageFailure(error)) {
       pool.requestWriteProbe();
-      return [imageUnreadable(error)];
+      return [imageUnreadableCondition(error)];
     }
     if (!isUnavailable(error)) throw error;
-    return [pool.isServed ? notAnsweringError(error) : notServed(pool)];
+    return [pool.isServed ? notAnsweringCondition(error) : notServed(pool)];
   }
 }
 
@@ -86,7 +87,7 @@ async function collectConditions(
     image = await domain.host.files.imageStatus(volume.imagePath);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
-    if (!hasErrno(error, 'ENOENT')) return [imageUnreadable(error)];
+    if (!hasErrno(error, 'ENOENT')) return [imageUnreadableCondition(error)];
     return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is missing`)];
   }
   const conditions: VolumeCondition[] = [];
@@ -108,11 +109,6 @@ async function collectConditions(
   if (pool.isServed && record.provisioning === 'thin')
     conditions.push(...(await spaceConditions(pool, ask)));
   return conditions;
-}
-
-/** For a volume or a pool whose disk does not answer. */
-export function notAnsweringError({ message }: Error): VolumeCondition {
-  return condition('INACCESSIBLE', 'PoolNotAnswering', message);
 }
 
 function notServed(pool: Pool): VolumeCondition {
@@ -147,7 +143,7 @@ async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeConditio
     facts = await ask(pool, () => pool.space.facts());
   } catch (error) {
     if (!isUnavailable(error)) throw error;
-    return [notAnsweringError(error)];
+    return [notAnsweringCondition(error)];
   }
   const conditions: VolumeCondition[] = [];
   const isBelowWatermark = facts.freeBytes < facts.watermarkBytes;
