@@ -1,6 +1,7 @@
 /**
- * The calls of CSI, some of which Docker's front uses too. `open.ts` builds the object; most methods have a file of their own.
- * `admin/calls.ts` has the calls of the command line, `docker/volumes.ts` those of Docker alone.
+ * The calls that the CSI front makes into the domain; the Docker front uses some of them too. `open.ts` assembles the object, and
+ * most methods are implemented in a file of their own. `admin/calls.ts` has the calls of the command line, `docker/volumes.ts`
+ * those that only Docker makes.
  */
 
 import type { FsType } from '../host/host.ts';
@@ -32,40 +33,42 @@ import type {
 export interface Volumes {
   createVolume(call: Call, input: CreateVolumeInput): Promise<Volume>;
   deleteVolume(call: Call, volumeId: string): Promise<void>;
-  /** Throws `not-found`. */
+  /** Throws `not-found` if the volume does not exist. */
   getVolume(volumeId: string): Promise<Volume>;
-  /** Ascending by id; `maxEntries` 0 means all. Throws `stale-token` for an unknown token. */
+  /** Sorted by id; `maxEntries` 0 means all. Throws `stale-token` for an unknown token. */
   listVolumes(page: { maxEntries: number; startingToken: string }): Promise<Page<Volume>>;
-  /** Why the volume does not match the capabilities, parameters or context; undefined if it does. Throws `not-found`. */
+  /** Returns why the volume does not match the capabilities, parameters or context, or undefined if it does. Throws `not-found`. */
   findMismatch(
     volumeId: string,
-    asked: {
+    request: {
       capabilities: readonly Capability[];
       parameters: Readonly<Record<string, string>>;
       context: Readonly<Record<string, string>>;
     },
   ): Promise<string | undefined>;
-  capacity(asked: {
+  capacity(request: {
     pool: string | undefined;
     provisioning: VolumeSettings['provisioning'];
     fsType: FsType | null;
   }): Promise<PoolCapacity>;
-  /** Records the promised size and grows the image. `nodeExpansionRequired`: a filesystem or attached device has the old size. */
+  /**
+   * Records the promised size and grows the image. `nodeExpansionRequired`: a filesystem or attached device still has the old size.
+   */
   expandVolume(
     call: Call,
     input: ExpandInput,
   ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
 
-  /** While a long copy of an idle volume runs, `state` is `copying`. */
+  /** The returned snapshot is in state `copying` while a long copy of an idle volume runs. */
   createSnapshot(call: Call, input: CreateSnapshotInput): Promise<Snapshot>;
   deleteSnapshot(call: Call, snapshotId: string): Promise<void>;
-  /** Throws `not-found`. */
+  /** Throws `not-found` if the snapshot does not exist. */
   getSnapshot(snapshotId: string): Promise<Snapshot>;
-  /** Ascending by id. A snapshot must match all filters. Throws `stale-token`. */
+  /** Sorted by id; only snapshots that match all filters. Throws `stale-token` for an unknown token. */
   listSnapshots(
-    asked: SnapshotFilter & { maxEntries: number; startingToken: string },
+    request: SnapshotFilter & { maxEntries: number; startingToken: string },
   ): Promise<Page<Snapshot>>;
-  /** Yields the progress of the copy now and at each change; ends after `ready` or `error`. Throws `not-found`. */
+  /** Yields the current progress of the copy, then every change; ends after `ready` or `error`. Throws `not-found`. */
   watchSnapshot(call: Call, snapshotId: string): AsyncIterable<SnapshotProgress>;
 
   createGroupSnapshot(call: Call, input: CreateGroupSnapshotInput): Promise<GroupSnapshot>;
@@ -75,17 +78,20 @@ export interface Volumes {
   getGroupSnapshot(groupId: string, snapshotIds: readonly string[]): Promise<GroupSnapshot>;
 
   /**
-   * Ranges of a snapshot with data, from `startingOffset` on. Throws `not-found`, `out-of-range` for an offset beyond the end,
-   * `unavailable` while it is being copied.
+   * Returns the ranges of a snapshot that contain data, starting at `startingOffset`. Throws `not-found`, `out-of-range` for an
+   * offset beyond the end, and `unavailable` while the snapshot is being copied.
    */
   allocatedRanges(
     call: Call,
-    asked: { snapshotId: string; startingOffset: bigint; batchSize: number },
+    request: { snapshotId: string; startingOffset: bigint; batchSize: number },
   ): Promise<BlockRanges>;
-  /** Ranges in which the target may differ from the base. Throws the same, and `invalid` for snapshots of different volumes. */
+  /**
+   * Returns the ranges in which the target may differ from the base. Throws as `allocatedRanges` does, and `invalid` for snapshots
+   * of different volumes.
+   */
   changedRanges(
     call: Call,
-    asked: {
+    request: {
       baseSnapshotId: string;
       targetSnapshotId: string;
       startingOffset: bigint;
@@ -98,19 +104,19 @@ export interface Volumes {
   publishVolume(call: Call, input: PublishInput): Promise<void>;
   unpublishVolume(call: Call, input: { volumeId: string; targetPath: string }): Promise<void>;
   volumeStats(input: { volumeId: string; volumePath: string }): Promise<VolumeStats>;
-  /** Grows device and filesystem; the image, too, if the request promises a new size. */
+  /** Grows the device and the filesystem, and also the image if the request asks for a larger size. */
   nodeExpandVolume(call: Call, input: NodeExpandInput): Promise<{ sizeBytes: bigint }>;
 
   /** Empty for a healthy volume. Throws `not-found`. */
   volumeHealth(volumeId: string): Promise<readonly VolumeCondition[]>;
-  /** Only volumes with conditions. */
+  /** Lists only the volumes that have conditions. */
   listVolumeHealth(page: {
     maxEntries: number;
     startingToken: string;
   }): Promise<Page<VolumeHealth>>;
   storageHealth(): Promise<readonly StorageCondition[]>;
-  /** Why the node cannot serve, and what to do; undefined if it can: all programs and at least one pool are available. */
+  /** Returns why the node cannot serve and what to do about it, or undefined if all programs and at least one pool are available. */
   findReadinessProblem(): Promise<string | undefined>;
-  /** The maximum number of volumes, limited by loop devices: a raw block volume may need two. */
+  /** Limited by the number of loop devices: a raw block volume may need two. */
   readonly maxVolumesPerNode: number;
 }

@@ -2,11 +2,11 @@ import { VolumeError } from '../errors.ts';
 import type { FsType, Host } from '../host/host.ts';
 import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
-/** Images are multiples of this, so that sectors and filesystem blocks always fit. */
+/** Image sizes are multiples of this, so that they are whole numbers of sectors and filesystem blocks. */
 export const imageUnit = MiB;
-/** The size of a volume if the call asks for none. */
+/** The size of a volume whose request specifies none. */
 export const defaultSizeBytes = GiB;
-/** The maximum file size of an ext4 pool with 4 KiB blocks, rounded down. */
+/** The maximum file size on ext4 with 4 KiB blocks, rounded down. */
 export const maxImageBytes = 16n * TiB - GiB;
 
 /** Minimum image size for the filesystem; a raw block volume needs 1 MiB. */
@@ -16,13 +16,13 @@ export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | nu
 
 export interface CapacityRange {
   readonly requiredBytes: bigint;
-  /** 0: no limit. */
+  /** 0 means no limit. */
   readonly limitBytes: bigint;
 }
 
 /**
- * The size of a new or grown image: the required bytes rounded up to a MiB, at least `minBytes`. Throws `out-of-range` if the
- * limit is below that size, or the size above the maximum (CSI spec, "CreateVolume Errors").
+ * Returns the size of a new or grown image: the required bytes rounded up to a MiB, but at least `minBytes`. Throws `out-of-range`
+ * if that size exceeds the limit of the request or the maximum size of an image (CSI spec, "CreateVolume Errors").
  */
 export function chooseCapacity(
   range: CapacityRange,
@@ -31,23 +31,26 @@ export function chooseCapacity(
   const { minBytes, defaultBytes = defaultSizeBytes, subject } = options;
   const { requiredBytes, limitBytes } = range;
   if (requiredBytes < 0n || limitBytes < 0n) {
-    throw new VolumeError('invalid', `${subject}: sizes must not be negative`);
+    throw new VolumeError(
+      'invalid',
+      `${subject}: the required size of ${requiredBytes} bytes and the limit of ${limitBytes} bytes must not be negative`,
+    );
   }
   const minimum = roundUp(minBytes, imageUnit);
-  const asked = requiredBytes > 0n ? requiredBytes : withinLimit(defaultBytes, limitBytes);
-  const rounded = roundUp(asked, imageUnit);
+  const wanted = requiredBytes > 0n ? requiredBytes : withinLimit(defaultBytes, limitBytes);
+  const rounded = roundUp(wanted, imageUnit);
   const size = rounded < minimum ? minimum : rounded;
   if (limitBytes > 0n && size > limitBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${subject}: the limit of ${limitBytes} bytes is below the size that the volume would have, ${formatBytes(size)} (${size} bytes); ` +
-        `sizes are rounded up to 1 MiB, and the minimum is ${formatBytes(minimum)}`,
+      `${subject}: the limit of ${limitBytes} bytes is less than the size of the volume, ${formatBytes(size)} (${size} bytes), ` +
+        `which is a multiple of 1 MiB and at least ${formatBytes(minimum)}; raise the limit`,
     );
   }
   if (size > maxImageBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${subject}: ${size} bytes is more than the maximum size of a volume, ${formatBytes(maxImageBytes)}`,
+      `${subject}: ${size} bytes exceed the maximum size of a volume, ${formatBytes(maxImageBytes)}; request a smaller size`,
     );
   }
   return size;

@@ -9,16 +9,17 @@ export interface VolumeCall {
   /** Name of the RPC or command, for messages. */
   readonly name: string;
   readonly volumeId: string;
-  /** Paths that the call mounts or unmounts; they are locked with the volume. */
+  /** Paths that the call mounts or unmounts; they are locked together with the volume. */
   readonly targets?: readonly string[];
   /** A repeated call with an equal request joins the call in progress. */
   readonly request: unknown;
 }
 
 /**
- * Runs a call that changes a volume. The volume is looked up again under its lock, since it may have been deleted meanwhile, and
- * errors get a reason. `work` gets the domain with a host in the volume's lane, and calls `operation.beginEffects` before its first
- * effect. Besides the errors of `work`, throws `not-found` and `busy`.
+ * Runs a call that changes a volume, under the lock of the volume. The volume is looked up again once it is locked, since it may
+ * have been deleted in the meantime. Every failure becomes a `VolumeError`. `work` is passed a domain whose host runs in the lane
+ * of the volume, and calls `operation.beginEffects` before its first effect. Throws `not-found` and `busy` in addition to the
+ * errors of `work`.
  */
 export async function changeVolume<T>(
   domain: Domain,
@@ -28,11 +29,11 @@ export async function changeVolume<T>(
 ): Promise<T> {
   const find = (): FoundVolume => domain.pools.getVolume(volumeCall.volumeId);
   find();
-  return lockVolume(domain, call, { ...volumeCall, find }, work);
+  return withVolumeLock(domain, call, { ...volumeCall, find }, work);
 }
 
-/** Like `changeVolume`, for a call whose volume may not exist: `find` is called under the lock. */
-export async function lockVolume<T, Found extends FoundVolume | undefined>(
+/** Runs a call whose volume may not exist, under the lock of the id. `find` looks up the volume once the id is locked. */
+export async function withVolumeLock<T, Found extends FoundVolume | undefined>(
   domain: Domain,
   call: Call,
   { name, volumeId, targets = [], request, find }: VolumeCall & { readonly find: () => Found },

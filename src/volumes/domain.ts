@@ -15,22 +15,22 @@ export interface DomainSettings {
   readonly nodeTag: string;
   readonly defaultFsType: FsType;
   readonly defaultSizeBytes: bigint;
-  /** Sizes of inline volumes: the default, the maximum of one, and the maximum of all of a pool together. */
+  /** Sizes of inline volumes: the default and the maximum of one volume, and the maximum of all inline volumes of a pool together. */
   readonly ephemeral: {
     readonly defaultBytes: bigint;
     readonly maximumBytes: bigint;
     readonly poolCapBytes: bigint;
   };
   readonly maxVolumesPerNode: number;
-  /** How long the space guard keeps a filesystem frozen at most, in milliseconds. */
+  /** Maximum time for which the space guard keeps a filesystem frozen, in milliseconds. */
   readonly guardFreezeLimitMs: number;
-  /** NodePublishVolume stages the volume below `mountDir` first, and the last NodeUnpublishVolume unstages it. */
+  /** Whether NodePublishVolume first stages the volume below `mountDir`, and the last NodeUnpublishVolume unstages it. */
   readonly withoutStaging: boolean;
 }
 
-/** What every call of the domain gets, as an argument. */
+/** The dependencies that every function of the domain receives as an argument. */
 export interface Domain {
-  /** Its kernel calls run in one lane: `operations.run` and `inLane` pass on a domain with another one. */
+  /** Runs its kernel calls in one lane. `operations.run` and `inLane` pass on a domain whose host runs in another lane. */
   readonly host: Host;
   readonly pools: Pools;
   readonly operations: Operations;
@@ -44,12 +44,12 @@ export interface Domain {
   readonly settings: DomainSettings;
   /**
    * The kubelet's directory as configured, and its real path, resolved once at start. Target paths must be below it, and symbolic
-   * links below it are not followed; undefined: any absolute path.
+   * links below it are not followed. If undefined, any absolute path is accepted.
    */
   readonly kubelet: { readonly path: string; readonly realPath: string } | undefined;
   /**
-   * Where the driver mounts volumes for Docker, or without staging, as mountinfo writes it: created and resolved at start; undefined
-   * when it never does.
+   * The directory in which the driver mounts volumes for Docker, or without staging, as in mountinfo. It is created and resolved at
+   * start; undefined if the driver never needs it.
    */
   readonly mountDir: string | undefined;
   readonly log: Logger;

@@ -17,8 +17,9 @@ function hashedBase(name: string): string {
 }
 
 /**
- * The id that follows from a name: the name itself if it is a safe file name, otherwise its hash; then the node tag. At
- * most 109 bytes, so within the 128 of the CSI spec ("Size Limits"). Deterministic, so a repeated create finds the same id.
+ * Derives an id from a name: the name itself if it is a safe file name, otherwise its hash, followed by the node tag. An id has at
+ * most 109 bytes; the CSI spec ("Size Limits") allows 128. The same name always gets the same id, so a repeated create finds the
+ * volume.
  */
 function deriveId(name: string, nodeTag: string): string {
   const base = safeName.test(name) ? name : hashedBase(name);
@@ -27,7 +28,7 @@ function deriveId(name: string, nodeTag: string): string {
 
 export const volumeIdFor = (name: string, nodeTag: string): VolumeId =>
   deriveId(name, nodeTag) as VolumeId;
-/** The id of an inline volume: always a hash, since the kubelet's name for it need not be a safe file name. */
+/** The id of an inline volume. It is always a hash, since the id that the kubelet chose need not be a safe file name. */
 export const ephemeralIdFor = (name: string, nodeTag: string): VolumeId =>
   `${hashedBase(name)}.${nodeTag}` as VolumeId;
 export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
@@ -35,7 +36,7 @@ export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
 export const groupIdFor = (name: string, nodeTag: string): GroupId =>
   deriveId(name, nodeTag) as GroupId;
 
-/** undefined for an id that does not have the form of this driver's ids and so must not become part of a path. */
+/** Returns undefined for an id without the form of this driver's ids, which must not become part of a path. */
 function parse<T extends EntryId>(id: string): T | undefined {
   return idForm.test(id) ? (id as T) : undefined;
 }
@@ -44,7 +45,7 @@ export const parseVolumeId = (id: string): VolumeId | undefined => parse<VolumeI
 export const parseSnapshotId = (id: string): SnapshotId | undefined => parse<SnapshotId>(id);
 export const parseGroupId = (id: string): GroupId | undefined => parse<GroupId>(id);
 
-/** For a name that was read from a directory of a pool, or from the path of an image: never for one from a request. */
+/** Marks a name that was read from a directory of a pool, or from the path of an image. Never use it for a name from a request. */
 export function foundName(name: string): FoundName {
   return name as FoundName;
 }
@@ -54,14 +55,17 @@ export function nodeTagIn(id: EntryId): string {
   return id.slice(-8);
 }
 
-/** The tag of the other node that an id belongs to; undefined for an id of this node, or one without the form of this driver's ids. */
+/**
+ * Returns the tag of the node that an id belongs to; undefined for an id of this node, or one without the form of this driver's
+ * ids.
+ */
 export function otherNodeTagIn(id: string, nodeTag: string): string | undefined {
   const parsed = parse(id);
   if (parsed === undefined || nodeTagIn(parsed) === nodeTag) return undefined;
   return nodeTagIn(parsed);
 }
 
-/** Throws `not-found` for an id of another form or node, which cannot name anything on this node. */
+/** Throws `not-found` for an id that cannot exist on this node, because of its form or its node tag. */
 export function requireOwnId<T extends EntryId>(
   id: string,
   options: { nodeTag: string; kind: string },
@@ -72,19 +76,19 @@ export function requireOwnId<T extends EntryId>(
   if (nodeTagIn(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',
-      `${kind} '${id}' belongs to another node (tag ${nodeTagIn(parsed)}, this node has ${nodeTag}); call the driver of that node`,
+      `${kind} '${id}' belongs to another node (its tag is ${nodeTagIn(parsed)}, that of this node is ${nodeTag}); call the driver of that node`,
     );
   }
   return parsed;
 }
 
-/** Throws `wrong-state` for an id of another node: only the driver of that node can delete what it names. */
+/** Throws `wrong-state` for an id of another node: only the driver of that node can delete the volume or snapshot. */
 export function requireOwnNodeTag(id: EntryId, options: { nodeTag: string; kind: string }): void {
   const { nodeTag, kind } = options;
   if (nodeTagIn(id) === nodeTag) return;
   throw new VolumeError(
     'wrong-state',
-    `${kind} '${id}' belongs to the node with tag ${nodeTagIn(id)}, this one is ${nodeTag}; delete it there`,
+    `${kind} '${id}' belongs to the node with tag ${nodeTagIn(id)}, but this node has tag ${nodeTag}; delete it there`,
   );
 }
 

@@ -1,12 +1,12 @@
 /**
- * The inputs and results of the domain, in the terms of the CSI spec but without the types of a front: rpc/, docker/ and cli/
- * translate their own. The fronts have validated the form of all inputs. The domain checks what depends on a volume.
+ * Inputs and results of the domain. They use the terms of the CSI spec, but not the types of any protocol: rpc/, docker/ and cli/
+ * convert their own. The fronts have validated the form of all inputs; the domain checks whatever depends on a volume.
  */
 import type { FsType, SectorSize } from '../host/host.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
 import type { CapacityRange } from './capacity.ts';
 
-/** Part of a message. The command line replaces it with its own flag. */
+/** Part of error messages. The command line replaces it with its own flag. */
 export const freezeAdvice = "snapshot class parameter freeze: 'yes'; then restore that snapshot";
 
 export type VolumeKind = 'mount' | 'block';
@@ -24,7 +24,7 @@ export type AccessMode = (typeof accessModes)[number];
 /** The capability of a request. */
 export interface Capability {
   readonly kind: VolumeKind;
-  /** '' if the request does not name one, and always for block. */
+  /** '' if the request names none, and for every block volume. */
   readonly fsType: FsType | '';
   readonly mountFlags: readonly string[];
   readonly accessMode: AccessMode;
@@ -50,22 +50,25 @@ export interface CreateVolumeInput {
   readonly name: string;
   readonly range: CapacityRange;
   readonly kind: VolumeKind;
-  /** null for block; the configured default if the request does not name one. */
+  /** null for a block volume; the configured default if the request names none. */
   readonly fsType: FsType | null;
   readonly settings: VolumeSettings;
-  /** As received, for the record. */
+  /** As received, to be written to the record. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly source: VolumeSource | null;
-  /** Ids of nodes in the request, used only to name another node in a message. */
+  /** Node ids that occur in the request; only used to name another node in a message. */
   readonly mentionedNodeIds?: readonly string[];
-  /** The request does not name a filesystem: a copy then has that of its source, whatever `fsType` is. */
+  /** Whether the request names no filesystem. A copy then has the filesystem of its source, whatever `fsType` is. */
   readonly isFsTypeUnset?: boolean;
-  /** The flags of all capabilities, checked now rather than at the first mount. They are not kept, since each mount has its own. */
+  /**
+   * The mount flags of all capabilities, checked here rather than at the first mount. They are not recorded, since each mount has
+   * its own.
+   */
   readonly mountFlags?: readonly string[];
   readonly mountOptions?: readonly string[];
 }
 
-/** A volume in its present state. */
+/** A volume, with the name of its pool. */
 export interface Volume {
   readonly record: VolumeRecord;
   readonly pool: string;
@@ -78,7 +81,7 @@ export interface Snapshot {
 
 /** Parameters of a snapshot class, parsed. */
 export interface SnapshotSettings {
-  /** Without reflink: a filesystem in use may be frozen while it is copied. */
+  /** Whether a filesystem in use may be frozen while it is copied, if its pool has no reflink. */
   readonly freeze: boolean;
 }
 
@@ -86,7 +89,7 @@ export interface CreateSnapshotInput {
   readonly name: string;
   readonly sourceVolumeId: string;
   readonly settings: SnapshotSettings;
-  /** As received, for the record. */
+  /** As received, to be written to the record. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
@@ -103,7 +106,7 @@ export interface GroupSnapshot {
 }
 
 export interface SnapshotFilter {
-  /** Only snapshots of this volume; undefined: of all volumes. */
+  /** undefined: snapshots of all volumes. */
   readonly sourceVolumeId?: string | undefined;
   readonly snapshotId?: string | undefined;
   readonly pool?: string | undefined;
@@ -114,19 +117,19 @@ export interface SnapshotProgress {
   readonly doneBytes: bigint;
   readonly totalBytes: bigint;
   readonly ready: boolean;
-  /** The reason for which it failed and was removed; '' otherwise. */
+  /** Why the copy failed and the snapshot was removed; '' if it did not fail. */
   readonly error: string;
 }
 
-/** A range of a volume in bytes. Both are multiples of `metadataBlockBytes`, except at the end of the volume. */
+/** A byte range of a volume. Offset and length are multiples of `metadataBlockBytes`, except at the end of the volume. */
 export interface BlockRange {
   readonly offset: bigint;
   readonly length: bigint;
 }
 
-/** Ranges of a snapshot, ascending and without overlap, which are read as the caller takes them. */
+/** Ranges of a snapshot, in ascending order and without overlap. They are read while the caller iterates over them. */
 export interface BlockRanges {
-  /** Size of the volume in the snapshot. */
+  /** Size of the volume when the snapshot was taken. */
   readonly volumeBytes: bigint;
   /** Batches of bounded size. Throws if the ranges cannot be read completely. */
   readonly batches: AsyncIterable<readonly BlockRange[]>;
@@ -145,9 +148,9 @@ export interface PublishInput {
   readonly targetPath: string;
   readonly capability: Capability;
   readonly readOnly: boolean;
-  /** Allow a mount over a directory with files, as mount(8) does, if unpublish does not remove that directory. */
+  /** Allows a mount over a directory that contains files, as mount(8) does. The unpublish must then not remove the directory. */
   readonly allowNonEmptyTarget?: boolean;
-  /** Present for an inline volume. They are not part of the CSI spec; Kubernetes marks them in the volume context. */
+  /** Present for an inline volume. The CSI spec does not define inline volumes; Kubernetes marks them in the volume context. */
   readonly ephemeral?: {
     readonly sizeBytes: bigint | undefined;
     readonly settings: VolumeSettings;
@@ -168,7 +171,7 @@ export interface NodeExpandInput extends ExpandInput {
 export interface VolumeStats {
   readonly kind: VolumeKind;
   readonly totalBytes: bigint;
-  /** The following are reported only for kind `mount`. */
+  /** This and the following fields are reported only for kind `mount`. */
   readonly usedBytes: bigint;
   readonly availableBytes: bigint;
   readonly totalInodes: bigint;

@@ -52,14 +52,14 @@ export interface OpenDeps {
   readonly kubeletDir: string | undefined;
   readonly mountDir?: string | undefined;
   readonly pools: readonly PoolSettings[];
-  /** Folder outside all pools for what this node remembers. */
+  /** Directory outside all pools that contains the state of this node, such as the pools that it has seen. */
   readonly stateDir: string;
   readonly log: Logger;
   readonly reached?: Reached;
   readonly now?: () => number;
-  /** Resolves when the lane's calls that are stuck in the kernel have returned; undefined when there are none. */
+  /** Returns a promise that resolves when the lane's calls that are stuck in the kernel have returned; undefined if none is stuck. */
   readonly whenReturned?: (lane: string) => Promise<void> | undefined;
-  /** How long the oldest kernel call that waits for the disk of that pool has been running. */
+  /** For how many milliseconds the oldest kernel call that waits for the disk of that pool has been running. */
   readonly longestWaitMs?: (pool: string) => number;
 }
 
@@ -68,14 +68,17 @@ export interface OpenedVolumes {
   readonly administration: Administration;
   readonly docker: DockerVolumes;
   readonly domain: Domain;
-  /** Lets running operations end within the bound, aborts the rest, releases the pools. Mounts stay. */
+  /** Waits for running operations up to the time limit, aborts the others, and closes the pools. Volumes stay mounted. */
   close(timeoutMs: number): Promise<void>;
 }
 
-/** Opening a pool may hang with its disk; the others are served after this time. */
+/** A pool whose disk hangs delays the start by at most this time; then the other pools are served. */
 const openTimeoutMs = 10_000;
 
-/** Opens every pool, recovers what a crash left, and serves the domain's calls. Throws only for a broken state directory. */
+/**
+ * Opens every pool, recovers the state that a crash left, and returns the calls of the domain. A pool that cannot be opened is
+ * retried later. Throws if the state directory cannot be used, or if another driver uses the mount directory.
+ */
 export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const { host, log } = deps;
   const { host: stateHost } = inLane(deps, { kind: 'state', id: deps.stateDir });
@@ -88,7 +91,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   await withTimeout(opening, openTimeoutMs);
   const known = new KnownVolumes(deps.stateDir, { host: stateHost, log });
   await known.forgetDeleted(pools);
-  const ends = [
+  const stopJobs = [
     watchPools(domain, deps.longestWaitMs),
     trimPeriodically(domain),
     watchDevices(domain),
@@ -103,7 +106,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     }),
     docker: dockerVolumes(domain, known),
     close: async (timeoutMs) => {
-      for (const end of ends) end();
+      for (const stop of stopJobs) stop();
       await closeDomain(domain, timeoutMs);
       await mountDir?.lock.release();
     },
@@ -112,10 +115,10 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
 
 async function makeDomain(
   deps: OpenDeps,
-  made: { readonly knownPools: KnownPools; readonly mountDir: string | undefined },
+  opened: { readonly knownPools: KnownPools; readonly mountDir: string | undefined },
 ): Promise<Domain> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
-  const { knownPools, mountDir } = made;
+  const { knownPools, mountDir } = opened;
   const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now };
   const pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
@@ -152,14 +155,14 @@ async function kubeletOf({ host, kubeletDir: path }: OpenDeps): Promise<Domain['
   return { path, realPath: await host.files.resolveDirectory(path).catch(() => path) };
 }
 
-/** The order matters: nothing is waited for that something stopped later would keep from ending. */
+/** The order matters: a step must not wait for work that only a later step can end. */
 async function closeDomain(domain: Domain, timeoutMs: number): Promise<void> {
-  // Long copies are not waited for: they go on at the next start.
+  // Long copies are aborted, since the next start resumes them.
   await domain.snapshotCopies.stop();
   domain.interruptedRestores.stop();
   domain.interruptedCreates.stop();
   await domain.trims.stop();
-  // Before the operations: one that waits for space in a frozen filesystem would never end.
+  // Before the operations are drained: one that waits for a frozen filesystem would never end.
   await domain.guard.stop();
   await domain.operations.drain(timeoutMs);
   await domain.trash.stop();

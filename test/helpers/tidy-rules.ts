@@ -84,7 +84,7 @@ const lanePassers = [
   'recoverVolume',
   'withReason',
   'changeVolume',
-  'lockVolume',
+  'withVolumeLock',
   'lockForTeardown',
   'changeIfHere',
   'operations\\.run',

@@ -185,7 +185,11 @@ function withoutMarker({ name, path, create }: PoolSettings, seen: string | unde
     );
   }
   if (create) return ok(`pool:${name}`, `${path} becomes a pool when the driver starts`);
-  return fail(`pool:${name}`, `${path} is no pool yet`, `run 'loopcsi pool init ${name}=${path}'`);
+  return fail(
+    `pool:${name}`,
+    `${path} is not a pool yet`,
+    `run 'loopcsi pool init ${name}=${path}'`,
+  );
 }
 
 function absent({ name, path, create }: PoolSettings, seen: string | undefined): Finding {

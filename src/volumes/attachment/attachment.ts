@@ -51,7 +51,7 @@ export async function attachmentOf(
 }
 
 /** What the caller already knows about the image. */
-interface KnownOfImage {
+interface KnownImageFacts {
   readonly image?: ImageStatus | undefined;
   readonly volume?: FoundVolume | undefined;
   /** Targets that belong to this volume according to the caller. */
@@ -68,7 +68,7 @@ interface KnownOfImage {
 export async function attachmentOfDevices(
   domain: Domain,
   devices: readonly LoopDevice[],
-  known: KnownOfImage = {},
+  known: KnownImageFacts = {},
 ): Promise<Attachment> {
   const { image, volume, claimedTargets = [], isTeardown = false } = known;
   const read = isTeardown ? readNodeStateIfReadable : readNodeState;

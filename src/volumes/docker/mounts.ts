@@ -11,7 +11,7 @@ import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { removeTarget, targetOptions } from '../attachment/target-path.ts';
 import { unmountVolume } from '../attachment/unmount.ts';
-import { changeVolume, lockVolume } from '../change-volume.ts';
+import { changeVolume, withVolumeLock } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { VolumeId } from '../ids.ts';
@@ -108,7 +108,7 @@ async function changeIfExists(
   work: (domain: Domain, volume: FoundVolume, attachment: Attachment) => Promise<void>,
 ): Promise<void> {
   const find = (): FoundVolume | undefined => domain.pools.findHere(volumeCall.volumeId);
-  await lockVolume(domain, call, { ...volumeCall, find }, async (domain, volume, operation) => {
+  await withVolumeLock(domain, call, { ...volumeCall, find }, async (domain, volume, operation) => {
     if (volume === undefined) return;
     operation.beginEffects();
     await work(domain, volume, await attachmentOf(domain, volume));

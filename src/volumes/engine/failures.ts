@@ -11,19 +11,19 @@ import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import { onDiskOf } from './lanes.ts';
 
-/** The disk that a call waits for, as far as a failure is concerned: that of a pool. */
+/** The disk of a pool, to which the failure of a call may be attributed. */
 export interface Disk {
   /** The pool's name. */
   readonly name: string;
-  /** Makes the next check of the pool try a change, because something has failed on its disk. */
+  /** Makes the next check of the pool probe a write, because a call on its disk has failed. */
   requestWriteProbe(): void;
-  /** Whether no free bytes are left; false if that cannot be determined. */
+  /** Whether its filesystem has no space left; false if that cannot be determined. */
   isFull(): Promise<boolean>;
 }
 
 /**
- * Gives a failure of the node its meaning: the domain throws only `VolumeError`. Decides by errno and by observed state, not by a
- * program's output. `subject` starts the message.
+ * Converts any error to a `VolumeError`, the only kind that the domain throws. The reason is derived from the errno and from
+ * observed state, never from the output of a program. The message starts with `subject`.
  */
 export async function toVolumeError(
   error: unknown,
@@ -43,12 +43,12 @@ interface Description {
   readonly message: string;
 }
 
-/** A system call, a program or an open file still uses it. */
+/** Describes an error if a system call, a program or an open file still uses the volume. */
 function describeInUse(error: unknown): Description | undefined {
   if (error instanceof StuckError) {
     return {
       reason: 'busy',
-      message: `${error.message}; the storage below may hang: check its disk and the driver's log`,
+      message: `${error.message}; the storage may hang: check the disk and the driver's log`,
     };
   }
   if (error instanceof ImageInUseError) {
@@ -64,7 +64,7 @@ function describeInUse(error: unknown): Description | undefined {
   };
 }
 
-/** The disk is full, read-only, or has failed. */
+/** Describes an error if the disk is full, is read-only or has failed. */
 async function describeDiskFailure(error: unknown, disk?: Disk): Promise<Description | undefined> {
   if (
     hasErrno(error, 'ENOSPC', 'EDQUOT') ||
@@ -83,7 +83,7 @@ async function describeDiskFailure(error: unknown, disk?: Disk): Promise<Descrip
     };
   }
   if (!isStorageFailure(error)) return undefined;
-  const failed = disk === undefined ? 'the storage below' : `the disk of pool '${disk.name}'`;
+  const failed = disk === undefined ? 'the storage' : `the disk of pool '${disk.name}'`;
   return {
     reason: 'internal',
     message: `${messageOf(error)}; ${failed} has failed: check the disk and the kernel's log`,
@@ -98,12 +98,12 @@ function describeOther(error: unknown): Description {
   };
 }
 
-/** A failed program does not say reliably why it failed. A hung disk still answers from the cache. */
+/** The failure of a program has no reliable errno, and a disk that hangs may still answer from the cache. */
 function mayBeDiskFailure(error: unknown): boolean {
   return error instanceof CommandError || error instanceof StuckError || mayBeStorageFailure(error);
 }
 
-/** The last lines of a program's output, without those that the error's message contains. */
+/** The last lines of a program's output, without those that the message of the error already contains. */
 function lastOutput({ message, stderr }: CommandError): string {
   const lines = stderr.trim().split('\n').slice(-2);
   return lines
@@ -113,7 +113,8 @@ function lastOutput({ message, stderr }: CommandError): string {
 }
 
 /**
- * Passes `deps` to `work`, with a host whose calls wait for `disk`, if one is given. Whatever `work` throws becomes a `VolumeError`.
+ * Runs `work` and converts its errors to `VolumeError`. If `disk` is given, the host passed to `work` attributes its calls to that
+ * disk.
  */
 export async function withReason<Deps extends { readonly host: Host }, T>(
   deps: Deps,
@@ -127,7 +128,7 @@ export async function withReason<Deps extends { readonly host: Host }, T>(
   }
 }
 
-/** For recovery: a failure of one entry is logged, and must not keep the driver from serving the others. */
+/** Runs a step of recovery and logs its failure: one broken entry must not keep the driver from serving the others. */
 export async function logFailure(
   log: Logger,
   id: string,

@@ -1,5 +1,5 @@
 /**
- * The steps that follow an effect. In production nothing happens at them; tests stop, fail or kill the driver there
+ * Named steps, each right after an effect. In production nothing happens at them; tests stop, fail or kill the driver there
  * (docs/design.md, "Crash safety").
  */
 export const faultPoints = [
@@ -67,5 +67,5 @@ export const faultPoints = [
 
 export type FaultPoint = (typeof faultPoints)[number];
 
-/** Called after the step of that name. Tests throw, or kill the driver, inside. */
+/** Called after the step with that name. Tests pass a function that throws, or kills the driver. */
 export type Reached = (point: FaultPoint) => void | Promise<void>;

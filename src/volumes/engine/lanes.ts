@@ -2,19 +2,19 @@ import type { Host } from '../../host/host.ts';
 import { laneWithin, onDisk } from '../../host/lane.ts';
 
 /**
- * The lane of blocking kernel calls (host/lane.ts) that some work needs. A call that hangs so stops its own lane and nothing else. What
- * one operation does for a volume has a lane; so has each job, check and list that must not wait for it.
+ * Identifies a lane of blocking kernel calls (host/lane.ts). A call that hangs blocks only the other calls of its lane. The
+ * operations on a volume share one lane; jobs, checks and lists that must not wait for them have their own.
  */
 export interface LaneSpec {
   readonly kind: LaneKind;
-  /** A volume, snapshot, group, pool or path. */
+  /** The id of a volume, snapshot or group, the name of a pool, or a path. */
   readonly id: string;
-  /** The pool whose disk the calls wait for; undefined: the caller's, or one that is not known yet. */
+  /** The name of the pool whose disk the calls wait for; undefined if the caller has named it, or if it is not known yet. */
   readonly pool?: string | undefined;
 }
 
 export type LaneKind =
-  // Operations, by what they are for.
+  // Operations, by the kind of object that they change.
   | 'volume'
   | 'snapshot'
   | 'group'
@@ -26,39 +26,39 @@ export type LaneKind =
   | 'recover'
   | 'trash'
   | 'trim'
-  // Questions.
+  // Queries.
   | 'check'
   | 'health'
   | 'inspect'
   | 'metadata'
   | 'stats'
   | 'target'
-  // A pool itself: opening and checking it, its free space, growing it, each of its directories, its loop devices.
+  // A pool as a whole: opening and checking it, its free space, its growth, each of its directories, its loop devices.
   | 'pool'
   | 'space'
   | 'grow'
   | 'directory'
   | 'devices'
-  // The directory of what the node knows outside its pools.
+  // The state directory, outside all pools.
   | 'state';
 
-/** Unique, and shown in messages about calls that hang. */
+/** Unique; shown in messages about calls that hang. */
 export function laneName({ kind, id }: LaneSpec): string {
   return kind === 'volume' ? id : `${kind} ${id}`;
 }
 
-/** Opening, checking and changing a pool itself. */
+/** The lane for opening, checking and changing a pool as a whole. */
 export function poolLane(name: string): LaneSpec {
   return { kind: 'pool', id: name, pool: name };
 }
 
-/** The same dependencies, with a host whose kernel calls run in the lane. */
+/** Returns a copy of `deps` whose host runs its kernel calls in the lane. */
 export function inLane<Deps extends { readonly host: Host }>(deps: Deps, spec: LaneSpec): Deps {
   const { host } = deps;
   return { ...deps, host: host.inLane(laneWithin(host.lane, laneName(spec), spec.pool)) };
 }
 
-/** The same dependencies, with a host whose calls wait for the disk of that pool. They stay in its lane. */
+/** Returns a copy of `deps` whose host stays in its lane and attributes its calls to the disk of the pool. */
 export function onDiskOf<Deps extends { readonly host: Host }>(
   deps: Deps,
   pool: { readonly name: string },

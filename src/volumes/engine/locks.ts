@@ -7,10 +7,10 @@ interface Lock {
   readonly sinceMs: number;
 }
 
-/** The lock of a volume, by the id that calls name (`callIdOf` in pool/contents.ts). */
+/** The key of the lock of a volume. Its id is that by which calls name the volume (`callIdOf` in pool/contents.ts). */
 export const volumeLock = (id: string): string => `volume:${id}`;
 
-/** The lock for mounting and unmounting at a path: two volumes given the same path must not both find it free. */
+/** The key of the lock for mounting and unmounting at a path: calls for two volumes must not both find the path free. */
 export const targetLock = (path: string): string => `target:${path}`;
 
 export interface LockPlan {
@@ -19,8 +19,8 @@ export interface LockPlan {
 }
 
 /**
- * Locks a key for one operation, or for several that only read. A second caller is refused with `busy`, never queued (CSI spec,
- * "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID` and `name:…`.
+ * Exclusive and shared locks of operations, by key. A caller that finds a conflicting lock is refused with `busy`, never queued
+ * (CSI spec, "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID` and `pool:NAME`.
  */
 export class Locks {
   readonly #locks = new Map<string, Lock>();
@@ -30,7 +30,10 @@ export class Locks {
     this.#nowMs = nowMs;
   }
 
-  /** Takes all locks of the plan, without an await in between, or throws `busy`. The returned function releases them; it is idempotent. */
+  /**
+   * Acquires all locks of the plan atomically (without an await in between), or throws `busy`. The returned function releases them;
+   * it is idempotent.
+   */
   acquire(plan: LockPlan, operation: string): () => void {
     const exclusive = new Set(plan.exclusive ?? []);
     const shared = (plan.shared ?? []).filter((key) => !exclusive.has(key));
@@ -68,13 +71,13 @@ export class Locks {
     if (current.count === 0) this.#locks.delete(key);
   }
 
-  /** Age of a lock, shown once it exceeds a second. */
+  /** The age of a lock, for messages; '' during its first second. */
   #ageOf({ sinceMs }: Lock): string {
     const seconds = Math.floor((this.#nowMs() - sinceMs) / 1000);
-    return seconds < 1 ? '' : `, since ${seconds} s`;
+    return seconds < 1 ? '' : `, started ${seconds} s ago`;
   }
 
-  /** The operation that has locked the key. */
+  /** The name of the operation that has locked the key; undefined if it is not locked. */
   lockedBy(key: string): string | undefined {
     return this.#locks.get(key)?.operation;
   }

@@ -13,16 +13,19 @@ export interface Call {
   readonly log: Logger;
 }
 
-/** What is passed to the work of an operation. */
+/** A running operation, as passed to its work. */
 export interface Operation {
   readonly log: Logger;
-  /** Aborted when the driver wants the work to end: after SIGTERM and its time limit, or for a delete of the same id. Long work polls it. */
+  /**
+   * Aborted if the work must end early: when the time limit after SIGTERM has passed, or when the same id is being deleted. Long
+   * work polls it.
+   */
   readonly signal: AbortSignal;
-  /** Whether the driver is shutting down: work that the next start can resume should be kept. */
+  /** Whether the driver is shutting down. Unfinished work that the next start can resume should then be kept. */
   isClosing(): boolean;
   /**
-   * Called once, right before the first effect: throws `cancelled` if no caller waits any more. From then on the work runs to its
-   * end, because a caller's deadline ends only its wait (docs/design.md).
+   * Must be called once, right before the first effect. Throws `cancelled` if no caller is waiting any more. From then on the work
+   * runs to completion, because a caller's deadline only ends its own wait (docs/design.md).
    */
   beginEffects(): void;
   /** Reports the progress of a long copy, which `Operations.progressOf` returns. */
@@ -37,9 +40,9 @@ export interface OperationProgress {
 export interface OperationPlan extends LockPlan {
   /** The name of the RPC or command, for messages. */
   readonly name: string;
-  /** What the operation is for; its blocking calls run in this lane. */
+  /** The lane in which the blocking calls of the operation run. */
   readonly lane: LaneSpec;
-  /** Calls with the same request, name and lane share one run. Undefined shares nothing. */
+  /** Calls with an equal request, the same name and the same lane share one run; a call without a request shares none. */
   readonly request?: unknown;
 }
 
@@ -61,8 +64,8 @@ export class Operations {
   #closed = false;
 
   /**
-   * `whenReturned` resolves when the system calls that the work of a lane left stuck in the kernel have returned
-   * (host/kernel/gate.ts). The exclusive locks of the operation are then passed to `reloadLocked`, before they are released.
+   * `whenReturned` returns a promise for the moment when the system calls of a lane that are stuck in the kernel have returned
+   * (host/kernel/gate.ts). Then, before the exclusive locks of the operation are released, they are passed to `reloadLocked`.
    */
   constructor(
     whenReturned: (lane: string) => Promise<void> | undefined = () => undefined,
@@ -76,12 +79,12 @@ export class Operations {
     return this.#running.size;
   }
 
-  /** Progress of the operation in that lane; undefined if none runs, or if it has reported nothing. */
+  /** Progress of the operation that runs in that lane; undefined if none runs or none was reported. */
   progressOf(lane: LaneSpec): OperationProgress | undefined {
     return this.#running.get(laneName(lane))?.progress;
   }
 
-  /** Runs `work` under the locks of the plan. It gets the dependencies with a host in the operation's lane. */
+  /** Runs `work` under the locks of the plan, and passes it a copy of `deps` whose host runs in the lane of the operation. */
   async run<Deps extends { readonly host: Host }, T>(
     deps: Deps,
     call: Call,
@@ -90,7 +93,10 @@ export class Operations {
   ): Promise<T> {
     if (call.signal.aborted) throw cancelledError(plan.name);
     if (this.#closed) {
-      throw new VolumeError('unavailable', 'the driver is shutting down; try again in a moment');
+      throw new VolumeError(
+        'unavailable',
+        'the driver is shutting down; try again after its restart',
+      );
     }
     const key = laneName(plan.lane);
     const fingerprint = plan.request === undefined ? undefined : fingerprintOf(plan.request);
@@ -110,18 +116,23 @@ export class Operations {
     return this.#wait<T>(running, call, plan.name);
   }
 
-  /** Asks the operation of that name in that lane to stop, as a delete does with the create of the same id. */
+  /** Asks the operation with that name in that lane to stop. A delete does so with a create of the same id. */
   abort(lane: LaneSpec, name: string, why: string): void {
     const running = this.#running.get(laneName(lane));
     if (running?.name === name) running.abort.abort(new VolumeError('cancelled', why));
   }
 
-  /** Refuses new operations and waits for the running ones. After `timeoutMs` it aborts them and waits as long again. */
+  /**
+   * Refuses new operations and waits for the running ones. After `timeoutMs` it aborts those that still run, and waits for
+   * `timeoutMs` again.
+   */
   async drain(timeoutMs: number): Promise<void> {
     this.#closed = true;
     await this.#allEnded(timeoutMs);
     for (const running of this.#running.values()) {
-      running.abort.abort(new VolumeError('unavailable', 'the driver is shutting down; try again'));
+      running.abort.abort(
+        new VolumeError('unavailable', 'the driver is shutting down; try again after its restart'),
+      );
     }
     await this.#allEnded(timeoutMs);
   }
@@ -162,12 +173,12 @@ export class Operations {
     });
     const result = work.finally(() => {
       if (this.#running.get(key) === running) this.#running.delete(key);
-      // A system call that has not returned may still change what the locks protect, so they are kept until it does.
+      // A system call that has not returned may still change the locked entries, so the locks are released only after it returns.
       const returned = this.#whenReturned(key);
       if (returned === undefined && !hung) run.release();
       else void this.#reloadWhenReturned(plan, returned).finally(run.release);
     });
-    // Callers that wait get the failure. Without any, an unhandled rejection would end the process.
+    // Waiting callers get the failure. If none is waiting, an unhandled rejection would end the process.
     result.catch(() => undefined);
     const { fingerprint } = run;
     running = { name: plan.name, fingerprint, abort, result, waiting: 0, progress: undefined };
@@ -175,7 +186,7 @@ export class Operations {
     return running;
   }
 
-  /** A stuck call may have succeeded after the operation had failed, so the records are read again. */
+  /** A stuck call may succeed after its operation has failed, so the records are read again. */
   async #reloadWhenReturned(
     { exclusive = [] }: LockPlan,
     returned: Promise<void> | undefined,

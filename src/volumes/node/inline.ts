@@ -18,7 +18,7 @@ import {
   targetOptions,
 } from '../attachment/target-path.ts';
 import { chooseCapacity, minBytesOf } from '../capacity.ts';
-import { lockVolume } from '../change-volume.ts';
+import { withVolumeLock } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
@@ -51,7 +51,7 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
     request: input,
     find: () => domain.pools.findEphemeral(volumeId),
   };
-  await lockVolume(domain, call, volumeCall, async (domain, existing, operation) => {
+  await withVolumeLock(domain, call, volumeCall, async (domain, existing, operation) => {
     if (existing === undefined) {
       const id = parseVolumeId(volumeId);
       if (id !== undefined && domain.pools.hasVolume(id)) throw notInlineError(volumeId);

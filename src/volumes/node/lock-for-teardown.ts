@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { lockVolume } from '../change-volume.ts';
+import { withVolumeLock } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -14,7 +14,7 @@ export async function lockForTeardown(
   const { volumeId } = request;
   const find = (): FoundVolume | undefined => findIfReachable(domain, volumeId);
   const volumeCall = { name, volumeId, targets: [path], request, find };
-  await lockVolume(domain, call, volumeCall, async (domain, volume, operation) => {
+  await withVolumeLock(domain, call, volumeCall, async (domain, volume, operation) => {
     operation.beginEffects();
     await work(domain, volume);
   });

@@ -8,11 +8,11 @@ interface AllowedValue {
 }
 
 export interface AllowedFlag {
-  /** The spelling that mkfs gets, and that docs/parameters.md lists. */
+  /** The spelling that is passed to mkfs and listed in docs/parameters.md. */
   readonly flag: string;
   /** Other spellings of the same flag. */
   readonly aliases?: readonly string[];
-  /** The value must match one of these. With `list`, the value is comma-separated and has each at most once. */
+  /** The value must match one of these. With `list`, it is a comma-separated list in which each of them may occur once. */
   readonly values: readonly AllowedValue[];
   readonly list?: boolean;
 }
@@ -34,8 +34,8 @@ const label = (length: number): AllowedFlag => ({
 });
 
 /**
- * The mkfs options that a class may have. Excluded are options for the geometry (block, sector and image size), devices, the
- * UUID and discard, and features on which checks of this driver depend.
+ * The mkfs options that a StorageClass may set. Options for the geometry (block, sector and image size), for devices, the UUID and
+ * discard are excluded, as are features that the checks of this driver depend on.
  */
 export const allowedMkfsFlags: Readonly<Record<FsType, readonly AllowedFlag[]>> = {
   ext4: [
@@ -112,8 +112,8 @@ export const allowedMkfsFlags: Readonly<Record<FsType, readonly AllowedFlag[]>> 
 };
 
 /**
- * The options in a class's `mkfsOptions`: pairs of flag and value, each flag once, in its main spelling. Throws `invalid` for an
- * option that is not allowed, and lists those that are.
+ * Parses the `mkfsOptions` of a StorageClass into pairs of flag and value, with each flag in its main spelling. Throws `invalid`
+ * for an option that is not allowed or given twice, and lists those that are allowed.
  */
 export function parseMkfsOptions(fsType: FsType, text: string): readonly string[] {
   const args = text.split(/[ \t\n]+/).filter((arg) => arg !== '');
@@ -150,12 +150,12 @@ function requireAllowed(fsType: FsType, allowed: AllowedFlag, value: string): vo
   }
 }
 
-function refusedError(fsType: FsType, what: string): VolumeError {
+function refusedError(fsType: FsType, problem: string): VolumeError {
   const list = allowedMkfsFlags[fsType].map(describeFlag).join('; ');
-  return new VolumeError('invalid', `mkfsOptions: ${what} for ${fsType}; allowed: ${list}`);
+  return new VolumeError('invalid', `mkfsOptions for ${fsType}: ${problem}; allowed: ${list}`);
 }
 
-/** A flag with its values, for messages: `-m bigtime=0|1, rmapbt=0|1`. */
+/** A flag and its allowed values, for messages: `-m bigtime=0|1, rmapbt=0|1`. */
 function describeFlag({ flag, values }: AllowedFlag): string {
   return `${flag} ${values.map(({ hint }) => hint).join(', ')}`;
 }

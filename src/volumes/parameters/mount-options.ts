@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 
-/** An option without a value, or a name followed by `=` and a value of this pattern. */
+/** An option without a value, or the name of an option whose value must match the pattern. */
 export type AllowedMountOption = string | { readonly name: string; readonly value: RegExp };
 
 const number = (name: string): AllowedMountOption => ({ name, value: /^\d{1,9}$/ });
@@ -34,7 +34,7 @@ export const allowedVfsOptions: readonly AllowedMountOption[] = [
   'nosymfollow',
 ];
 
-/** Allowed options of each filesystem: none that skips its log, names a device or disables barriers. */
+/** Allowed options of each filesystem. Options that skip its log, name a device or disable barriers are excluded. */
 export const allowedFilesystemOptions: Readonly<Record<FsType, readonly AllowedMountOption[]>> = {
   ext4: [
     'acl',
@@ -136,7 +136,7 @@ export const allowedFilesystemOptions: Readonly<Record<FsType, readonly AllowedM
   ],
 };
 
-/** Options that users are known to try, and the reasons why a volume cannot have them. */
+/** Refused options that users are known to try, with the reason for each refusal. */
 const refusals: readonly (readonly [pattern: RegExp, why: string])[] = [
   [/^r?bind$|^move$|^remount(?:=|$)/, 'the driver alone decides what is mounted where'],
   [
@@ -147,7 +147,10 @@ const refusals: readonly (readonly [pattern: RegExp, why: string])[] = [
   [/^errors=panic$|^fatal_errors=/, 'a volume must not stop its node'],
   [/^(?:journal_dev|journal_path|logdev|rtdev)(?:=|$)/, 'a volume has only one device'],
   [/^nouuid$/, 'each volume has its own UUID'],
-  [/^(?:noload|norecovery|nologreplay|rescue)(?:=|$)/, 'without its log a volume shows old data'],
+  [
+    /^(?:noload|norecovery|nologreplay|rescue)(?:=|$)/,
+    'without replay of its log a volume would contain old data',
+  ],
   [/^nobarrier$|^barrier=0$/, 'data that was synced could be lost'],
   [/^subvol(?:id)?=/, 'a volume is always mounted as a whole'],
 ];
@@ -155,9 +158,9 @@ const refusals: readonly (readonly [pattern: RegExp, why: string])[] = [
 const contextPattern = /^[A-Za-z0-9_.:,-]{1,255}$/;
 
 /**
- * The mount options of a volume capability, in order. One entry may have several options, separated by commas. The value of
- * `context=` (SELinux) is returned in quotes, since its categories have commas. Throws `invalid` and names the option if one is
- * not allowed.
+ * Parses the mount options of a volume capability and keeps their order. One entry may contain several options, separated by
+ * commas. The value of `context=` (SELinux) is returned in quotes, since its categories contain commas. Throws `invalid` with the
+ * name of an option that is not allowed.
  */
 export function parseMountOptions(fsType: FsType, flags: readonly string[]): readonly string[] {
   const allowed = [...allowedVfsOptions, ...allowedFilesystemOptions[fsType]];
@@ -177,8 +180,8 @@ export function parseMountOptions(fsType: FsType, flags: readonly string[]): rea
 }
 
 /**
- * The mount options of a new volume, for its record. Throws `invalid` if the volume could never be mounted, because one of them or one
- * of the mount flags is not allowed for its filesystem.
+ * Returns the mount options of a new volume, for its record. Throws `invalid` if one of them, or one of the mount flags, is not
+ * allowed for its filesystem: the volume could never be mounted.
  */
 export function checkedMountOptions(
   fsType: FsType | null,
@@ -189,7 +192,7 @@ export function checkedMountOptions(
   return mountOptions;
 }
 
-/** Splits at commas. The value of `context=` extends to the end of the entry, unless it is quoted. */
+/** Splits an entry at commas. The value of `context=` extends to the end of the entry, unless it is quoted. */
 function splitEntry(entry: string): readonly string[] {
   const parts = entry.match(/context="[^"]*"|context=(?:[^"].*)?$|[^,]+/g) ?? [];
   return parts.map((part) => part.trim()).filter((part) => part !== '');

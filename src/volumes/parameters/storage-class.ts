@@ -1,4 +1,4 @@
-/** Parameters of StorageClasses and attributes of inline volumes (docs/parameters.md), parsed once. */
+/** Parameters of StorageClasses and snapshot classes, and attributes of inline volumes (docs/parameters.md). */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 import { parseBytes } from '../../units.ts';
@@ -71,7 +71,7 @@ export const knownSnapshotParameters = {
     values: '`yes`, `no`',
     default: '`no`',
     meaning:
-      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for some tens of milliseconds.',
+      'Permits freezing a filesystem in use while its data is copied, on a pool without reflink. With reflink it is always frozen, for a few tens of milliseconds.',
   },
 } as const satisfies Readonly<Record<string, ParameterDoc>>;
 
@@ -84,13 +84,13 @@ interface RawSettings {
   readonly directIO: string;
 }
 
-type Map = Readonly<Record<string, string>>;
+type KeyValues = Readonly<Record<string, string>>;
 
 /** Keys that Kubernetes adds: metadata of the claim or the pod, which the driver does not use. */
 const kubernetesKey = /^(?:csi\.storage\.k8s\.io|storage\.kubernetes\.io)\//;
 
-/** The settings of a new volume. Throws `invalid` for unknown keys and for values that are not allowed. */
-export function parseParameters(parameters: Map, fsType: FsType | null): VolumeSettings {
+/** Parses the parameters of a StorageClass. Throws `invalid` for unknown keys and for values that are not allowed. */
+export function parseParameters(parameters: KeyValues, fsType: FsType | null): VolumeSettings {
   requireKnown(parameters, Object.keys(knownParameters), 'parameter');
   const raw: Partial<RawSettings> = parameters;
   const provisioning = pick(raw.provisioning ?? 'thin', ['thin', 'thick'], 'provisioning');
@@ -99,7 +99,7 @@ export function parseParameters(parameters: Map, fsType: FsType | null): VolumeS
   if (provisioning === 'thick' && trim !== 'off') {
     throw new VolumeError(
       'invalid',
-      `parameter trim '${trim}' conflicts with provisioning 'thick': a thick volume keeps its blocks; omit trim`,
+      `parameter trim '${trim}' conflicts with provisioning 'thick': all blocks of a thick volume stay allocated; omit trim`,
     );
   }
   return {
@@ -112,33 +112,33 @@ export function parseParameters(parameters: Map, fsType: FsType | null): VolumeS
   };
 }
 
-/** Only the pool, for calls that are not about one volume. Throws `invalid` for unknown keys too. */
-export function parsePoolParameter(parameters: Map): string | undefined {
+/** Returns only the pool, for calls that are not about one volume. Throws `invalid` for unknown keys and for a malformed pool name. */
+export function parsePoolParameter(parameters: KeyValues): string | undefined {
   requireKnown(parameters, Object.keys(knownParameters), 'parameter');
   return parsePool(parameters['pool']);
 }
 
 /**
- * The pool for GetCapacity, which the scheduler's capacity tracking calls for every class; undefined means any pool. The pool of
- * a class that no node can serve, because none of the cluster's pools has its name, counts as any pool: with a capacity of 0
- * the scheduler would wait forever for free storage, whereas this way CreateVolume is called and its error reaches the claim.
+ * Returns the pool for GetCapacity, which the capacity tracking of the scheduler calls for every StorageClass; undefined means any
+ * pool. A class whose pool exists nowhere in the cluster also gets any pool: with a capacity of 0 the scheduler would wait forever
+ * for free storage. Instead, CreateVolume is called, and its error is shown on the claim.
  */
 export function parsePoolOfClass(
-  parameters: Map,
+  parameters: KeyValues,
   clusterPools: readonly string[],
 ): string | undefined {
   const { pool } = parameters;
   return pool !== undefined && clusterPools.includes(pool) ? pool : undefined;
 }
 
-/** The settings of a snapshot class. Throws `invalid` for unknown keys and values. */
-export function parseSnapshotParameters(parameters: Map): SnapshotSettings {
+/** Parses the parameters of a snapshot class. Throws `invalid` for unknown keys and values. */
+export function parseSnapshotParameters(parameters: KeyValues): SnapshotSettings {
   requireKnown(parameters, Object.keys(knownSnapshotParameters), 'snapshot class parameter');
   return { freeze: pick(parameters['freeze'] ?? 'no', ['yes', 'no'], 'freeze') === 'yes' };
 }
 
-/** The attributes of an inline volume. The domain checks the minimum and maximum of its size. */
-export function parseInlineAttributes(context: Map): {
+/** Parses the attributes of an inline volume. The domain checks its size against the minimum and maximum. */
+export function parseInlineAttributes(context: KeyValues): {
   readonly sizeBytes: bigint | undefined;
   readonly settings: VolumeSettings;
 } {
@@ -155,12 +155,12 @@ export function parseInlineAttributes(context: Map): {
   };
 }
 
-function requireKnown(given: Map, known: readonly string[], what: string): void {
+function requireKnown(given: KeyValues, known: readonly string[], keyKind: string): void {
   for (const key of Object.keys(given)) {
     if (kubernetesKey.test(key) || known.includes(key)) continue;
     throw new VolumeError(
       'invalid',
-      `${what} '${key}' is not known; known keys: ${known.join(', ')}`,
+      `${keyKind} '${key}' is not known; known keys: ${known.join(', ')}`,
     );
   }
 }
@@ -195,7 +195,7 @@ function mkfsOptions(text: string, fsType: FsType | null): readonly string[] {
   return parseMkfsOptions(fsType, text);
 }
 
-/** A table of docs/parameters.md. */
+/** Returns a table of docs/parameters.md. */
 export function parametersAsMarkdown(docs: Readonly<Record<string, ParameterDoc>>): string {
   const rows = Object.entries(docs).map(
     ([key, { values, default: shown, meaning }]) =>

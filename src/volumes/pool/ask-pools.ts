@@ -5,20 +5,20 @@ import type { Pool } from './pool.ts';
 import { notAnsweringError } from './problem.ts';
 import { poolAnswerTimeoutMs } from './thresholds.ts';
 
-/** Asks one pool. Throws `unavailable` with the pool's name if its disk does not answer or fails. */
-export type AskPool = <T>(pool: Pool, question: () => Promise<T>) => Promise<T>;
+/** Runs a query on one pool. Throws `unavailable` with the name of the pool if its disk fails or does not answer in time. */
+export type AskPool = <T>(pool: Pool, query: () => Promise<T>) => Promise<T>;
 
 /**
- * For a result that needs several pools, or many files of a pool: every question has a time limit, and a pool whose disk has not
- * answered once is not asked again.
+ * Returns a function that queries pools for one call. Each query has a time limit, and a pool whose disk has once not answered is
+ * not queried again: a call that needs several pools, or many files of one, waits for a disk that hangs only once.
  */
 export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
   const unanswered = new Map<Pool, VolumeError>();
-  return async (pool, question) => {
+  return async (pool, query) => {
     const earlier = unanswered.get(pool);
     if (earlier !== undefined) throw earlier;
     try {
-      const answer = await pool.whileServed(() => withTimeout(question(), timeoutMs));
+      const answer = await pool.whileServed(() => withTimeout(query(), timeoutMs));
       if (answer !== timedOut) return answer;
     } catch (error) {
       if (error instanceof KernelError) {
@@ -33,25 +33,25 @@ export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
   };
 }
 
-/** Asks all pools concurrently. Pools that do not answer are left out. If none answers, throws the first error. */
-export async function askEach<T>(
+/** Queries all pools concurrently, and leaves out those that do not answer. If none answers, throws the first error. */
+export async function askEachPool<T>(
   pools: readonly Pool[],
-  question: (pool: Pool) => Promise<T>,
+  query: (pool: Pool) => Promise<T>,
 ): Promise<readonly { readonly pool: Pool; readonly answer: T }[]> {
   const ask = makeAskPool();
   const answers: { pool: Pool; answer: T }[] = [];
-  let refusal: VolumeError | undefined;
+  let firstError: VolumeError | undefined;
   await Promise.all(
     pools.map(async (pool) => {
       try {
-        answers.push({ pool, answer: await ask(pool, () => question(pool)) });
+        answers.push({ pool, answer: await ask(pool, () => query(pool)) });
       } catch (error) {
         if (!(error instanceof VolumeError)) throw error;
-        refusal ??= error;
+        firstError ??= error;
       }
     }),
   );
-  if (answers.length === 0 && refusal !== undefined) throw refusal;
+  if (answers.length === 0 && firstError !== undefined) throw firstError;
   return answers;
 }
 

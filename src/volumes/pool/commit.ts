@@ -26,28 +26,28 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly schema: S;
   /** Fills the directory (image, filesystem) and returns the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
-  /** The images that `build` makes in the directory. They are synced with the record. */
+  /** The files that `build` creates in the directory as images. They are synced with the record. */
   readonly images: readonly string[];
-  /** A directory in `tmp/` that an earlier attempt has begun, instead of a new one. */
+  /** The directory in `tmp/` of an earlier attempt, to resume it; undefined to create a new one. */
   readonly resumeDirectory?: string | undefined;
   /** Whether a failed attempt keeps the directory for the next start. */
   readonly keepOnFailure?: (directory: string) => Promise<boolean>;
-  /** Called right after the rename, from which on the entry exists, even if a later step fails. */
+  /** Called right after the rename. From then on the entry exists, even if a later step fails. */
   readonly onRenamed?: (record: v.InferOutput<S>) => void;
 }
 
 /**
- * Makes a volume, snapshot or group completely in `tmp/` and renames it into place: the rename is the commit (docs/design.md,
- * guarantee 1). Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both
- * parents (ADR 0006). After a failure nothing of it is visible, and its directory in `tmp/` is removed now or at the next start. If an
- * earlier attempt crashed after the rename, returns the record that it has written.
+ * Builds a volume, snapshot or group in `tmp/` and renames it into place: the rename is the commit (docs/design.md, guarantee 1).
+ * Order: fsync images, record and directory, and on btrfs `tmp/` (ADR 0013), rename without replacing, fsync both parents (ADR
+ * 0006). After a failure before the rename the entry does not exist, and its directory in `tmp/` is removed now or at the next
+ * start. If an earlier attempt crashed after its rename, returns the record of that attempt.
  */
 export async function commitNew<S extends v.GenericSchema>(
   deps: CommitDeps,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
   const temporary =
-    entry.resumeDirectory ?? (await makeTemporaryDirectory(deps, entry.pool, entry.id));
+    entry.resumeDirectory ?? (await createTemporaryDirectory(deps, entry.pool, entry.id));
   // True after the rename, when nothing is left to remove, and for a directory that the next start resumes.
   let isKept = false;
   try {
@@ -66,7 +66,7 @@ export async function commitNew<S extends v.GenericSchema>(
   }
 }
 
-/** A failure to remove the directory must not hide why the call failed. The next start of the pool removes it. */
+/** A failure to remove the directory must not hide the error of the call. The next start of the pool removes the directory. */
 async function removeOrLog(
   deps: CommitDeps,
   { pool, id }: { readonly pool: Pool; readonly id: EntryId },
@@ -85,19 +85,20 @@ export function temporaryPathFor(pool: Pool, id: EntryId): string {
   return join(pool.directoryOf('tmp'), makeTemporaryName(pool.openings, id));
 }
 
-/** Makes the directory in `tmp/` where an entry is built. */
-export function makeTemporaryDirectory(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
-  // Members of a group may be in other pools, whose disks the calls wait for.
-  return makeDirectoryFor(onDiskOf(deps, pool), pool, id);
-}
-
-async function makeDirectoryFor(deps: CommitDeps, pool: Pool, id: EntryId): Promise<string> {
+/** Creates the directory in `tmp/` where an entry is built. */
+export async function createTemporaryDirectory(
+  deps: CommitDeps,
+  pool: Pool,
+  id: EntryId,
+): Promise<string> {
+  // Members of a group may be in other pools, so their calls wait for other disks.
+  const { host, reached } = onDiskOf(deps, pool);
   const temporary = temporaryPathFor(pool, id);
-  await deps.host.files.makeNewDirectory(temporary);
+  await host.files.makeNewDirectory(temporary);
   try {
-    await deps.reached('new:directory-made');
+    await reached('new:directory-made');
   } catch (error) {
-    await deps.host.files.removeTree(temporary);
+    await host.files.removeTree(temporary);
     throw error;
   }
   return temporary;
@@ -109,10 +110,10 @@ type BuiltEntry<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
 export async function completeEntry<S extends v.GenericSchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,
-  made: { temporary: string; record: v.InferOutput<S> },
+  built: { temporary: string; record: v.InferOutput<S> },
 ): Promise<void> {
   const { host, reached } = deps;
-  const { temporary, record } = made;
+  const { temporary, record } = built;
   await reached('new:image-made');
   await writeNewRecord(host.files, join(temporary, recordFiles[entry.area]), {
     schema: entry.schema,
@@ -120,46 +121,55 @@ export async function completeEntry<S extends v.GenericSchema>(
   });
   await reached('new:record-written');
   const images = entry.images.map((image) => join(temporary, image));
-  const built = [...images, join(temporary, recordFiles[entry.area]), temporary];
+  const files = [...images, join(temporary, recordFiles[entry.area]), temporary];
   const parents = syncsBeforeRename(entry.pool) ? [entry.pool.directoryOf('tmp')] : [];
-  await host.files.sync(...built, ...parents);
+  await host.files.sync(...files, ...parents);
   await reached('new:synced');
 }
 
-/** Renames a complete entry into its area: from then on it exists. Returns the record that is there afterwards. */
+/**
+ * Renames a complete entry into its area: from then on it exists. Returns its record, or that of an earlier attempt if its entry is
+ * there already.
+ */
 export async function renameIntoPlace<S extends v.GenericSchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,
-  made: { temporary: string; record: v.InferOutput<S> },
+  built: { temporary: string; record: v.InferOutput<S> },
 ): Promise<v.InferOutput<S>> {
   const { host, reached } = deps;
   const target = entry.pool.pathOf(entry.area, entry.id);
-  requireSameOpening(entry.pool, made.temporary);
+  requireSameOpening(entry.pool, built.temporary);
   try {
-    await host.files.renameNoReplace(made.temporary, target);
+    await host.files.renameNoReplace(built.temporary, target);
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
     const record = await readExisting(deps, entry, target);
     entry.onRenamed?.(record);
     return record;
   }
-  entry.onRenamed?.(made.record);
+  entry.onRenamed?.(built.record);
   await reached('new:renamed');
   await entry.pool.sync('tmp', entry.area);
   await reached('new:committed');
-  return made.record;
+  return built.record;
 }
 
-/** A pool that was closed and opened again has swept its `tmp/`, and may have removed a part of this directory. */
+/**
+ * When a pool is opened, its `tmp/` is swept. If it was opened again since the entry was begun, a part of the directory may have
+ * been removed.
+ */
 function requireSameOpening(pool: Pool, temporary: string): void {
   if (parseTemporaryName(basename(temporary))?.opening === pool.openings) return;
   throw new VolumeError(
     'unavailable',
-    `pool '${pool.name}' was unavailable meanwhile, so the unfinished entry was removed; try again`,
+    `pool '${pool.name}' was unavailable in the meantime, so the unfinished entry was removed; try again`,
   );
 }
 
-/** The id is derived from the name, so only an earlier attempt of the same call, interrupted after its rename, can have made it. */
+/**
+ * The id is derived from the name, so the entry can only be that of an earlier attempt of the same call that was interrupted after
+ * its rename.
+ */
 async function readExisting<S extends v.GenericSchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,

@@ -11,12 +11,12 @@ export interface VolumeImage {
   readonly imagePath: string;
 }
 
-/** The id by which calls name and lock the volume: of an inline volume it is the kubelet's, which its record has as the name. */
+/** The id by which calls name and lock the volume. For an inline volume it is the kubelet's id, which is the name in the record. */
 export function callIdOf({ record, area }: Omit<VolumeImage, 'imagePath'>): string {
   return area === 'ephemeral' ? record.name : record.id;
 }
 
-/** The parts of a pool that the accounting of its space needs. */
+/** The parts of a pool that the accounting of its space reads. */
 export interface PoolContents {
   readonly name: string;
   readonly settings: PoolSettings;
@@ -28,8 +28,8 @@ export interface PoolContents {
   readonly snapshots: RecordIndex<SnapshotRecord>;
   /** All volumes, inline ones included. */
   images(): Iterable<VolumeImage>;
-  /** Makes the next check of the pool try a change, because something has failed on its disk. */
+  /** Makes the next check of the pool probe a write, because a call on its disk has failed. */
   requestWriteProbe(): void;
-  /** The result of `work`, or the reason as soon as the pool is no longer served. */
+  /** Returns the result of `work`, or throws the reason as soon as the pool is no longer served. */
   whileServed<T>(work: () => Promise<T>): Promise<T>;
 }

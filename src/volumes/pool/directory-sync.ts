@@ -11,8 +11,8 @@ interface OpenedArea {
 }
 
 /**
- * Syncs the directories of an open pool, which it keeps open. One fsync covers every rename made before it began, so callers that
- * come while one runs share the next (ADR 0006). Each directory has its own lane: a disk that hangs blocks one thread for each.
+ * Keeps the directories of a pool open and syncs them. One fsync covers every rename made before it began, so callers that arrive
+ * while one runs share the next (ADR 0006). Each directory has its own lane: a disk that hangs blocks one thread per directory.
  */
 export class DirectorySync {
   readonly #pool: string;
@@ -53,8 +53,8 @@ export class DirectorySync {
 
   /**
    * Syncs the directories of these areas: renames into or out of them that were made before this call are then durable. Without
-   * arguments, syncs the areas whose last fsync failed: a repeated call must do that before it is answered from memory. Throws
-   * `unavailable` if the disk fails: the renames are visible then, but a power cut may undo them.
+   * arguments, syncs the areas whose last fsync failed, which must happen before a repeated call is answered from memory. Throws
+   * `unavailable` if the disk fails: the renames are then visible, but a power cut may undo them.
    */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     const due = areas.length > 0 ? areas : [...this.#unsynced];
@@ -65,7 +65,10 @@ export class DirectorySync {
     }
   }
 
-  /** The rename has taken effect, so the caller must retry: after a final error nobody would look after the entry. */
+  /**
+   * Converts the error of a failed disk to `unavailable`, so that the caller retries. After a final error nobody would delete the
+   * entry, which exists.
+   */
   #uncertainError(error: unknown): unknown {
     if (!isStorageFailure(error)) return error;
     return new VolumeError(
@@ -87,7 +90,7 @@ export class DirectorySync {
   }
 }
 
-/** Runs `work` once at a time. Calls made during a run share the next run, which starts after them. */
+/** Returns a function that runs `work` without overlap. Calls made during a run share the next run, which starts after them. */
 function coalesced(work: () => Promise<void>): () => Promise<void> {
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
@@ -101,7 +104,7 @@ function coalesced(work: () => Promise<void>): () => Promise<void> {
   };
   return () => {
     if (running === undefined) return next ?? start();
-    // A failure of the running fsync says nothing about later renames, so the next one runs all the same.
+    // A failure of the running fsync says nothing about later renames, so the next one runs even then.
     next ??= running.then(start, start);
     return next;
   };

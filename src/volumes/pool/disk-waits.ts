@@ -1,8 +1,8 @@
-/** Work that waits for the same disk, and that can be refused at once when the disk fails. */
+/** Work that waits for the same disk and is refused together when the disk fails. */
 export class DiskWaits {
   readonly #refusals = new Set<(reason: Error) => void>();
 
-  /** Returns the result of `work`. If `refuse` is called first, throws its reason while the work continues. */
+  /** Returns the result of `work`. If `refuseAll` is called first, throws its reason; the work itself continues. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     let refuse = (_reason: Error): void => undefined;
     const refused = new Promise<never>((_resolve, reject) => {

@@ -18,7 +18,7 @@ const { embeddedImage: imageName, embeddedMount: mountName } = poolFiles;
 /** The unfinished image; its rename is the commit. */
 const unfinishedName = `${imageName}.new`;
 
-/** As for every volume: a file that was ever cloned needs 4 KiB sectors for direct I/O. */
+/** The sector size of every volume by default: a file that was ever cloned needs 4 KiB sectors for direct I/O. */
 const sectorSize = 4096;
 
 interface Deps {
@@ -34,14 +34,14 @@ export async function isEmbedded(
   return reflinkBytes !== undefined || (await files.exists(join(path, imageName)));
 }
 
-/** The directory of `pool.json`, even if it does not exist yet. */
+/** The directory that contains `pool.json`, or will contain it. */
 export async function poolRootIn(files: Files, directory: string): Promise<string> {
   return (await files.exists(join(directory, imageName))) ? join(directory, mountName) : directory;
 }
 
 /**
- * Mounts the image in `directory` and returns the mount point; makes the image first if that is allowed. The loop device is found by
- * inode and reused, so that the image is never attached twice. Throws `unavailable` with advice.
+ * Mounts the image in `directory` and returns the mount point. Creates the image first if `mayCreate` is set. The loop device is
+ * found by inode and reused, so that the image is never attached twice. Throws `unavailable` with advice.
  */
 export async function openEmbedded(
   settings: PoolSettings,
@@ -52,7 +52,7 @@ export async function openEmbedded(
   try {
     if (!(await deps.host.files.exists(image))) {
       if (!mayCreate) throw imageMissingError(settings, directory);
-      await makeEmbedded(settings, directory, deps);
+      await createEmbedded(settings, directory, deps);
     }
     const device = await attachEmbedded(settings.name, image, deps.host);
     return await mountEmbedded(settings.name, { directory, device, deps });
@@ -66,7 +66,7 @@ export async function openEmbedded(
   }
 }
 
-/** Unmounts and detaches the image of a pool that is not served. If it is in use, nothing changes. */
+/** Unmounts and detaches the image of a pool that is not served. Throws and changes nothing if it is in use. */
 export async function closeEmbedded(directory: string, host: Host): Promise<void> {
   await host.mounts.unmount(join(directory, mountName));
   const status = await host.files.imageStatus(join(directory, imageName));
@@ -76,12 +76,16 @@ export async function closeEmbedded(directory: string, host: Host): Promise<void
 function imageMissingError({ name }: PoolSettings, directory: string): VolumeError {
   return new VolumeError(
     'unavailable',
-    `pool '${name}': ${directory} has no ${imageName}; mount its disk, or make the pool with 'loopcsi pool init ${name}=${directory} --reflink SIZE'`,
+    `pool '${name}': ${directory} has no ${imageName}; mount its disk, or create the pool with 'loopcsi pool init ${name}=${directory} --reflink SIZE'`,
   );
 }
 
-/** Makes the image. It gets its name only when it is complete, allocated and durable. */
-async function makeEmbedded(settings: PoolSettings, directory: string, deps: Deps): Promise<void> {
+/** Creates the image. It gets its final name only when it is complete, allocated and durable. */
+async function createEmbedded(
+  settings: PoolSettings,
+  directory: string,
+  deps: Deps,
+): Promise<void> {
   const { name, reflinkBytes = 0n } = settings;
   const { files, filesystems } = deps.host;
   const sizeBytes = roundUp(reflinkBytes, MiB);
@@ -92,16 +96,17 @@ async function makeEmbedded(settings: PoolSettings, directory: string, deps: Dep
     );
   }
   await requireEmpty(files, name, directory);
-  // Locked, because another process may be making the image. What an interrupted attempt left is incomplete.
+  // The directory is locked, because another process may be creating the image. An image left by an interrupted attempt is
+  // incomplete.
   const lock = await lockForProcess(files, join(directory, poolFiles.lock), {
     reason: 'unavailable',
-    message: `pool '${name}': another process is making its image; try again later`,
+    message: `pool '${name}': another process is creating its image; try again later`,
   });
   try {
     const image = join(directory, unfinishedName);
     await files.removeFile(image);
     const request = { name, directory, sizeBytes, missingBytes: sizeBytes };
-    await allocateWithin(deps.host, request, () =>
+    await allocateImage(deps.host, request, () =>
       files.createImage(image, { sizeBytes, allocate: true }),
     );
     await filesystems.xfs.make(image, {
@@ -131,10 +136,10 @@ async function requireEmpty(files: Files, name: string, directory: string): Prom
 }
 
 /**
- * Allocates an image completely: otherwise its writes would fail when other files fill the filesystem. The free space is checked
- * first, so that a size that is far too large does not fill the filesystem before it is refused.
+ * Runs `work`, which allocates all blocks of an image: otherwise its writes would fail once other files fill the filesystem. The
+ * free space is checked first, so that a size that is far too large is refused before it has filled the filesystem.
  */
-async function allocateWithin(
+async function allocateImage(
   host: Host,
   request: { name: string; directory: string; sizeBytes: bigint; missingBytes: bigint },
   work: () => Promise<void>,
@@ -156,12 +161,12 @@ async function allocateWithin(
   }
 }
 
-/** The loop device of the image: the present one, even if another process attached it, or a new one. */
+/** Returns the loop device of the image, even if another process attached it, or attaches a new one. */
 async function attachEmbedded(name: string, image: string, host: Host): Promise<LoopDevice> {
   const status = await host.files.imageStatus(image);
   const present = (await host.loops.findByImage(status)).find((device) => !device.readOnly);
   if (present !== undefined) return present;
-  // No discard: other files could take blocks that the pool's filesystem returns, and they would be missing later.
+  // No discard: other files could take the blocks that the pool's filesystem returns, and later writes to it would fail.
   return host.loops.attach(image, {
     sectorSize,
     readOnly: false,
@@ -194,8 +199,8 @@ async function mountEmbedded(
 }
 
 /**
- * Grows image, device and filesystem of an embedded pool while it is mounted. Does nothing if it has that size already. Throws
- * `out-of-range` if it would shrink, `no-space` if the directory's filesystem lacks space.
+ * Grows the image, the device and the filesystem of an embedded pool while it is mounted. Does nothing if it has that size already.
+ * Throws `out-of-range` if it would shrink, `no-space` if the directory's filesystem lacks space.
  */
 export async function growEmbedded(
   host: Host,
@@ -208,11 +213,11 @@ export async function growEmbedded(
   if (wanted < status.sizeBytes) {
     throw new VolumeError(
       'out-of-range',
-      `pool '${pool.name}' has ${formatBytes(status.sizeBytes)} and cannot shrink to ${formatBytes(wanted)}`,
+      `pool '${pool.name}' has a size of ${formatBytes(status.sizeBytes)} and cannot shrink to ${formatBytes(wanted)}`,
     );
   }
   const missingBytes = wanted > status.allocatedBytes ? wanted - status.allocatedBytes : 0n;
-  await allocateWithin(host, { ...pool, sizeBytes: wanted, missingBytes }, () =>
+  await allocateImage(host, { ...pool, sizeBytes: wanted, missingBytes }, () =>
     host.files.growImage(image, { sizeBytes: wanted, allocate: true }),
   );
   const device = await attachEmbedded(pool.name, image, host);

@@ -5,8 +5,8 @@ import type { Host } from '../../host/host.ts';
 import type { PoolContents } from './contents.ts';
 import { areaIn, entryFiles, imageFile } from './layout.ts';
 
-/** The bytes that the images of one pool allocate, by id; a snapshot's key is `snapshot ID`. */
-export interface Measured {
+/** Allocated bytes of the images of one pool, by id; the key of a snapshot is `snapshot ID`. */
+export interface ImageUsage {
   /** The time of the measurement, in milliseconds of performance.now(). */
   readonly atMs: number;
   readonly allocated: ReadonlyMap<string, bigint>;
@@ -14,14 +14,14 @@ export interface Measured {
   readonly exclusive: ReadonlyMap<string, bigint>;
 }
 
-/** Images measured concurrently; each may wait for the disk. */
+/** Number of images that are measured concurrently; each may wait for the disk. */
 const imagesAtOnce = 16;
 
 /**
- * Asks the pool's filesystem. An image that was deleted has no blocks. An image whose inode cannot be read counts as having none:
- * it must not prevent the measurement, and its blocks then count as used by others.
+ * Measures all images of a pool. A deleted image has no blocks. An image whose inode cannot be read counts as having none: it must
+ * not prevent the measurement, and its blocks then count as used by other files.
  */
-export async function measureImages(pool: PoolContents, host: Host): Promise<Measured> {
+export async function measureImages(pool: PoolContents, host: Host): Promise<ImageUsage> {
   const allocated = new Map<string, bigint>();
   const exclusive = new Map<string, bigint>();
   const sharing = idsWithSharedBlocks(pool);

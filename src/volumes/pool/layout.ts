@@ -25,7 +25,7 @@ export function areaIn(root: string, area: PoolArea): string {
 
 /** Files of the pool itself. */
 export const poolFiles = {
-  /** Makes a directory a pool. Written once. */
+  /** Marks a directory as a pool. Written once. */
   marker: 'pool.json',
   /** Locked by the process that owns the pool. */
   lock: 'lock',

@@ -16,7 +16,7 @@ import type { RecordIndex } from './record-index.ts';
 import type { SetAside } from './set-aside.ts';
 import { duplicateMessage } from './set-aside.ts';
 
-/** Records read by one call of the gate, which runs the calls of a pool one at a time, each with a time limit. */
+/** Number of records that one call of the gate reads. The gate runs the calls of a pool one at a time, each with a time limit. */
 const recordsPerBatch = 128;
 
 /** One area of a pool: its directory, the form of its records, and its index. */
@@ -40,7 +40,7 @@ export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRe
   }
 }
 
-/** Does the same for some entries, which may have been removed meanwhile. */
+/** Reads the records of some entries into the index of their area. The entries may have been removed in the meantime. */
 export async function loadEntries<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   area: Area<T>,
@@ -57,7 +57,7 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
     if (await addToIndex(files, area, { name, record, duplicate }))
       used.push(join(area.directory, name));
   }
-  // Temporary files of interrupted replacements. If they cannot be removed, they do no harm.
+  // Left by interrupted replacements of records. They do no harm if they cannot be removed.
   const temporaries = used.map((entry) => join(entry, `${area.file}.new`));
   await files.removeFile(...temporaries).catch(() => undefined);
 }
@@ -83,7 +83,7 @@ async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>
     // `PoolRecords` passes the schema that belongs to the index.
     record = decodeJson(schema, text.value, path) as T;
   } catch (error) {
-    // A file in the area is no entry.
+    // A plain file in the area is not an entry.
     if (hasErrno(error, 'ENOTDIR') || (await isRemoved(files, entry, error))) index.delete(name);
     else
       index.setAside(name, duplicateOf(entry, { id: name, duplicate }) ?? unreadable(path, error));
@@ -100,7 +100,10 @@ async function isRemoved(files: Files, entry: string, error: unknown): Promise<b
   return hasErrno(error, 'ENOENT') && !(await files.exists(entry));
 }
 
-/** An error for lack of descriptors or memory, or of a disk that hangs, says nothing about the record: the pool is opened again later. */
+/**
+ * Whether the error says nothing about the record, such as lack of descriptors or memory, or a disk that hangs. It is thrown, and
+ * the pool is opened again later.
+ */
 function isTemporary(error: unknown): boolean {
   return hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM') || error instanceof StuckError;
 }
@@ -111,7 +114,7 @@ function unreadable(path: string, error: unknown): SetAside {
     return { kind: 'later-version', message: error.message };
   }
   if (isStorageFailure(error)) {
-    const message = `${messageOf(error)}; check the pool's disk and the kernel's log; it is read again every few seconds`;
+    const message = `${messageOf(error)}; check the pool's disk and the kernel's log; the record is read again every few seconds`;
     return { kind: 'unreadable', message, mayBeIntact: true };
   }
   const isMissing = hasErrno(error, 'ENOENT');

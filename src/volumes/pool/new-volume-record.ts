@@ -3,10 +3,10 @@ import type { VolumeRecord } from '../../state/records.ts';
 import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
 
-/** For a volume whose request names none. */
+/** The sector size of a volume whose request specifies none. */
 export const defaultSectorSize = 4096;
 
-/** The record of a new volume. The mount options are those that `checkedMountOptions` has returned. */
+/** Returns the record of a new volume. `mountOptions` must be a result of `checkedMountOptions`. */
 export function newVolumeRecord(draft: {
   readonly id: VolumeId;
   readonly input: CreateVolumeInput;

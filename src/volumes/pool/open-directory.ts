@@ -13,7 +13,7 @@ import { unavailableError } from './problem.ts';
 import { lockPool, type ProcessLock } from './process-lock.ts';
 import type { PoolSettings } from './settings.ts';
 
-/** The abilities of the pool's filesystem, as tried. */
+/** The abilities of the pool's filesystem, determined by trying them. */
 export interface PoolAbilities {
   readonly reflink: boolean;
   readonly directIo: boolean;
@@ -23,7 +23,7 @@ export interface PoolAbilities {
 }
 
 export interface OpenedPool {
-  /** The real path of the directory that holds `pool.json`. */
+  /** The real path of the directory that contains `pool.json`. */
   readonly root: string;
   /** The directory with the image of an embedded pool; undefined if the directory itself is the pool. */
   readonly embeddedIn: string | undefined;
@@ -50,8 +50,8 @@ export async function filesystemOf(files: Files, path: string): Promise<string> 
 }
 
 /**
- * Tries the abilities of the pool's filesystem in its `tmp/`. Throws `unavailable` if it cannot rename without replacing, because
- * every commit does.
+ * Determines the abilities of the pool's filesystem by trying them in the pool's `tmp/`. Throws `unavailable` if it cannot rename
+ * without replacing, because every commit does.
  */
 export async function probeAbilities(
   { root, name }: { readonly root: string; readonly name: string },
@@ -71,16 +71,20 @@ export async function probeAbilities(
     return { reflink, directIo, discard, filesystem };
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    // The volumes on a full disk are served all the same. Assuming reflink measures shared blocks correctly.
-    log.warn({ pool: name, filesystem }, 'the disk was full: its abilities were assumed');
+    // The volumes on a full disk can still be served. If reflink is assumed, shared blocks are measured correctly.
+    log.warn(
+      { pool: name, filesystem },
+      'the abilities of a filesystem were assumed because its disk was full',
+    );
     const reflink = filesystem === 'xfs' || filesystem === 'btrfs';
     return { reflink, directIo: true, discard: true, filesystem };
   }
 }
 
 /**
- * Opens a pool's directory: checks that it is the right one, makes the pool at its first start if its settings allow that, and locks
- * it. Throws `unavailable` with advice for the operator. Writes nothing into a directory that is not known to be the driver's.
+ * Opens a pool's directory: checks that it is the right one, creates the pool at its first start if its settings allow that, and
+ * locks it. Throws `unavailable` with advice for the operator. Writes nothing into a directory that is not known to be the
+ * driver's.
  */
 export async function openPoolDirectory(
   settings: PoolSettings,
@@ -104,7 +108,7 @@ export async function openPoolDirectory(
   if (seenUuid !== undefined && seenUuid !== marker.uuid) {
     throw unavailableError(
       name,
-      `${root} holds pool ${marker.uuid}, but this node has seen pool ${seenUuid} there, so another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
+      `${root} contains pool ${marker.uuid}, but this node has seen pool ${seenUuid} there, so another disk is mounted; mount the right one, or accept this one with 'loopcsi pool adopt ${name}'`,
     );
   }
   if (marker.nodeTag !== deps.nodeTag) {
@@ -128,7 +132,7 @@ async function ensureAreas(files: Files, root: string): Promise<void> {
   const existing = await files.list(root);
   const missing = poolAreas.filter((area) => !existing.includes(area));
   for (const area of missing) await files.makeDirectory(areaIn(root, area));
-  // Also if nothing is missing: after a crash, existing directories may not be durable.
+  // Synced even if no directory was missing: after a crash, existing directories may not be durable.
   await files.sync(root);
 }
 
@@ -142,7 +146,7 @@ async function requireDirectory(
   try {
     await files.list(path);
   } catch (error) {
-    // For a filesystem that has failed, the caller gives the advice.
+    // The caller adds the advice for a filesystem that has failed.
     if (mayBeStorageFailure(error)) throw error;
     if (!hasErrno(error, 'ENOENT')) {
       throw unavailableError(name, `${path} cannot be read: ${messageOf(error)}`, error);
@@ -150,13 +154,13 @@ async function requireDirectory(
     if (!settings.create || seenUuid !== undefined) {
       throw unavailableError(
         name,
-        `${path} does not exist; mount its disk, or make the directory${seenUuid === undefined ? '' : forgetAdvice(name)}`,
+        `${path} does not exist; mount its disk, or create the directory${seenUuid === undefined ? '' : forgetAdvice(name)}`,
       );
     }
     if (settings.mountpointRequired) {
       throw unavailableError(name, `${path} does not exist; mount the pool's disk there`);
     }
-    // Checked before the directory is made, so that a refusal leaves nothing behind.
+    // Checked before the directory is created, so that a refusal leaves nothing behind.
     await requirePersistent(settings, files, await nearestExisting(files, path));
     await files.makeDirectory(path);
   }
@@ -202,7 +206,10 @@ function forgetAdvice(name: string): string {
   return `; if that pool is lost, give it up with 'loopcsi pool forget ${name}'`;
 }
 
-/** The marker of the pool in that directory; undefined if it is no pool. Throws `unavailable` if the marker is damaged. */
+/**
+ * The marker of the pool in that directory; undefined if the directory is not a pool. Throws `unavailable` if the marker is
+ * damaged.
+ */
 export async function findMarker(
   files: Files,
   root: string,
@@ -241,18 +248,18 @@ async function initPool(
   if (!settings.create) {
     throw unavailableError(
       name,
-      `${root} is no pool yet; make it one with 'loopcsi pool init ${name}'`,
+      `${root} is not a pool yet; make it a pool with 'loopcsi pool init ${name}'`,
     );
   }
   const { files } = deps.host;
-  const others = (await files.list(root)).filter(
+  const foreign = (await files.list(root)).filter(
     (entry) =>
       entry !== 'lost+found' && entry !== poolFiles.lock && entry !== `${poolFiles.marker}.new`,
   );
-  if (others.length > 0) {
+  if (foreign.length > 0) {
     throw unavailableError(
       name,
-      `${root} is not empty (${others.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
+      `${root} is not empty (${foreign.slice(0, 3).join(', ')}); choose an empty directory for a new pool`,
     );
   }
   const marker = {

@@ -63,8 +63,8 @@ export interface FoundVolume extends VolumeImage {
 }
 
 /**
- * One pool: a directory with images and their records. The records are kept in memory: they are loaded when the pool is opened, and
- * change only together with the disk. Whether the pool can be served is checked repeatedly, so a disk that is mounted later is found.
+ * One pool: a directory with images and their records. The records are cached in memory: they are loaded when the pool is opened,
+ * and change only together with the files. The pool is checked repeatedly, so a disk that is mounted later is detected.
  */
 export class Pool implements PoolContents {
   readonly name: string;
@@ -75,22 +75,22 @@ export class Pool implements PoolContents {
   readonly snapshots = this.#records.snapshots;
   readonly groups = this.#records.groups;
   readonly space: PoolSpace;
-  /** `node.json` of its volumes by id, as far as it was read or written. */
+  /** Cache of the `node.json` files that were read or written, by volume id. */
   readonly nodeStates = new Map<EntryName, NodeState>();
-  /** Sum of the sizes of inline volumes that are being made. */
+  /** Sum of the sizes of inline volumes that are being created. */
   inlineBytesInFlight = 0n;
-  /** Its host has the pool's own lane. */
+  /** Their host runs its calls in the pool's own lane. */
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
   #directories: DirectorySync | undefined;
   #opening: Promise<boolean> | undefined;
   #abilities: PoolAbilities | undefined;
   #openings = 0;
-  /** What an earlier run of the driver left in it has been recovered, so calls may use it. */
+  /** Whether the state that an earlier run of the driver left in it was recovered, so that calls may use the pool. */
   #isRecovered = false;
   #wasServed = false;
   #problem: VolumeError | undefined;
-  /** Something has failed on its disk since the last successful change. */
+  /** A call on its disk has failed since the last successful write probe. */
   #isWriteProbeDue = false;
   readonly #diskWaits = new DiskWaits();
   /** Resolves when its records have been read for the first time, or when the first attempt to open it has ended. */
@@ -107,7 +107,7 @@ export class Pool implements PoolContents {
     });
   }
 
-  /** Whether this run of the driver has served it before. */
+  /** Whether this run of the driver has already served the pool. */
   get wasServed(): boolean {
     return this.#wasServed;
   }
@@ -116,7 +116,7 @@ export class Pool implements PoolContents {
     return this.#isRecovered && this.#problem === undefined;
   }
 
-  /** The message that says why it is not served. */
+  /** The reason why the pool is not served. */
   get problem(): string | undefined {
     return this.#problem?.message;
   }
@@ -156,7 +156,7 @@ export class Pool implements PoolContents {
     return this.#abilities;
   }
 
-  /** How often it was opened. An entry begun in an earlier opening must not be committed in a later one. */
+  /** How many times the pool was opened. An entry that was begun before the pool was opened again must not be committed afterwards. */
   get openings(): number {
     return this.#openings;
   }
@@ -191,7 +191,7 @@ export class Pool implements PoolContents {
     return this.pathOf(area, id, recordFiles[area]);
   }
 
-  /** Whether it has an entry of that id. */
+  /** Whether the pool has an entry with that id. */
   has(id: EntryId): boolean {
     return this.#records.has(id);
   }
@@ -202,14 +202,14 @@ export class Pool implements PoolContents {
     await this.#directories.sync(...areas);
   }
 
-  /** Whether its filesystem has so little free space that a failure of a program is put down to it. */
+  /** Whether its filesystem has so little free space that the failure of a program is attributed to it. */
   async isFull(): Promise<boolean> {
     if (!this.isServed) return false;
     const facts = await this.space.facts().catch(() => undefined);
     return facts !== undefined && facts.freeBytes < fullBytes;
   }
 
-  /** Makes the next check try a change, because something has failed on its disk. */
+  /** Makes the next check probe a write, because a call on its disk has failed. */
   requestWriteProbe(): void {
     this.#isWriteProbeDue = true;
   }
@@ -226,7 +226,7 @@ export class Pool implements PoolContents {
     return this.#records.loadEntry(files, this.root, { area, name });
   }
 
-  /** Drops the record of an entry that was renamed or removed on the disk. */
+  /** Removes from memory the record of an entry that was renamed or removed on the disk. */
   forget(area: RecordArea, id: EntryId): void {
     this.indexOf(area).delete(id);
     this.nodeStates.delete(id);
@@ -235,8 +235,8 @@ export class Pool implements PoolContents {
 
   /**
    * Opens the directory, or sets `problem`. The pool is served only after its records were read and `recover` has ended: calls
-   * served earlier would miss volumes, or have their half-built entries removed by the sweep of `tmp/`. Returns whether this call
-   * opened it. Concurrent calls wait for the first one.
+   * served earlier would miss volumes, and the sweep of `tmp/` could remove their unfinished entries. Returns whether this call
+   * opened the pool. Concurrent calls wait for the first one.
    */
   async open(recover: () => Promise<void>): Promise<boolean> {
     if (this.isOpen) return false;
@@ -263,7 +263,7 @@ export class Pool implements PoolContents {
       this.#directories ??= await DirectorySync.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
-      // Not earlier: until the disk has done all this, the old problem is still the reason.
+      // Not cleared earlier: until the disk has done all this, the old problem is still the reason.
       this.#problem = undefined;
       this.#firstReadEnded();
       await recover();
@@ -279,7 +279,7 @@ export class Pool implements PoolContents {
     }
   }
 
-  /** Whether it is open and recovered. It may not be served all the same, while its disk hangs. */
+  /** Whether it is open and recovered. While its disk hangs, an open pool is not served. */
   get isOpen(): boolean {
     return this.#isRecovered;
   }
@@ -318,7 +318,7 @@ export class Pool implements PoolContents {
       this.#setProblem(
         unavailableError(
           this.name,
-          `${root} holds another pool now; mount the disk of this one again`,
+          `${root} now contains another pool; mount the disk of this pool again`,
         ),
       );
     } catch (error) {
@@ -327,7 +327,7 @@ export class Pool implements PoolContents {
     await this.close();
   }
 
-  /** After a time in which the disk did not answer, the pool is served again. */
+  /** Serves the pool again after its disk had not answered. */
   #clearProblem(): void {
     if (this.#problem === undefined || !this.#isRecovered) return;
     this.#problem = undefined;
@@ -341,7 +341,7 @@ export class Pool implements PoolContents {
     this.#opened = undefined;
     this.#directories = undefined;
     this.#abilities = undefined;
-    // Both, even if one fails: a lock that is kept would prevent this process from opening the pool again.
+    // Both are released, even if one fails: a lock that remains would prevent this process from opening the pool again.
     await Promise.allSettled([directories?.close(), opened?.lock.release()]);
   }
 

@@ -7,7 +7,7 @@ import {
   type SnapshotId,
   type VolumeId,
 } from '../ids.ts';
-import { askEach } from './ask-pools.ts';
+import { askEachPool } from './ask-pools.ts';
 import { type RecordArea } from './layout.ts';
 import type { FoundVolume, Pool } from './pool.ts';
 import { type SetAside, setAsideError } from './set-aside.ts';
@@ -62,10 +62,10 @@ export class Pools {
       throw new VolumeError('unavailable', 'no pool is configured; start the driver with --pool');
     }
     if (others.length === 0) return first;
-    const answers = await askEach(this.served, (pool) => pool.space.availableBytes());
-    const max = answers.reduce((sum, { answer }) => (answer > sum ? answer : sum), 0n);
+    const answers = await askEachPool(this.served, (pool) => pool.space.availableBytes());
+    const max = answers.reduce((highest, { answer }) => (answer > highest ? answer : highest), 0n);
     const best = answers.filter(({ answer }) => answer === max).map(({ pool }) => pool);
-    // The answers come in any order, but of two pools with equal capacity always the same one is chosen.
+    // The answers arrive in any order, but of pools with equal capacity the first configured one is always chosen.
     return this.served.find((pool) => best.includes(pool)) ?? first;
   }
 
@@ -80,7 +80,7 @@ export class Pools {
     return undefined;
   }
 
-  /** The entries of that id that are set aside, in all pools; none if a pool has one that is used. */
+  /** The entries with that id that are set aside, in all pools; none if a pool has an entry with that id that is used. */
   findSetAside(
     area: RecordArea,
     id: EntryId,
@@ -92,19 +92,19 @@ export class Pools {
     });
   }
 
-  /** Throws the error of an entry of that id that is set aside. An intact entry takes precedence over an unreadable one. */
+  /** Throws the error of an entry with that id that is set aside. An intact entry takes precedence over an unreadable one. */
   #requireNoneSetAside(area: RecordArea, id: EntryId): void {
     const found = this.findSetAside(area, id);
     const first = found.find(({ why }) => why.kind !== 'unreadable') ?? found[0];
     if (first !== undefined) throw setAsideError(first.why);
   }
 
-  /** Whether a pool was seen to hold it, even if its record is unreadable or its pool not served now. */
+  /** Whether a pool is known to contain the volume, even if its record is unreadable or the pool is not served now. */
   hasVolume(id: VolumeId): boolean {
     return this.all.some(({ volumes }) => volumes.get(id) !== undefined || volumes.aside.has(id));
   }
 
-  /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
+  /** Throws `not-found`, or `unavailable` while a pool that may contain it is not served. */
   getVolume(volumeId: string): FoundVolume {
     const id = requireOwnId<VolumeId>(volumeId, { nodeTag: this.#nodeTag, kind: 'volume' });
     const found = this.findVolume(id);
@@ -113,7 +113,10 @@ export class Pools {
     throw new VolumeError('not-found', `volume '${volumeId}' does not exist on this node`);
   }
 
-  /** The volume, or undefined if this node has none of that id. Throws `unavailable` while a pool that may hold it is not served. */
+  /**
+   * The volume, or undefined if this node has none with that id. Throws `unavailable` while a pool that may contain it is not
+   * served.
+   */
   findHere(volumeId: string): FoundVolume | undefined {
     try {
       return this.getVolume(volumeId);
@@ -123,7 +126,7 @@ export class Pools {
     }
   }
 
-  /** The inline volume with the id that the kubelet chose. */
+  /** Finds an inline volume by the id that the kubelet chose. */
   findEphemeral(volumeId: string): FoundVolume | undefined {
     for (const pool of this.all) {
       for (const record of pool.ephemerals.values()) {
@@ -147,7 +150,7 @@ export class Pools {
     return undefined;
   }
 
-  /** Throws `not-found`, or `unavailable` while a pool that may hold it is not served. */
+  /** Throws `not-found`, or `unavailable` while a pool that may contain it is not served. */
   getSnapshot(snapshotId: string): FoundSnapshot {
     const id = requireOwnId<SnapshotId>(snapshotId, { nodeTag: this.#nodeTag, kind: 'snapshot' });
     const found = this.findSnapshot(id);

@@ -11,8 +11,8 @@ interface NamedPool {
 }
 
 /**
- * Makes a directory in the `tmp/` of the pool at `root`, syncs and removes it. Only such a change detects a filesystem that the
- * kernel has stopped after an error: ext4 and btrfs still answer from their caches. A full filesystem passes. Throws the kernel's
+ * Creates, syncs and removes a directory in the `tmp/` of the pool at `root`. Only a write detects a filesystem that the kernel has
+ * shut down after an error: ext4 and btrfs still answer reads from their caches. A full filesystem passes. Throws the kernel's
  * error.
  */
 export async function probeWrite(files: Files, root: string): Promise<void> {
@@ -27,13 +27,13 @@ export async function probeWrite(files: Files, root: string): Promise<void> {
   }
 }
 
-/** The reason for which a pool could not be opened. */
+/** The error of a pool that could not be opened. */
 export function openingError(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return error;
-  return unavailableError(pool.name, stoppedMessage(pool, error) ?? messageOf(error), error);
+  return unavailableError(pool.name, failedMessage(pool, error) ?? messageOf(error), error);
 }
 
-/** The reason for which a pool is no longer served. */
+/** The error of a pool that has failed a check and is no longer served. */
 export function checkError(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailableError(pool.name, error.message, error);
   if (error instanceof StuckError) {
@@ -41,15 +41,16 @@ export function checkError(pool: NamedPool, error: unknown): VolumeError {
     return unavailableError(pool.name, hung, error);
   }
   const notMounted = `${pool.settings.path} cannot be read (${messageOf(error)}); mount its disk again`;
-  return unavailableError(pool.name, stoppedMessage(pool, error) ?? notMounted, error);
+  return unavailableError(pool.name, failedMessage(pool, error) ?? notMounted, error);
 }
 
-/** The message for a filesystem that is mounted but does not work; undefined for another error. */
-function stoppedMessage({ settings }: NamedPool, error: unknown): string | undefined {
+/** The message for a filesystem that is mounted but has failed; undefined for any other error. */
+function failedMessage({ settings }: NamedPool, error: unknown): string | undefined {
   if (!mayBeStorageFailure(error)) return undefined;
-  // Without the path, which may be a temporary file's: equal problems must have equal messages, to be logged once.
-  const what = error instanceof KernelError ? `${error.syscall}: ${error.errno}` : messageOf(error);
-  return `the filesystem of ${settings.path} has failed or is read-only (${what}); check its disk and the kernel's log, end the processes that use its volumes, then unmount, check and mount it again`;
+  // Without the path, which may be that of a temporary file: equal problems must have equal messages, so that they are logged once.
+  const failure =
+    error instanceof KernelError ? `${error.syscall}: ${error.errno}` : messageOf(error);
+  return `the filesystem of ${settings.path} has failed or is read-only (${failure}); check its disk and the kernel's log, end the processes that use its volumes, then unmount, check and mount it again`;
 }
 
 /** The error of a pool that is not served. */

@@ -3,13 +3,13 @@ import type { EntryId, EntryName, FoundName } from '../ids.ts';
 import type { Page } from '../model.ts';
 import type { SetAside } from './set-aside.ts';
 
-/** Records of one kind by id, in ascending order for paging. Entries that are not used are kept separately. */
+/** Records of one kind by id, sorted for paging. Entries that are set aside are stored separately. */
 export class RecordIndex<T extends { readonly id: EntryId }> {
   readonly #records = new Map<EntryName, T>();
   readonly #aside = new Map<EntryName, SetAside>();
   #sorted: readonly T[] | undefined;
 
-  /** Entries that exist but are not used, by name. */
+  /** Entries that are set aside, by name. */
   get aside(): ReadonlyMap<EntryName, SetAside> {
     return this.#aside;
   }
@@ -58,8 +58,9 @@ export class RecordIndex<T extends { readonly id: EntryId }> {
 const tokenForm = /^after\.([A-Za-z0-9._-]{1,128})$/;
 
 /**
- * One page of `entries`, which ascend by id. The token contains the last id of the previous page, so entries that are added or removed
- * in between neither repeat nor hide others. Throws `stale-token` for a token of another form (CSI spec, "ListVolumes Errors").
+ * One page of `entries`, which are sorted by id. The token contains the last id of the previous page, so entries that are added or
+ * removed in between neither repeat nor hide others. Throws `stale-token` for a token of another form (CSI spec, "ListVolumes
+ * Errors").
  */
 export function pageOf<T>(
   entries: readonly T[],
@@ -73,13 +74,13 @@ export function pageOf<T>(
   return { entries: entries.slice(start, end), nextToken };
 }
 
-/** The entries that the page of that token may contain. A page over several indexes merges those of each. */
+/** The entries of one index that the page may contain. A page over several indexes merges the candidates of each. */
 export function candidatesFor<T>(
   entries: readonly T[],
   page: { maxEntries: number; startingToken: string; idOf: (entry: T) => string },
 ): readonly T[] {
   const start = startOf(entries, page.startingToken, page.idOf);
-  // One more than the page holds shows whether another page follows.
+  // One more than fits on the page, which shows whether another page follows.
   return entries.slice(start, page.maxEntries === 0 ? undefined : start + page.maxEntries + 1);
 }
 

@@ -23,7 +23,7 @@ export class PoolRecords {
   readonly snapshots = new RecordIndex<SnapshotRecord>();
   readonly groups = new RecordIndex<GroupRecord>();
 
-  /** Reads the records of the pool at `root`. Entries that are not used are logged. */
+  /** Reads the records of the pool at `root`, and logs the entries that are set aside. */
   async load(files: Files, root: string, log: Logger): Promise<void> {
     const { volumes, ephemeral, snapshots, groups } = this.#areasIn(root);
     await loadArea(files, volumes);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { entryFiles } from './layout.ts';
 
-/** The reason for which an entry of a pool is not used. */
+/** Why an entry of a pool is not used. */
 export interface SetAside {
   /**
    * `unreadable`: its record is damaged or missing. `later-version`: a later version of the driver wrote it. `duplicate`: another
@@ -11,7 +11,7 @@ export interface SetAside {
   readonly kind: 'unreadable' | 'later-version' | 'duplicate';
   /** For an operator, with the path of the entry. */
   readonly message: string;
-  /** Of an unreadable entry: its disk failed, so it may be intact. It is used as soon as it can be read. */
+  /** The entry is unreadable because its disk failed, so it may be intact. It is used as soon as it can be read. */
   readonly mayBeIntact?: boolean;
 }
 
@@ -25,7 +25,7 @@ export function requireRemovable(aside: SetAside | undefined): void {
   if (aside !== undefined && aside.kind !== 'unreadable') throw setAsideError(aside);
 }
 
-/** The message about an entry whose id another pool uses, or used when the entry was set aside. */
+/** The message for an entry whose id another pool uses, or used when the entry was set aside. */
 export function duplicateMessage(
   entry: string,
   { id, usedPoolName }: { readonly id: string; readonly usedPoolName?: string },

@@ -1,14 +1,14 @@
-/** How one pool is configured (`--pool NAME=DIR,…`; docs/configuration.md). */
+/** The configuration of one pool (`--pool NAME=DIR,…`; docs/configuration.md). */
 export interface PoolSettings {
   /** Name in StorageClasses and commands: `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?` */
   readonly name: string;
   /** Absolute, normal path of the pool's directory. */
   readonly path: string;
-  /** Make the pool at the first start, in an empty directory that this node has never served as a pool. */
+  /** Create the pool at the first start, in an empty directory that this node has never served as a pool. */
   readonly create: boolean;
-  /** Never promised: bytes, or per mille of the filesystem's size. */
+  /** Space that is never promised: bytes, or per mille of the size of the filesystem. */
   readonly reserve: { readonly bytes: bigint } | { readonly perMille: number };
-  /** Promised sizes may be this many thousandths of the space; 1000 promises no byte twice. */
+  /** The overcommit factor in thousandths; 1000 promises no byte twice. */
   readonly overcommitPerMille: number;
   /** Refuse the directory unless it is a mount point. */
   readonly mountpointRequired: boolean;

@@ -4,7 +4,7 @@ import { formatBytes, MiB } from '../../units.ts';
 import { maxImageBytes } from '../capacity.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
-import { type Measured, measureImages } from './image-usage.ts';
+import { type ImageUsage, measureImages } from './image-usage.ts';
 import type { PoolSettings } from './settings.ts';
 import { isGuarded, minFreeInodes, watermarksOf } from './thresholds.ts';
 
@@ -23,13 +23,13 @@ export interface SpaceFacts {
   readonly promisedBytes: bigint;
   /** Allocated by the pool's volumes, snapshots and trash, as st_blocks counts. */
   readonly allocatedBytes: bigint;
-  /** Allocated by snapshots. Their sources may be rewritten completely, which needs as much again. */
+  /** Allocated by snapshots. Their sources may be rewritten completely, which needs the same amount again. */
   readonly snapshotBytes: bigint;
-  /** What volumes may still allocate: their sizes minus the blocks that they share with no other image. */
+  /** Bytes that volumes may still allocate: their sizes minus the blocks that they share with no other image. */
   readonly outstandingBytes: bigint;
   readonly inFlightBytes: bigint;
   readonly trashBytes: bigint;
-  /** With less free space a guarded pool makes no new volume. 0 for other pools. */
+  /** With less free space, a guarded pool creates no new volume. 0 for other pools. */
   readonly watermarkBytes: bigint;
 }
 
@@ -40,7 +40,7 @@ export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
 
 /**
  * The bytes that the pool may still promise: overcommit × (total − reserve − used by others) − promised − snapshots − in flight −
- * trash. Without overcommit also at most free − reserve − outstanding − in flight, which holds however blocks are shared. May be
+ * trash. Without overcommit also at most free − reserve − outstanding − in flight, which is safe however blocks are shared. May be
  * negative.
  */
 export function promisableBytesOf(facts: SpaceFacts): bigint {
@@ -63,11 +63,11 @@ export function reserveBytesOf(reserve: PoolSettings['reserve'], totalBytes: big
   return 'bytes' in reserve ? reserve.bytes : (totalBytes * BigInt(reserve.perMille)) / 1000n;
 }
 
-/** Adds inodes and the usage of each image. Filesystems that create inodes on demand report 0 of both. */
+/** Adds the inodes and the usage of each image. Filesystems that create inodes on demand report 0 for both counts. */
 export interface MeasuredFacts extends SpaceFacts {
   readonly totalInodes: bigint;
   readonly freeInodes: bigint;
-  /** Allocated bytes of each image, with the keys of `Measured`. */
+  /** Allocated bytes of each image, with the keys of `ImageUsage`. */
   readonly allocatedById: ReadonlyMap<string, bigint>;
 }
 
@@ -76,14 +76,14 @@ export class PoolSpace {
   readonly #pool: PoolContents;
   readonly #host: Host;
   #inFlightBytes = 0n;
-  /** The part of these bytes whose blocks are being allocated at this moment. */
+  /** The part of `#inFlightBytes` whose blocks are being allocated now. */
   #allocatingBytes = 0n;
   readonly #trash = new Map<string, bigint>();
-  #measured: Measured | undefined;
-  #measuring: Promise<Measured> | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
-  /** Counts invalidations, so that a measurement that was running during one is not kept. */
-  #changes = 0;
+  #measured: ImageUsage | undefined;
+  #measuring: Promise<ImageUsage> | undefined;
+  #lastReservation: Promise<unknown> = Promise.resolve();
+  /** The number of invalidations. A measurement during which it has changed is not kept. */
+  #invalidations = 0;
 
   /** Its calls run in a lane of their own, so that a disk that hangs blocks no other call of the caller. */
   constructor(pool: PoolContents, deps: { readonly host: Host }) {
@@ -92,7 +92,7 @@ export class PoolSpace {
     this.#host = inLane(deps, { kind: 'space', id: name, pool: name }).host;
   }
 
-  /** Counts an entry that was renamed to the trash until its blocks are free. */
+  /** Counts the blocks of an entry in the trash, until they are free. */
   addTrash(entry: string, allocatedBytes: bigint): void {
     this.#trash.set(entry, allocatedBytes);
   }
@@ -103,7 +103,7 @@ export class PoolSpace {
 
   /** Discards the measurement, because blocks were freed or shared. */
   invalidate(): void {
-    this.#changes += 1;
+    this.#invalidations += 1;
     this.#measured = undefined;
     this.#measuring = undefined;
   }
@@ -125,7 +125,7 @@ export class PoolSpace {
     return this.#host.files.capacity(this.#pool.root);
   }
 
-  #factsOf(measured: Measured, capacity: Capacity): MeasuredFacts {
+  #factsOf(measured: ImageUsage, capacity: Capacity): MeasuredFacts {
     let promisedBytes = 0n;
     let outstandingBytes = 0n;
     let allocatedBytes = 0n;
@@ -141,12 +141,12 @@ export class PoolSpace {
     for (const { id, copy } of this.#pool.snapshots.values()) {
       const bytes = measured.allocated.get(`snapshot ${id}`) ?? 0n;
       allocatedBytes += bytes;
-      // A running copy will allocate as much as its source; the rest of that is still to come.
+      // A running copy will allocate as much as its source; the rest is still outstanding.
       const rest = copy !== null && copy.allocatedBytes > bytes ? copy.allocatedBytes - bytes : 0n;
       snapshotBytes += bytes + rest;
       outstandingBytes += rest;
     }
-    const sharesBlocks = this.#pool.abilities?.reflink === true;
+    const canShareBlocks = this.#pool.abilities?.reflink === true;
     const trashBytes = [...this.#trash.values()].reduce((sum, bytes) => sum + bytes, 0n);
     return {
       totalBytes: capacity.totalBytes,
@@ -160,7 +160,7 @@ export class PoolSpace {
       allocatedBytes: allocatedBytes + trashBytes,
       snapshotBytes,
       // A volume may share blocks with the trash. Until these are free, rewriting them needs new blocks.
-      outstandingBytes: outstandingBytes + (sharesBlocks ? trashBytes : 0n),
+      outstandingBytes: outstandingBytes + (canShareBlocks ? trashBytes : 0n),
       inFlightBytes: this.#inFlightBytes,
       trashBytes,
       watermarkBytes: isGuarded(this.#pool)
@@ -184,15 +184,15 @@ export class PoolSpace {
     { allocate = false }: { allocate?: boolean } = {},
   ): Promise<Reservation> {
     const work = (): Promise<Reservation> => this.#reserve(bytes, subject, allocate);
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn.catch(() => undefined);
-    return turn;
+    const reservation = this.#lastReservation.then(work, work);
+    this.#lastReservation = reservation.catch(() => undefined);
+    return reservation;
   }
 
   async #reserve(bytes: bigint, subject: string, allocate: boolean): Promise<Reservation> {
     let facts = await this.facts();
     if (promisableBytesOf(facts) < bytes) {
-      // The measurement may be some milliseconds old. Space freed since then counts before a call is refused.
+      // The measurement may be outdated. Space that was freed since then must count before a call is refused.
       this.invalidate();
       facts = await this.facts();
     }
@@ -215,7 +215,7 @@ export class PoolSpace {
     if (allocate && left < bytes) {
       throw new VolumeError(
         'no-space',
-        `${subject}: pool '${this.#pool.name}' has ${formatBytes(atLeastZero(left))} free, and all ${formatBytes(bytes)} are allocated at once; delete volumes or snapshots, or enlarge the pool`,
+        `${subject}: pool '${this.#pool.name}' has ${formatBytes(atLeastZero(left))} free, but all ${formatBytes(bytes)} must be allocated at once; delete volumes or snapshots, or enlarge the pool`,
       );
     }
     const allocating = allocate ? bytes : 0n;
@@ -233,7 +233,7 @@ export class PoolSpace {
   }
 
   /** A measurement is kept for 4 ms per image, at most 5 s, so that measuring takes a bounded share of the time. */
-  async #measure(): Promise<Measured> {
+  async #measure(): Promise<ImageUsage> {
     const images = this.#pool.volumes.size + this.#pool.snapshots.size + this.#pool.ephemerals.size;
     const keepMs = Math.min(5_000, images * 4);
     const current = this.#measured;
@@ -246,14 +246,14 @@ export class PoolSpace {
     return measuring;
   }
 
-  async #measureNow(): Promise<Measured> {
-    const changes = this.#changes;
+  async #measureNow(): Promise<ImageUsage> {
+    const invalidations = this.#invalidations;
     const measured = await measureImages(this.#pool, this.#host);
-    if (changes === this.#changes) this.#measured = measured;
+    if (invalidations === this.#invalidations) this.#measured = measured;
     return measured;
   }
 
-  /** The capacity, and the largest volume that could be made now; 0 if it is smaller than `minBytes`. */
+  /** The capacity, and the maximum size of a volume that could be created now; 0 if that is less than `minBytes`. */
   async bounds(
     minBytes: bigint,
     { allocate }: { allocate: boolean },

@@ -7,43 +7,46 @@ import type { PoolSettings } from './settings.ts';
 export const nearlyFullPercent = 5n;
 /** `loopcsi doctor` warns below this percentage of free space, before health reports anything. */
 export const doctorWarnPercent = 10n;
-/** With less free space, a program that fails on the pool is taken to have failed for lack of space. */
+/** With less free space, the failure of a program on the pool is attributed to lack of space. */
 export const fullBytes = MiB;
 /** Free inodes that running operations may need for records, temporary files and directories. */
 export const minFreeInodes = 64n;
 
-/** A pool whose disk takes longer to answer is no longer served, so that calls fail instead of hanging one by one. */
+/** A pool whose disk takes longer to answer is no longer served, so that calls fail at once instead of hanging. */
 export const poolCheckTimeoutMs = 10_000;
-/** A call that asks several pools continues without one whose disk takes longer to answer. */
+/** A call that queries several pools continues without a pool whose disk takes longer to answer. */
 export const poolAnswerTimeoutMs = 5_000;
 
-/** `trim: periodic`: more often than the weekly fstrim.timer of distributions, and rare enough to cost nothing. */
+/**
+ * Interval of `trim: periodic`: shorter than that of the weekly fstrim.timer of distributions, and long enough to cost almost
+ * nothing.
+ */
 export const periodicTrimIntervalMs = 24 * 3_600_000;
-/** Below the trim watermark the guard trims all volumes of a pool, but not more often. */
+/** Minimum interval at which the guard trims all volumes of a pool below its trim watermark. */
 export const guardTrimIntervalMs = 30_000;
 
-/** Maximum of dirty pages of a guarded volume: the writeback limit of its device (strict_limit, max_bytes in sysfs). */
+/** Maximum size of the dirty pages of a guarded volume: the writeback limit of its device (strict_limit, max_bytes in sysfs). */
 export const dirtyLimitBytes = 16n * MiB;
-/** The fastest that disks are assumed to write. */
+/** The maximum rate at which disks are assumed to write. */
 const maxBytesPerSecond = 2n * GiB;
 /** Bounds of the interval at which the guard checks the free space of a pool. */
 const minCheckIntervalMs = 50;
 const maxCheckIntervalMs = 2_000;
 
 export interface Watermarks {
-  /** Below it filesystems are frozen. The flush of the freeze must still fit. */
+  /** Below it, filesystems are frozen. The data that the freeze flushes must still fit. */
   readonly freezeBytes: bigint;
-  /** Below it all volumes are trimmed, and no new volume is made. */
+  /** Below it, all volumes are trimmed, and no new volume is created. */
   readonly trimBytes: bigint;
-  /** Above it frozen filesystems are thawed. */
+  /** Above it, frozen filesystems are thawed. */
   readonly thawBytes: bigint;
-  /** Below it the guard keeps track of the mounts, so that a freeze can start at once. */
+  /** Below it, the guard tracks the mounts, so that a freeze can start at once. */
   readonly alertBytes: bigint;
 }
 
 /**
  * The free space at which the guard acts. A freeze flushes dirty pages, and writes continue until it takes effect, so it starts
- * with at least 256 MiB free (1/8 of a small pool).
+ * while at least 256 MiB are free (1/8 of a small pool).
  */
 export function watermarksOf(totalBytes: bigint, volumes: number): Watermarks {
   const flush = BigInt(volumes) * dirtyLimitBytes + maxBytesPerSecond / 10n;
@@ -72,7 +75,10 @@ export function isFreeBelow(
   return freeBytes * 100n < totalBytes * percent;
 }
 
-/** Only a pool that promises more than it has can be filled up by its own volumes. */
+/**
+ * Whether the guard watches the pool. By default it watches pools with overcommit: no other pool can be filled up by its own
+ * volumes.
+ */
 export function isGuarded({ settings }: { readonly settings: PoolSettings }): boolean {
   const { guard, overcommitPerMille } = settings;
   return guard ?? overcommitPerMille > 1000;

@@ -37,7 +37,7 @@ export async function deleteSnapshot(
       }
       pool.requireServed();
       requireRemovable(pool.snapshots.aside.get(id));
-      requireNoMember(pool, id);
+      requireNotMember(pool, id);
       operation.beginEffects();
       await removeSnapshot(domain, pool, id);
     },
@@ -63,7 +63,7 @@ function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
   return kept?.pool ?? pools.all.find(({ snapshots }) => snapshots.get(id) !== undefined);
 }
 
-function requireNoMember(pool: Pool, id: SnapshotId): void {
+function requireNotMember(pool: Pool, id: SnapshotId): void {
   const groupId = pool.snapshots.get(id)?.groupId ?? null;
   if (groupId === null) return;
   throw new VolumeError(

@@ -11,7 +11,7 @@ import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, planCapture } from './capture.ts';
 import { groupOf, sameMembers } from './group.ts';
-import { type MadeMember, makeMembers, type NewMember, placeMember } from './group-members.ts';
+import { type BuiltMember, buildMembers, type NewMember, placeMember } from './group-members.ts';
 import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 
 /** All members stay frozen until the last one is captured, so their number is limited. */
@@ -111,7 +111,7 @@ async function takeGroup(
       await planCapture(domain, source, { pool, freezeForCopy: input.settings.freeze, subject }),
     );
   }
-  requireOneInstant(captures, subject);
+  requireOnePointInTime(captures, subject);
   operation.beginEffects();
   const members: NewMember[] = captures.map((capture) => ({
     capture,
@@ -125,7 +125,7 @@ async function takeGroup(
     for (const [pool, bytes] of bytesByPool(captures)) {
       await reserveUpTo(reserved, { pool, bytes, subject });
     }
-    const made = await makeMembers(domain, operation, { ...draft, members, reserved });
+    const made = await buildMembers(domain, operation, { ...draft, members, reserved });
     return await commitGroup(domain, operation, { ...draft, ...made });
   } finally {
     for (const { temporary } of members) {
@@ -139,7 +139,7 @@ async function takeGroup(
  * One device that cannot be frozen is captured while the others are frozen, which is still one point in time. Two such devices are
  * captured one after the other, so the second could contain a write whose predecessor is missing from the first.
  */
-function requireOneInstant(captures: readonly Capture[], subject: string): void {
+function requireOnePointInTime(captures: readonly Capture[], subject: string): void {
   const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
   if (live.length <= 1) return;
   throw new VolumeError(
@@ -159,7 +159,7 @@ function bytesByPool(captures: readonly Capture[]): ReadonlyMap<Pool, bigint> {
 interface NewGroup {
   readonly id: GroupId;
   readonly input: CreateGroupSnapshotInput;
-  readonly members: readonly MadeMember[];
+  readonly members: readonly BuiltMember[];
   readonly frozenMs: number;
   readonly atMs: number;
 }
@@ -171,7 +171,7 @@ async function commitGroup(
   group: NewGroup,
 ): Promise<GroupSnapshot> {
   const { id, members, frozenMs } = group;
-  const placed: MadeMember[] = [];
+  const placed: BuiltMember[] = [];
   let record: GroupRecord;
   let isCommitted = false;
   try {

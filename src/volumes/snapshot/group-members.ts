@@ -6,7 +6,7 @@ import { onDiskOf } from '../engine/lanes.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
-import { completeEntry, makeTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
+import { completeEntry, createTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, type CaptureResult, captureVolumes } from './capture.ts';
@@ -23,7 +23,7 @@ export interface NewMember {
   temporary: string;
 }
 
-export type MadeMember = NewMember & { readonly record: SnapshotRecord };
+export type BuiltMember = NewMember & { readonly record: SnapshotRecord };
 
 const entryOf = ({ pool, id }: NewMember) =>
   ({
@@ -35,7 +35,7 @@ const entryOf = ({ pool, id }: NewMember) =>
   }) as const;
 
 /** Captures all members at one point in time and completes each in its pool's `tmp/`. */
-export async function makeMembers(
+export async function buildMembers(
   domain: Domain,
   operation: Operation,
   draft: {
@@ -45,11 +45,11 @@ export async function makeMembers(
     members: readonly NewMember[];
     reserved: CaptureReservation[];
   },
-): Promise<CaptureResult & { readonly members: readonly MadeMember[] }> {
+): Promise<CaptureResult & { readonly members: readonly BuiltMember[] }> {
   const { id: groupId, input, subject, members, reserved } = draft;
   const groupPool = members[0]?.pool.marker?.uuid ?? null;
   for (const member of members)
-    member.temporary = await makeTemporaryDirectory(domain, member.pool, member.id);
+    member.temporary = await createTemporaryDirectory(domain, member.pool, member.id);
   const captures = members.map(({ capture, temporary }) => ({
     capture,
     to: join(temporary, imageFile),
@@ -93,7 +93,7 @@ async function reserveCaptured(
 }
 
 /** Renames a member into place. It becomes visible when its group is committed. */
-export async function placeMember(domain: Domain, member: MadeMember): Promise<void> {
+export async function placeMember(domain: Domain, member: BuiltMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const deps = onDiskOf(domain, pool);
   const place = () => renameIntoPlace(deps, entryOf(member), { temporary, record });

@@ -2,7 +2,7 @@ import type { FsType } from '../../host/host.ts';
 import { minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { PoolCapacity, VolumeSettings } from '../model.ts';
-import { askEach } from '../pool/ask-pools.ts';
+import { askEachPool } from '../pool/ask-pools.ts';
 
 /**
  * CSI spec, GetCapacity: the sum of what the pools that answer may still promise, and the size of the largest volume; never
@@ -27,7 +27,7 @@ export async function poolCapacity(
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;
   const allocate = request.provisioning === 'thick';
-  const answers = await askEach(pools, (pool) =>
+  const answers = await askEachPool(pools, (pool) =>
     pool.space.bounds(minimumVolumeBytes, { allocate }),
   );
   for (const { answer: bounds } of answers) {

@@ -55,7 +55,7 @@ export const durability: Subject = {
     {
       name: 'a new entry is known only after the sync that follows its rename',
       file: 'volumes/pool/commit.ts',
-      find: /(entry\.onRenamed\?\.\(made\.record\);)(.*?await reached\('new:committed'\);)/s,
+      find: /(entry\.onRenamed\?\.\(built\.record\);)(.*?await reached\('new:committed'\);)/s,
       replace: '$2 $1',
       tests: ['volumes/pool/pools'],
     },

@@ -6,14 +6,14 @@ import { durability } from '../../mutants/rows/durability.ts';
 const recordAfterRename: Defect = {
   name: 'a new record is written after the rename into place',
   file: 'volumes/pool/commit.ts',
-  find: 'await host.files.renameNoReplace(made.temporary, target);',
+  find: 'await host.files.renameNoReplace(built.temporary, target);',
   // The record has been written before the rename as well, and is removed here, so that the rename does not include it.
   replace: `
-    await host.files.removeFile(join(made.temporary, recordFiles[entry.area]));
-    await host.files.renameNoReplace(made.temporary, target);
+    await host.files.removeFile(join(built.temporary, recordFiles[entry.area]));
+    await host.files.renameNoReplace(built.temporary, target);
     await writeNewRecord(host.files, join(target, recordFiles[entry.area]), {
       schema: entry.schema,
-      value: made.record,
+      value: built.record,
     });
     await host.files.sync(join(target, recordFiles[entry.area]), target);`,
 };

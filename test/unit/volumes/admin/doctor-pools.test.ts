@@ -63,7 +63,7 @@ const cases = [
     state: 'ok',
     says: /becomes a pool/,
   },
-  { name: 'empty', setUp: { make: mkdir }, state: 'fail', says: /is no pool yet/ },
+  { name: 'empty', setUp: { make: mkdir }, state: 'fail', says: /is not a pool yet/ },
   {
     name: 'empty, but a pool was seen there',
     setUp: { create: true, seen: uuid, make: mkdir },

@@ -41,7 +41,7 @@ test('a pool at the path of another pool that was seen is refused', async (t) =>
 test('a pool is created only in an empty directory, and only if its settings have create', async (t) => {
   const node = await fakeNode(t);
   await mkdir(pathOf(node));
-  t.regex(await problemOf(node, { create: false }), /is no pool yet/);
+  t.regex(await problemOf(node, { create: false }), /is not a pool yet/);
   await writeFile(join(pathOf(node), 'photo.jpg'), '');
   t.regex(await problemOf(node), /is not empty \(photo\.jpg\)/);
   t.deepEqual(await readdir(pathOf(node)), ['photo.jpg']);

@@ -226,7 +226,7 @@ test('a thick volume needs free blocks, whatever overcommit allows', async (t) =
   await volumes.createVolume(call(), { ...asked, name: 'thin' });
   const settings = { ...asked.settings, provisioning: 'thick', trim: 'off' } as const;
   await t.throwsAsync(volumes.createVolume(call(), { ...asked, settings }), {
-    message: /has 40 MiB free, and all 48 MiB are allocated at once/,
+    message: /has 40 MiB free, but all 48 MiB must be allocated at once/,
   });
   const question = { pool: 'a', provisioning: 'thick', kind: 'mount', fsType: 'ext4' } as const;
   const told = { availableBytes: 40n * MiB, maximumVolumeBytes: 40n * MiB };
@@ -269,7 +269,7 @@ test('an entry begun before a pool became unavailable is not committed after it 
   });
   const { volumes } = running.opened;
   await t.throwsAsync(volumes.createVolume(call(), input('v')), {
-    message: /was unavailable meanwhile/,
+    message: /was unavailable in the meantime/,
   });
   t.deepEqual(await readdir(join(path, 'volumes')), []);
   t.deepEqual(await readdir(join(path, 'tmp')), []);
