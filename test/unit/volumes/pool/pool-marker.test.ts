@@ -75,7 +75,7 @@ test('a pool that is replaced by another while it is open is not served', async 
   await rename(pathOf(node), pathOf(node, 'right'));
   await rename(pathOf(node, 'b'), pathOf(node));
   await pool.check();
-  t.regex(pool.problem ?? '', /another pool now/);
+  t.regex(pool.problem ?? '', /now contains another pool/);
   t.false(pool.isOpen);
 });
 
