@@ -13,7 +13,10 @@ test('a refusal names the operation in progress, and its age once that exceeds a
   t.is(refusal().reason, 'busy');
   t.regex(refusal().message, /^NodeStageVolume is in progress for volume v; try again/);
   atMs = 12_700;
-  t.regex(refusal().message, /^NodeStageVolume is in progress for volume v, started 12 s ago; try again/);
+  t.regex(
+    refusal().message,
+    /^NodeStageVolume is in progress for volume v, started 12 s ago; try again/,
+  );
   release();
   locks.acquire({ shared: ['volume:v'] }, 'CreateSnapshot')();
 });
