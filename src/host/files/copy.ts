@@ -5,7 +5,8 @@ import { MiB } from '../../units.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { Copies } from '../host.ts';
 import { copyFileRange, ioctl, seek } from '../kernel/calls.ts';
-import { fsCall, fsync, openFlags, syncTimeoutMs, withOpen } from '../kernel/descriptor.ts';
+import { fsCall, fsync, openFlags, withOpen } from '../kernel/descriptor.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { nextData } from './extents.ts';
@@ -17,8 +18,6 @@ const sliceBytes = 16n * MiB;
 const syncEveryBytes = 64n * MiB;
 /** Buffer size if the kernel cannot copy between the two filesystems. */
 const bufferBytes = 1n * MiB;
-/** A clone takes about 10 µs per extent: minutes for images with millions of extents. */
-const cloneTimeoutMs = 10 * 60_000;
 /** Errors of FICLONE which mean that the two files can never share blocks. */
 const cannotShare = ['EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY'] as const;
 
@@ -53,7 +52,7 @@ async function reflink(lane: Lane, from: string, to: string): Promise<void> {
   await withOpen(lane, from, openFlags.read, (source) =>
     withOpen(lane, to, openFlags.createNew, async (target) => {
       try {
-        const about = { subject: `${from} to ${to}`, timeoutMs: cloneTimeoutMs };
+        const about = { subject: `${from} to ${to}`, timeoutMs: imageTimeoutMs };
         await ioctl(lane, target.fd, 'FICLONE', source.fd, about);
       } catch (error) {
         await fsCall(lane, 'unlink', to, () => unlink(to));
@@ -136,7 +135,7 @@ class SparseCopy {
 
   async #checkpoint(lane: Lane, at: bigint): Promise<void> {
     const { target, to, size, options } = this.#state;
-    await fsCall(lane, 'fdatasync', to, () => target.datasync(), { timeoutMs: syncTimeoutMs });
+    await fsCall(lane, 'fdatasync', to, () => target.datasync(), { timeoutMs: imageTimeoutMs });
     this.#unsynced = 0n;
     options.onProgress?.(at, size);
   }
@@ -182,6 +181,6 @@ class SparseCopy {
 
 async function setSize(lane: Lane, handle: FileHandle, path: string, size: bigint): Promise<void> {
   await fsCall(lane, 'ftruncate', path, () => handle.truncate(Number(size)), {
-    timeoutMs: syncTimeoutMs,
+    timeoutMs: imageTimeoutMs,
   });
 }

@@ -3,13 +3,12 @@ import type { ByteRange, Extent, Extents } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { ioctlOn, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { compareFiles } from './compare-blocks.ts';
 
 /** Number of extents requested per call. The kernel takes about 2 µs for each. */
 const batchExtents = 4000;
-/** The first call writes back the dirty pages of the file, and counting may traverse more than a million extents. */
-const mapTimeoutMs = 10 * 60_000;
 const wholeFile = 0xffff_ffff_ffff_ffffn;
 
 /** Reads extent maps with FIEMAP and lseek(2). */
@@ -61,7 +60,7 @@ async function fiemap(
   // Without SYNC, new data has no address yet, and rewritten shared blocks still have their old, shared address.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
-  await ioctlOn(lane, fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: mapTimeoutMs });
+  await ioctlOn(lane, fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: imageTimeoutMs });
 }
 
 function decodeExtents(buffer: Buffer): readonly Extent[] {

@@ -20,6 +20,7 @@ import {
   withCachedPath,
   withOpen,
 } from '../kernel/descriptor.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { makeExtents } from './extents.ts';
@@ -30,9 +31,6 @@ import { requireNoMount } from './remove-tree.ts';
 const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = fsConstants;
 /** Size of the scratch file of `probe`. */
 const probeBytes = 64n * KiB;
-
-/** Freeing one slice of a heavily fragmented image can take minutes. */
-const truncateTimeoutMs = 10 * 60_000;
 
 /** Operates on files with node:fs and kernel calls. */
 export function makeFiles(lane: Lane): Files {
@@ -151,7 +149,7 @@ async function removeInSlices(
     // A file with few blocks is freed by a single unlink, whatever its size.
     if (allocatedBytes > options.sliceBytes) await truncateInSlices(lane, path, sizeBytes, options);
     options.signal.throwIfAborted();
-    await fsCall(lane, 'unlink', path, () => unlink(path), { timeoutMs: truncateTimeoutMs });
+    await fsCall(lane, 'unlink', path, () => unlink(path), { timeoutMs: imageTimeoutMs });
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
   }
@@ -241,7 +239,7 @@ async function resize(
   const size = Number(sizeBytes);
   if (!Number.isSafeInteger(size) || size < 0) throw new KernelError('ftruncate', 'EFBIG', path);
   await fsCall(lane, 'ftruncate', path, () => handle.truncate(size), {
-    timeoutMs: truncateTimeoutMs,
+    timeoutMs: imageTimeoutMs,
   });
 }
 

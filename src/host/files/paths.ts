@@ -15,14 +15,9 @@ import {
 import { hasErrno } from '../errors.ts';
 import type { PathKind, PathStatus, Paths } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import {
-  deviceOf,
-  fsCall,
-  fsCallForEach,
-  syncTimeoutMs,
-  toKernelError,
-} from '../kernel/descriptor.ts';
+import { deviceOf, fsCall, fsCallForEach, toKernelError } from '../kernel/descriptor.ts';
 import { statPath } from '../kernel/statx.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { isMountRoot, removeTree } from './remove-tree.ts';
 import { replaceFile } from './replace-file.ts';
@@ -41,7 +36,7 @@ export function makePaths(lane: Lane): Paths {
       fsCall(lane, 'write', path, () => writeFile(path, text, { flag: 'wx', mode: 0o600 })),
     replaceFile: (path, text, options = {}) =>
       fsCall(lane, 'replace', path, () => replaceFile(path, text, options), {
-        timeoutMs: options.durable === false ? undefined : syncTimeoutMs,
+        timeoutMs: options.durable === false ? undefined : imageTimeoutMs,
       }),
     overwrite: (path, text) => fsCall(lane, 'write', path, () => overwrite(path, text)),
     makeDirectory: async (path) => {

@@ -6,10 +6,8 @@ import { hasErrno, KernelError } from '../errors.ts';
 import { constants, layouts } from '../kernel/abi.ts';
 import { descriptorPath, fsCall, openFlags, toKernelError } from '../kernel/descriptor.ts';
 import { statCached } from '../kernel/statx.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
-
-/** Freeing the blocks of a large image in the tree can take minutes. */
-const removeTimeoutMs = 10 * 60_000;
 
 const openDescriptor = promisify(openCallback);
 const closeDescriptor = promisify(closeCallback);
@@ -22,7 +20,7 @@ const closeDescriptor = promisify(closeCallback);
  */
 export async function removeTree(lane: Lane, path: string): Promise<void> {
   await fsCall(lane, 'remove', path, () => remove(path, path, 'unknown'), {
-    timeoutMs: removeTimeoutMs,
+    timeoutMs: imageTimeoutMs,
   });
 }
 

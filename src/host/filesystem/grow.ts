@@ -2,6 +2,7 @@ import { CommandError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
 import { ioctlOn } from '../kernel/calls.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { withMounted } from '../mount/open-mounted.ts';
 
@@ -9,9 +10,6 @@ import { withMounted } from '../mount/open-mounted.ts';
  * Grows mounted filesystems by ioctl, after checking that the mount is of the device. All functions are idempotent and
  * do not disturb writers.
  */
-
-/** Writing the metadata of new block groups takes minutes on a very large filesystem. */
-const growTimeoutMs = 10 * 60_000;
 
 /**
  * Grows a mounted ext4 to `blocks` blocks (EXT4_IOC_RESIZE_FS). KernelError EPERM without CAP_SYS_RESOURCE, and after
@@ -28,7 +26,7 @@ export async function growExt4(
   await withMounted(lane, target, device, ({ fd }) =>
     ioctlOn(lane, fd, 'EXT4_IOC_RESIZE_FS', argument, {
       subject: target,
-      timeoutMs: growTimeoutMs,
+      timeoutMs: imageTimeoutMs,
     }),
   );
 }
@@ -53,7 +51,7 @@ export async function growXfs(
     const argument = Buffer.alloc(wanted.size);
     argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
     argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
-    const about = { subject: target, timeoutMs: growTimeoutMs };
+    const about = { subject: target, timeoutMs: imageTimeoutMs };
     await ioctlOn(lane, fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
   });
 }
@@ -64,7 +62,7 @@ export async function growBtrfs(lane: Lane, target: string, device: LoopDevice):
   const argument = Buffer.alloc(size);
   argument.write('1:max', fields.name, 'latin1');
   await withMounted(lane, target, device, ({ fd }) =>
-    ioctlOn(lane, fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: growTimeoutMs }),
+    ioctlOn(lane, fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: imageTimeoutMs }),
   );
 }
 

@@ -4,14 +4,12 @@ import type { Lane } from '../lane.ts';
 import { callNumbers, constants, errnoName, layouts, type Request, requests } from './abi.ts';
 import { gate } from './gate.ts';
 import { call, callAsync, callSync, libc } from './libc.ts';
+import { imageTimeoutMs, mountTimeoutMs } from './time-limits.ts';
 
 /**
  * Typed wrappers for system calls that node:fs lacks. Calls that can block are asynchronous and pass the gate. A
  * failure is a KernelError with the name of the errno.
  */
-
-/** Mounting replays the log, and unmounting writes back all dirty data; both can take minutes. */
-const mountTimeoutMs = 5 * 60_000;
 
 /** mount(2). `displayPath` is the path in error messages if `target` is the path of a descriptor. */
 export async function mount(
@@ -154,9 +152,6 @@ export async function renameNoReplace(lane: Lane, from: string, to: string): Pro
   await call(lane, { name: 'rename', subject: `${from} to ${to}` }, libc().renameat2, args);
 }
 
-/** Allocating terabytes takes minutes on ext4. */
-const allocateTimeoutMs = 10 * 60_000;
-
 /** fallocate(2). Mode 0 allocates `length` bytes at `offset` and grows the file if needed. */
 export async function fallocate(
   lane: Lane,
@@ -166,7 +161,7 @@ export async function fallocate(
 ): Promise<void> {
   const args = [fd, range.mode, range.offset, range.length];
   await call(lane, { name: 'fallocate', subject }, libc().fallocate, args, {
-    timeoutMs: allocateTimeoutMs,
+    timeoutMs: imageTimeoutMs,
   });
 }
 
@@ -201,7 +196,7 @@ export function copyFileRange(
   const number = callNumbers.copy_file_range[arch === 'x64' ? 'x64' : 'other'];
   const args = [number, fromFd, from, toFd, to, range.length, 0];
   return call(lane, { name: 'copy_file_range', subject }, libc().copyFileRange, args, {
-    timeoutMs: allocateTimeoutMs,
+    timeoutMs: imageTimeoutMs,
   });
 }
 

@@ -6,6 +6,7 @@ import type { Lane } from '../lane.ts';
 import { constants } from './abi.ts';
 import { openCached } from './calls.ts';
 import { type GateOptions, gate } from './gate.ts';
+import { imageTimeoutMs } from './time-limits.ts';
 
 /**
  * Files and directories as descriptors: opened close-on-exec, always closed, with every blocking call through the gate.
@@ -161,17 +162,14 @@ export async function withDescriptor<T>(
   return useAndClose(lane, fd, { isPathOnly }, work);
 }
 
-/** Writing back the dirty pages of a large image can take minutes. */
-export const syncTimeoutMs = 10 * 60_000;
-
 /** Syncs an open file, directory or device (fsync). */
 export async function fsync(lane: Lane, handle: FileHandle, path: string): Promise<void> {
-  await fsCall(lane, 'fsync', path, () => handle.sync(), { timeoutMs: syncTimeoutMs });
+  await fsCall(lane, 'fsync', path, () => handle.sync(), { timeoutMs: imageTimeoutMs });
 }
 
 /** Syncs these paths concurrently (fsync), so that a filesystem with one journal commits it once for all of them. */
 export async function syncPaths(lane: Lane, paths: readonly string[]): Promise<void> {
-  const options = { timeoutMs: syncTimeoutMs };
+  const options = { timeoutMs: imageTimeoutMs };
   for (const end of await fsCallForEach(lane, 'fsync', paths, syncPath, options)) {
     if (end.status === 'rejected') throw end.reason;
   }

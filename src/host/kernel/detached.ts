@@ -1,9 +1,7 @@
 import type { Lane } from '../lane.ts';
 import { callNumbers, constants } from './abi.ts';
 import { call, libc } from './libc.ts';
-
-/** Mounting replays the log, which can take minutes. */
-const mountTimeoutMs = 5 * 60_000;
+import { mountTimeoutMs } from './time-limits.ts';
 
 /**
  * Mounts the filesystem on `source` without a path (fsopen(2), fsconfig(2), fsmount(2)). Returns a descriptor; closing

@@ -1,8 +1,6 @@
 import { StuckError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
-
-/** Default time limit, applied separately to waiting and to running. */
-const defaultTimeoutMs = 60_000;
+import { defaultTimeoutMs } from './time-limits.ts';
 
 export interface GateOptions<T> {
   /**

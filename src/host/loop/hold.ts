@@ -2,13 +2,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { hasErrno } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
-import {
-  closeHandle,
-  openFlags,
-  openHandle,
-  syncTimeoutMs,
-  withOpen,
-} from '../kernel/descriptor.ts';
+import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
+import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { type LoopScan } from './scan.ts';
 import { clearAutoclear, isSameFile } from './status.ts';
@@ -72,7 +67,7 @@ export class HeldDevices {
 
   async writeBack(lane: Lane, device: LoopDevice): Promise<void> {
     const flush = async ({ fd }: FileHandle): Promise<void> => {
-      await ioctl(lane, fd, 'BLKFLSBUF', 0, { subject: device.path, timeoutMs: syncTimeoutMs });
+      await ioctl(lane, fd, 'BLKFLSBUF', 0, { subject: device.path, timeoutMs: imageTimeoutMs });
     };
     const held = this.#handleOf(device);
     if (held === undefined) await withOpen(lane, device.path, openFlags.read, flush);

@@ -22,6 +22,7 @@ import {
   withOpen,
 } from '../kernel/descriptor.ts';
 import { mountDetached } from '../kernel/detached.ts';
+import { imageTimeoutMs, mountTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { findMountAndOthers, findMountAt, readMounts } from './mountinfo.ts';
 import { withMounted } from './open-mounted.ts';
@@ -32,10 +33,6 @@ import { makeTarget, removeTarget, withParent, withTarget } from './target.ts';
  * How long an unmount is retried on EBUSY: a child process that is being spawned may have a file open for an instant.
  */
 const busyTimeoutMs = 500;
-/** Trimming a range takes less than a second on an idle disk, but longer on a busy one. */
-const trimTimeoutMs = 10 * 60_000;
-/** Unmounting writes all dirty data to the disk. */
-const detachedTimeoutMs = 5 * 60_000;
 
 type UnmountOptions = NonNullable<Parameters<Mounts['unmount']>[1]>;
 
@@ -214,7 +211,7 @@ async function mountActiveSuperblock(
 
 /** Unmounts a detached mount. This writes all dirty data to the disk if nothing else uses the filesystem. */
 function unmountDetached(lane: Lane, fd: number): Promise<void> {
-  return closeEventually(lane, fd, { timeoutMs: detachedTimeoutMs });
+  return closeEventually(lane, fd, { timeoutMs: mountTimeoutMs });
 }
 
 async function trim(
@@ -229,7 +226,7 @@ async function trim(
     range.writeBigUInt64LE(offset, fields.start);
     range.writeBigUInt64LE(length, fields.len);
     try {
-      await ioctlOn(lane, fd, 'FITRIM', range, { subject: target, timeoutMs: trimTimeoutMs });
+      await ioctlOn(lane, fd, 'FITRIM', range, { subject: target, timeoutMs: imageTimeoutMs });
     } catch (error) {
       // The range begins after the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;

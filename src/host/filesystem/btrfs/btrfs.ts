@@ -1,6 +1,7 @@
 import { MiB } from '../../../units.ts';
 import { CommandError } from '../../errors.ts';
 import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from '../../host.ts';
+import { imageTimeoutMs } from '../../kernel/time-limits.ts';
 import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growBtrfs } from '../grow.ts';
@@ -17,8 +18,6 @@ import {
 
 /** Minimum size that mkfs.btrfs accepts with duplicated metadata and single data. */
 export const btrfsMinBytes = 109n * MiB;
-
-const minute = 60_000;
 
 /** The sector size of btrfs. It is independent of the device's, which may be 512 or 4096. */
 const sectorBytes = 4096n;
@@ -68,7 +67,10 @@ export class Btrfs implements Filesystem {
       { flag: '-d', value: 'single' },
     ]);
     const args = ['-q', '-f', '-K', ...flags, imagePath];
-    await this.#run(this.#lane, 'mkfs.btrfs', args, { timeoutMs: 10 * minute, image: imagePath });
+    await this.#run(this.#lane, 'mkfs.btrfs', args, {
+      timeoutMs: imageTimeoutMs,
+      image: imagePath,
+    });
   }
 
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
@@ -130,7 +132,7 @@ export class Btrfs implements Filesystem {
       await this.#mounted(imagePath, options);
     }
     await this.#run(this.#lane, 'btrfstune', ['-M', uuid, imagePath], {
-      timeoutMs: 10 * minute,
+      timeoutMs: imageTimeoutMs,
       image: imagePath,
     });
     const after = await readBtrfs(this.#lane, imagePath);

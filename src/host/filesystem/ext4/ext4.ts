@@ -8,6 +8,7 @@ import type {
   MakeOptions,
   Superblock,
 } from '../../host.ts';
+import { checkTimeoutMs, imageTimeoutMs } from '../../kernel/time-limits.ts';
 import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growExt4 } from '../grow.ts';
@@ -33,7 +34,6 @@ import { writeExt4Uuid } from './write-uuid.ts';
 /** Minimum size: mke2fs creates no journal below 8 MiB. */
 export const ext4MinBytes = 8n * MiB;
 
-const minute = 60_000;
 const blockBytes = 4096n;
 
 /** The exit codes of e2fsck are a bit mask. From 4 up, errors were left uncorrected or the check itself failed. */
@@ -95,7 +95,7 @@ export class Ext4 implements Filesystem {
         'mkfs.ext4',
         ext4MakeArguments(imagePath, sizeBytes, options, prezeroed),
         {
-          timeoutMs: 10 * minute,
+          timeoutMs: imageTimeoutMs,
           image: imagePath,
         },
       );
@@ -181,7 +181,7 @@ export class Ext4 implements Filesystem {
    */
   async #fsck(imagePath: string, options: readonly string[]) {
     const result = await this.#run(this.#lane, 'e2fsck', [...options, imagePath], {
-      timeoutMs: 60 * minute,
+      timeoutMs: checkTimeoutMs,
       image: imagePath,
       exitCodes: fsckExitCodes,
     });
@@ -236,7 +236,7 @@ export class Ext4 implements Filesystem {
     const change = async (file: 'e2fsck' | 'resize2fs', options: readonly string[]) => {
       const work = async (undoOptions: readonly string[]): Promise<void> => {
         await this.#run(this.#lane, file, [...options, ...undoOptions, imagePath], {
-          timeoutMs: 60 * minute,
+          timeoutMs: checkTimeoutMs,
           image: imagePath,
           exitCodes: file === 'e2fsck' ? [0, 1] : [0],
         });
@@ -257,7 +257,7 @@ export class Ext4 implements Filesystem {
     const uuid = requireUuid(options.uuid);
     if (!(await writeExt4Uuid(this.#lane, imagePath, uuid))) {
       await this.#run(this.#lane, 'tune2fs', ['-U', uuid, imagePath], {
-        timeoutMs: 10 * minute,
+        timeoutMs: imageTimeoutMs,
         image: imagePath,
       });
     }

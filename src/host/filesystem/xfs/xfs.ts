@@ -4,6 +4,7 @@ import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from
 import { constants } from '../../kernel/abi.ts';
 import { fallocate } from '../../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
+import { imageTimeoutMs } from '../../kernel/time-limits.ts';
 import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growXfs } from '../grow.ts';
@@ -16,7 +17,6 @@ import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './su
 /** Minimum size that mkfs.xfs accepts. */
 export const xfsMinBytes = 300n * MiB;
 
-const minute = 60_000;
 /** mkfs writes a single record, the clean unmount, at the start of the log. It ends well before this offset. */
 const logRecordBytes = 16n * 1024n;
 /** Minimum number of blocks in an allocation group. mkfs and the kernel leave a shorter tail of the device unused. */
@@ -49,7 +49,7 @@ export class Xfs implements Filesystem {
       { flag: '-m', value: `uuid=${requireUuid(options.uuid)}`, join: true },
     ]);
     const args = ['-q', '-f', '-K', '-s', `size=${options.sectorSize}`, ...flags, imagePath];
-    await this.#run(this.#lane, 'mkfs.xfs', args, { timeoutMs: 10 * minute, image: imagePath });
+    await this.#run(this.#lane, 'mkfs.xfs', args, { timeoutMs: imageTimeoutMs, image: imagePath });
     if (!options.thick) await punchLog(this.#lane, imagePath);
   }
 
@@ -119,7 +119,7 @@ export class Xfs implements Filesystem {
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
     const { stdout, stderr } = await this.#run(this.#lane, 'xfs_db', args, {
-      timeoutMs: 10 * minute,
+      timeoutMs: imageTimeoutMs,
       image: imagePath,
     });
     const after = await readXfs(this.#lane, imagePath);

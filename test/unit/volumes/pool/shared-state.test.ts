@@ -4,7 +4,7 @@ import test from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import { driverLane } from '../../../../src/host/lane.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
-import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
@@ -88,13 +88,12 @@ test('a driver forgets only volumes of its own pools that are served', async (t)
 test('a second driver with the same mount directory is refused at its start', async (t) => {
   const node = await fakeNode(t);
   const mountDir = join(node.directory, 'mounts');
-  const settings = { ...fakeSettings, mountDir };
-  const first = await node.open([node.settings('a')], { settings });
-  const second = node.open([node.settings('b')], { settings });
+  const first = await node.open([node.settings('a')], { mountDir });
+  const second = node.open([node.settings('b')], { mountDir });
   const error = await t.throwsAsync(second);
   t.regex(error?.message ?? '', /mounts.* is in use by another loopcsi process.*--mount-dir/);
-  t.is(await reasonOf(node.open([node.settings('b')], { settings })), 'unavailable');
+  t.is(await reasonOf(node.open([node.settings('b')], { mountDir })), 'unavailable');
   t.deepEqual(await readdir(mountDir), []);
   await first.close(100);
-  t.is(await reasonOf(node.open([node.settings('b')], { settings })), 'ok');
+  t.is(await reasonOf(node.open([node.settings('b')], { mountDir })), 'ok');
 });

@@ -1,0 +1,27 @@
+/**
+ * Time limits of system calls and programs. After the limit the caller gets a StuckError, or the program is killed: its disk is taken
+ * to hang. Each limit is far longer than the work takes on a disk that works.
+ */
+
+const minute = 60_000;
+
+/** Calls without a limit of their own: they read or write little. The gate applies it separately to waiting and to running. */
+export const defaultTimeoutMs = minute;
+
+/** Mounting replays the log; unmounting and syncfs write back all dirty data. Both can take minutes. */
+export const mountTimeoutMs = 5 * minute;
+
+/**
+ * Work on a whole image or filesystem, which can take minutes:
+ * - write back the dirty pages of a large image (fsync, fdatasync; FIEMAP does it first)
+ * - allocate terabytes on ext4
+ * - free the blocks of a large or heavily fragmented image, even one slice of it
+ * - clone an image (about 10 µs per extent), or count more than a million extents
+ * - write the metadata of new block groups when a very large filesystem grows
+ * - trim a range: less than a second on an idle disk, longer on a busy one
+ * - make a filesystem, or change its UUID
+ */
+export const imageTimeoutMs = 10 * minute;
+
+/** e2fsck and resize2fs may read, and resize2fs may move, all blocks of a filesystem. */
+export const checkTimeoutMs = 60 * minute;
