@@ -10,7 +10,7 @@ import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, planCapture } from './capture.ts';
-import { groupOf, sameMembers } from './group.ts';
+import { groupOf, sameMembers } from './group-get.ts';
 import { type BuiltMember, buildMembers, type NewMember, placeMember } from './group-members.ts';
 import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 

@@ -75,7 +75,7 @@ export const locks: Subject = {
     },
     {
       name: 'deleting a group takes no lock of its members',
-      file: 'volumes/snapshot/group.ts',
+      file: 'volumes/snapshot/group-delete.ts',
       find: /(\[`group:\$\{id\}`), \.\.\.snapshotIds\.map\(.*?`\)\]/,
       replace: '$1]',
       tests: ['volumes/snapshot/snapshot-locks'],

@@ -1,0 +1,44 @@
+import { VolumeError } from '../../errors.ts';
+import type { GroupRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import { type GroupId, requireOwnId } from '../ids.ts';
+import type { GroupSnapshot, Snapshot } from '../model.ts';
+
+export function groupOf(domain: Domain, record: GroupRecord): GroupSnapshot {
+  const snapshots = record.snapshotIds.map((id): Snapshot => {
+    const found = domain.pools.getSnapshot(id);
+    return { record: found.record, pool: found.pool.name };
+  });
+  return { record, snapshots };
+}
+
+export function sameMembers(a: readonly string[], b: readonly string[]): boolean {
+  return [...a].sort().join('\n') === [...b].sort().join('\n');
+}
+
+/** CSI spec, GetVolumeGroupSnapshot. */
+export function getGroupSnapshot(
+  domain: Domain,
+  groupId: string,
+  snapshotIds: readonly string[],
+): GroupSnapshot {
+  const id = requireOwnId<GroupId>(groupId, {
+    nodeTag: domain.settings.nodeTag,
+    kind: 'group snapshot',
+  });
+  const found = domain.pools.findGroup(id);
+  if (found === undefined) {
+    domain.pools.requireAllServed();
+    throw new VolumeError('not-found', `group snapshot '${groupId}' does not exist on this node`);
+  }
+  requireMembersOf(found.record, snapshotIds);
+  return groupOf(domain, found.record);
+}
+
+export function requireMembersOf(record: GroupRecord, snapshotIds: readonly string[]): void {
+  if (sameMembers(record.snapshotIds, snapshotIds)) return;
+  throw new VolumeError(
+    'invalid',
+    `the members of group snapshot '${record.id}' are ${record.snapshotIds.join(', ')}, but the request names ${snapshotIds.join(', ') || 'none'}`,
+  );
+}
