@@ -1,9 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** What `withTimeout` answers when the time has passed first. */
+/** The result of `withTimeout` if the time limit passes first. */
 export const timedOut = Symbol('timed out');
 
-/** The result of `work`, or `timedOut` after `timeoutMs` milliseconds; the work goes on then, and nobody hears its failure. */
+/**
+ * Returns the result of `work`, or `timedOut` after `timeoutMs` milliseconds. The work then continues, and a later
+ * failure of it is ignored.
+ */
 export async function withTimeout<T>(
   work: Promise<T>,
   timeoutMs: number,
@@ -19,13 +22,17 @@ export async function withTimeout<T>(
   }
 }
 
-/** Waits for `work`, and calls `onLate` once when that takes longer than `timeoutMs` milliseconds (more than 1,000). */
+/**
+ * Waits for `work`. Calls `onLate` once if that takes longer than `timeoutMs` milliseconds, which must be more than
+ * 1,000.
+ */
 export async function callWhenLate(
   work: () => Promise<void>,
   timeoutMs: number,
   onLate: () => void,
 ): Promise<void> {
-  // In two steps: after a pause of the whole process, an answer that has arrived is seen before the second timer expires.
+  // Two timers: after the whole process was suspended, a result that has arrived is handled before the second timer
+  // expires.
   let timer = setTimeout(() => {
     timer = setTimeout(onLate, 1_000);
   }, timeoutMs - 1_000);
@@ -36,22 +43,25 @@ export async function callWhenLate(
   }
 }
 
-/** How attempts are repeated: the last one is made when the time limit passes. */
+/** How attempts are repeated. The last attempt is made when the time limit passes. */
 export interface RepeatOptions {
   readonly timeoutMs: number;
   readonly pauseMs: number;
   /** The pause doubles up to this value; by default it stays the same. */
   readonly maxPauseMs?: number;
-  /** Its abort ends the current pause. */
+  /** Aborting it ends the current pause. */
   readonly signal?: AbortSignal;
 }
 
 export interface RetryOptions extends RepeatOptions {
-  /** Whether an error may go away without the caller doing anything. */
+  /** Whether a later attempt may succeed without any action by the caller. */
   readonly isTransient: (error: unknown) => boolean;
 }
 
-/** Asks `isDone` at once and after each pause, until it answers true; false when it still answers false at the time limit. */
+/**
+ * Calls `isDone` at once and after each pause until it returns true. Returns false if it still returns false at the
+ * time limit.
+ */
 export async function pollUntil(
   isDone: () => boolean | Promise<boolean>,
   options: Omit<RepeatOptions, 'signal'>,
@@ -63,7 +73,10 @@ export async function pollUntil(
   }
 }
 
-/** Repeats `call` while it fails with a transient error. Throws the last error at the time limit, and the next one after an abort. */
+/**
+ * Repeats `call` while it fails with a transient error. Throws the last error at the time limit. After an abort, it
+ * makes one more attempt and throws its error.
+ */
 export async function retry<T>(call: () => Promise<T>, options: RetryOptions): Promise<T> {
   const pause = pausesWithin(options);
   for (;;) {
@@ -76,7 +89,10 @@ export async function retry<T>(call: () => Promise<T>, options: RetryOptions): P
   }
 }
 
-/** Pauses until the next attempt and answers true; false, without a pause, once the time limit has passed. */
+/**
+ * Returns a function that pauses before the next attempt and returns true. Once the time limit has passed, it returns
+ * false without a pause.
+ */
 function pausesWithin(options: RepeatOptions): () => Promise<boolean> {
   const { timeoutMs, maxPauseMs = options.pauseMs, signal } = options;
   let { pauseMs } = options;
@@ -92,7 +108,7 @@ function pausesWithin(options: RepeatOptions): () => Promise<boolean> {
   };
 }
 
-/** Waits for all works, even if one fails. Returns their results, or throws the first failure in their order. */
+/** Waits for all promises, even if one rejects. Returns their results, or throws the first failure in their order. */
 export async function settleAll<T>(works: readonly Promise<T>[]): Promise<T[]> {
   const results = await Promise.allSettled(works);
   return results.map((result) => {
@@ -102,8 +118,8 @@ export async function settleAll<T>(works: readonly Promise<T>[]): Promise<T[]> {
 }
 
 /**
- * The results of `work` for the items, in their order; at most `concurrency` calls run at a time. Fails with the first
- * failure, and starts no call after it.
+ * Calls `work` for every item, with at most `concurrency` calls at a time, and returns the results in the order of the
+ * items. After a failure it starts no further call and rejects with the first failure.
  */
 export async function mapConcurrently<T, R>(
   items: readonly T[],
@@ -128,7 +144,10 @@ export async function mapConcurrently<T, R>(
   return results;
 }
 
-/** Runs the jobs, at most `concurrency` of them at a time. Fails with the first failure, and starts no job after it. */
+/**
+ * Runs the jobs, at most `concurrency` at a time. After a failure it starts no further job and rejects with the first
+ * failure.
+ */
 export async function runConcurrently(
   jobs: readonly (() => Promise<void>)[],
   concurrency: number,

@@ -1,6 +1,6 @@
 /**
- * Why a call failed. Everything below the fronts uses these reasons; only `rpc/status.ts` knows gRPC codes and only `docker/`
- * knows Docker's error strings.
+ * The reasons for which a call can fail. All code below the fronts uses them; only `rpc/status.ts` knows gRPC codes,
+ * and only `docker/` knows Docker's error strings.
  */
 export const reasons = [
   'invalid',
@@ -20,8 +20,8 @@ export const reasons = [
 export type Reason = (typeof reasons)[number];
 
 /**
- * An error with a message for the operator: it names the id or path and says what to do. The message reaches
- * `kubectl describe`, so it contains neither a stack nor a secret. The cause is only logged.
+ * An error with a message for the operator, which contains the id or path and says what to do. The message appears in
+ * `kubectl describe`, so it contains neither a stack trace nor a secret. The cause is only logged.
  */
 export class VolumeError extends Error {
   readonly reason: Reason;
@@ -33,7 +33,7 @@ export class VolumeError extends Error {
   }
 }
 
-/** The message of any thrown value. */
+/** Returns the message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,4 @@
-/** Entry point of the program: `serve` runs the driver, every other argument is a command of the command line. */
+/** The entry point of the program: `serve` runs the driver; any other argument is a command of the command line. */
 import { Command } from 'commander';
 import { ConfigError, environment, loadConfig } from './config/load.ts';
 import { addServeOptions } from './config/options.ts';
@@ -9,23 +9,23 @@ import { serve } from './serve.ts';
 import { stopOnSignals } from './signals.ts';
 import { readVersion } from './version.ts';
 
-/** Exit codes: 0 done, 1 failed, 2 wrong use (docs/operations.md). */
+/** Exit codes: 0 is success, 1 a failure, 2 wrong usage (docs/operations.md). */
 const failed = 1;
-const wrongUse = 2;
+const wrongUsage = 2;
 
-/** `loopcsi serve`. */
+/** Runs `loopcsi serve`. */
 async function serveCommand(argv: readonly string[]): Promise<void> {
   const command = addServeOptions(new Command('loopcsi serve'))
     .description('Serves CSI on a unix socket until SIGTERM or SIGINT.')
     .showHelpAfterError('(see --help)')
-    .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUse))
+    .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUsage))
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
   requireRoot();
   const log = createLog({ level: config.logLevel });
   warnAboutUnknownVariables(log, environment());
   process.on('uncaughtException', (error) => {
-    // A bug. The next start recovers what was interrupted.
+    // This is a bug. The next start recovers from the interruption.
     log.fatal({ err: error }, 'uncaught exception');
     process.exit(failed);
   });
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
     }
   } catch (error) {
     process.stderr.write(`loopcsi: ${messageOf(error)}\n`);
-    process.exit(error instanceof ConfigError ? wrongUse : failed);
+    process.exit(error instanceof ConfigError ? wrongUsage : failed);
   }
 }
 

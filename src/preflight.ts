@@ -1,12 +1,12 @@
-/** Checks that `serve` makes before it opens anything. */
+/** Checks that `serve` makes before it opens any socket or pool. */
 import { unknownVariables } from './config/load.ts';
 import type { Logger } from './observe/log.ts';
 
-/** Without root, each later step would fail with an error of its own. */
+/** Fails early, with one clear message: without root, every later step would fail with its own error. */
 export function requireRoot(): void {
   if (process.geteuid?.() === 0) return;
   throw new Error(
-    'serving needs root, to attach loop devices and to mount; start it as root, for example with sudo',
+    'serve must run as root to attach loop devices and to mount; start it as root, for example with sudo',
   );
 }
 

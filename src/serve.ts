@@ -1,4 +1,4 @@
-/** The composition root: makes the parts of a driver from its configuration, starts them in order, and stops them. */
+/** The composition root: creates the parts of a driver from its configuration, starts them in order, and stops them. */
 import { withTimeout } from './async.ts';
 import { type Config, configForLog } from './config/load.ts';
 import type { RunningPlugin } from './docker/server.ts';
@@ -17,11 +17,13 @@ import type { OpenedVolumes } from './volumes/open.ts';
 
 /** Time limit of the pool queries behind /metrics. */
 const poolQueryTimeoutMs = 2_000;
-/** Metrics are loaded this long after start, so that the first calls do not wait for a module that only a scrape needs. */
+/**
+ * Metrics are loaded this long after start, so that the first calls do not wait for a module that only scrapes need.
+ */
 const metricsPreloadDelayMs = 2_000;
-/** After running operations have been aborted, their callers must get their answers within this time. */
+/** Once the running operations have been aborted, their callers must receive their responses within this time. */
 const answerTimeoutMs = 1_000;
-/** Below this, file operations that hang on a disk can occupy every thread of libuv. */
+/** Minimum thread pool size. In a smaller pool, file operations on a hung disk can occupy every libuv thread. */
 const minThreads = 64;
 
 export interface ServeOptions {
@@ -30,18 +32,17 @@ export interface ServeOptions {
   readonly log?: Logger;
 }
 
-/** A running driver. */
 export interface RunningDriver {
   readonly opened: OpenedVolumes;
-  /** Port of the HTTP listener; undefined without one. */
+  /** Port of the HTTP listener; undefined if there is none. */
   readonly httpPort: number | undefined;
-  /** Stops as on SIGTERM: running operations get `shutdownTimeout` to end, mounts stay. */
+  /** Stops the driver as on SIGTERM: running operations get `shutdownTimeout` to finish, and mounts stay. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts a driver. It recovers from a crash before it answers the first call. Throws `unavailable` if a socket or address
- * cannot be bound, and what `openVolumes` throws.
+ * Starts a driver, which recovers from a crash before it answers the first call. Throws `unavailable` if a socket or
+ * address cannot be bound, and the errors of `openVolumes`.
  */
 export async function serve(config: Config, options: ServeOptions = {}): Promise<RunningDriver> {
   const log = options.log ?? createLog({ level: config.logLevel });
@@ -76,7 +77,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   };
 }
 
-/** What every part of the driver gets. */
+/** Arguments common to all parts of the driver. */
 interface Setup {
   readonly config: Config;
   readonly log: Logger;
@@ -125,7 +126,7 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
   return { metrics, opened };
 }
 
-/** The configuration in the domain's units and terms. */
+/** Converts the configuration to the domain's units and terms. */
 function domainSettings(config: Config): DomainSettings {
   return {
     nodeTag: nodeTagOf(config.nodeId),
@@ -164,7 +165,7 @@ async function startCsi(
   });
 }
 
-/** Serves Docker's volume plugin API, if configured, on the same volumes, records and locks as CSI. */
+/** Serves Docker's volume plugin API, if configured, with the same volumes, records and locks as CSI. */
 async function startDockerPlugin(
   { config, log }: Setup,
   { metrics, opened }: OpenDomain,
@@ -176,7 +177,7 @@ async function startDockerPlugin(
   return serveDocker({ socket, front, log, callEnded: (call) => metrics.callEnded(call) });
 }
 
-/** Call this once CSI is served: the kubelet calls back immediately. */
+/** Registers with the kubelet, if configured. CSI must already be served, since the kubelet calls back immediately. */
 async function registerWithKubelet(config: Config, log: Logger): Promise<Registration | undefined> {
   const { registrationDir: directory, driverName } = config;
   if (directory === undefined) return undefined;
@@ -186,8 +187,8 @@ async function registerWithKubelet(config: Config, log: Logger): Promise<Registr
 }
 
 /**
- * Starts the HTTP listener, if configured. If the default address is in use, most likely by another driver of this machine,
- * the driver runs without a listener; an explicitly configured address must be free.
+ * Starts the HTTP listener, if configured. If the default address is in use, most likely by another driver on this
+ * machine, the driver runs without a listener; an explicitly configured address must be free.
  */
 async function startHttp(
   { config, log }: Setup,
@@ -233,9 +234,9 @@ async function stop(parts: {
   readonly running: RunningServer;
 }): Promise<void> {
   const { config, opened, running } = parts;
-  // From here on no new connections and calls are accepted; running calls still get their answers.
+  // From here on, no new connections or calls are accepted; running calls still get their responses.
   const drained = running.drain();
-  // Running operations get half of the time to finish, then they are aborted and get the other half to clean up.
+  // Running operations get half of the time to finish. Then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
   await withTimeout(drained, answerTimeoutMs);
   await running.close();

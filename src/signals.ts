@@ -1,15 +1,18 @@
 import type { Logger } from './observe/log.ts';
 
-/** Exit code when stopping failed or a second signal ended it early. */
+/** Exit code if stopping failed, or if a second signal ended the process early. */
 const failed = 1;
 
-/** Ctrl-C under npm arrives twice, from the terminal and from npm; a signal within this time counts as the same one. */
+/**
+ * Under npm, Ctrl-C arrives twice, from the terminal and from npm. A signal within this time counts as the same one.
+ */
 const sameSignalMs = 500;
 
 /**
- * SIGTERM and SIGINT stop the driver and end the process with exit code 0; a second, later signal ends it immediately. Call
- * this directly after logging 'serving', without an await in between: a process that reads that line may send a signal at
- * once. `endProcess` ends the process even if threads hang in the kernel, for which process.exit() alone would wait.
+ * Makes SIGTERM and SIGINT stop the driver and end the process with exit code 0; a second, later signal ends it
+ * immediately. Call this directly after logging 'serving', without an await in between: a process that reads that line
+ * may send a signal at once. `endProcess` ends the process even if threads hang in the kernel, for which process.exit()
+ * alone would wait.
  */
 export function stopOnSignals(
   running: { stop(): Promise<void> },

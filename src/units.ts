@@ -21,8 +21,8 @@ const factors: Readonly<Record<string, bigint>> = {
 };
 
 /**
- * Parses a byte count as Kubernetes writes it: `1073741824`, `10Gi`, `500M`. A final `B` is optional: `10GiB` equals `10Gi`.
- * Throws `invalid`; the message starts with `name`, if given.
+ * Parses a byte count in the notation of Kubernetes: `1073741824`, `10Gi`, `500M`. A trailing `B` is optional: `10GiB`
+ * equals `10Gi`. Throws `invalid`; the message starts with `name`, if given.
  */
 export function parseBytes(text: string, name?: string): bigint {
   const match = /^(\d{1,19})(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
@@ -30,7 +30,7 @@ export function parseBytes(text: string, name?: string): bigint {
   if (match?.[1] === undefined || factor === undefined) {
     throw new VolumeError(
       'invalid',
-      `${prefix(name)}'${text}' is not a size; write for example 1073741824, 512Mi or 10Gi`,
+      `${prefix(name)}'${text}' is not a size; use a value such as 1073741824, 512Mi or 10Gi`,
     );
   }
   return BigInt(match[1]) * factor;
@@ -55,7 +55,7 @@ export function formatBytes(bytes: bigint): string {
   return `${sign}${size} B`;
 }
 
-/** `bytes` rounded up to a multiple of `unit`. */
+/** Rounds `bytes` up to a multiple of `unit`. */
 export function roundUp(bytes: bigint, unit: bigint): bigint {
   return ((bytes + unit - 1n) / unit) * unit;
 }
@@ -68,7 +68,8 @@ const durationFactors: Readonly<Record<string, number>> = {
 };
 
 /**
- * Parses a duration, `500ms`, `30s`, `5m` or `1h`, to milliseconds. Throws `invalid`; the message starts with `name`, if given.
+ * Parses a duration such as `500ms`, `30s`, `5m` or `1h` to milliseconds. Throws `invalid`; the message starts with
+ * `name`, if given.
  */
 export function parseDuration(text: string, name?: string): number {
   const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text.trim());
@@ -76,7 +77,7 @@ export function parseDuration(text: string, name?: string): number {
   if (match?.[1] === undefined || factor === undefined) {
     throw new VolumeError(
       'invalid',
-      `${prefix(name)}'${text}' is not a duration; write for example 500ms, 30s or 5m`,
+      `${prefix(name)}'${text}' is not a duration; use a value such as 500ms, 30s or 5m`,
     );
   }
   return Number(match[1]) * factor;

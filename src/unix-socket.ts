@@ -1,4 +1,4 @@
-/** Unix sockets with mode 0600, for the fronts that listen on one. */
+/** Listens on unix sockets with mode 0600. */
 import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { createConnection } from 'node:net';
@@ -8,19 +8,22 @@ import type { Logger } from './observe/log.ts';
 
 export interface SocketAddress {
   readonly path: string;
-  /** The option that set the path, for messages. */
+  /** The option that set the path, for error messages. */
   readonly flag: string;
   readonly log: Logger;
 }
 
 export interface ListeningSocket {
-  /** Removes the socket file. Call it when the server is closed: `close` only unlinks the temporary name that was bound. */
+  /**
+   * Removes the socket file. Call it after closing the server, whose `close` unlinks only the temporary name that was
+   * bound.
+   */
   remove(): Promise<void>;
 }
 
 /**
- * Makes `server` listen on the path. Creates the directory if it is missing, and replaces a socket that a killed process left.
- * Throws `unavailable` if a process answers on the socket, or if the path exists and is not a socket.
+ * Makes `server` listen on the path. Creates the directory if it is missing, and replaces a socket left by a killed
+ * process. Throws `unavailable` if a process answers on the socket, or if the path exists and is not a socket.
  */
 export async function listenOnSocket(
   server: Server,
@@ -55,7 +58,7 @@ async function requireReplaceable({ path, flag, log }: SocketAddress): Promise<v
       `${flag}: another process answers on ${path}; stop it or choose another path`,
     );
   }
-  log.info({ path }, 'stale socket of an ended process was found');
+  log.info({ path }, 'stale socket of a killed process was found');
 }
 
 async function hasListener(path: string): Promise<boolean> {
@@ -75,8 +78,8 @@ async function hasListener(path: string): Promise<boolean> {
 }
 
 /**
- * Binds a temporary name and renames it once the server listens: clients that wait for the path never get ECONNREFUSED, and
- * replacing a stale socket leaves no gap.
+ * Binds a temporary name and renames it once the server listens: clients that wait for the path to appear never get
+ * ECONNREFUSED, and there is no gap while a stale socket is replaced.
  */
 async function bind(server: Server, { path, flag }: SocketAddress): Promise<void> {
   const temporary = `${path}~`;
@@ -88,7 +91,8 @@ async function bind(server: Server, { path, flag }: SocketAddress): Promise<void
         new VolumeError('unavailable', `${flag}: cannot listen on ${path}: ${messageOf(error)}`),
       );
     });
-    // bind(2) takes the mode from the umask, so the socket is never open to other users. listen() calls bind(2) synchronously.
+    // bind(2) applies the umask to the mode, so the socket is never open to other users. listen() calls bind(2)
+    // synchronously.
     const previousUmask = process.umask(0o177);
     try {
       server.listen(temporary);

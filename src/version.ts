@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** The version in package.json, which is not copied into dist/. */
+/** Reads the version from package.json, which is not copied into dist/. */
 export async function readVersion(): Promise<string> {
-  // This file runs in dist/src/ or dist/bundle/.
+  // The compiled file is in dist/src/ or dist/bundle/.
   const path = join(import.meta.dirname, '..', '..', 'package.json');
   const content: unknown = JSON.parse(await readFile(path, 'utf8'));
   const isPackage = typeof content === 'object' && content !== null && 'version' in content;

@@ -7,6 +7,6 @@ import { UsageError } from './errors.ts';
  */
 export function parseSize(text: string, flag: string): bigint {
   const bytes = parseBytes(text, flag);
-  if (bytes === 0n) throw new UsageError(`${flag}: '${text}' is zero; write for example 10Gi`);
+  if (bytes === 0n) throw new UsageError(`${flag}: '${text}' is zero; use a value such as 10Gi`);
   return bytes;
 }

@@ -140,7 +140,7 @@ function parseNameAndPath(text: string): { readonly name: string; readonly path:
   const name = equals < 0 ? text : text.slice(0, equals);
   const path = equals < 0 ? '' : resolve(text.slice(equals + 1));
   if (name === '' || text.endsWith('=')) {
-    throw new UsageError(`'${text}' is not NAME=DIR; write for example fast=/mnt/nvme`);
+    throw new UsageError(`'${text}' is not NAME=DIR; use a value such as fast=/mnt/nvme`);
   }
   return { name, path };
 }

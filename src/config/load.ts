@@ -23,20 +23,21 @@ type Optional =
   | 'dockerSocket';
 
 /**
- * The validated, frozen configuration: flags over environment over file over defaults (docs/configuration.md). `endpoint` and
- * `dockerSocket` are paths, sizes are in bytes, durations in milliseconds.
+ * The validated, frozen configuration. Flags override environment variables, which override the file, which overrides
+ * the defaults (docs/configuration.md). `endpoint` and `dockerSocket` are paths, sizes are in bytes, and durations in
+ * milliseconds.
  */
 export type Config = Readonly<
   Omit<Values, Optional> & { [K in Optional]: Values[K] | undefined } & {
     pools: readonly PoolSettings[];
-    /** Options that were set, as opposed to defaults. */
+    /** Options that were set explicitly, as opposed to defaults. */
     explicit: ReadonlySet<OptionKey>;
     /** Size of libuv's thread pool. Only the launcher can set it, before the process starts. */
     threadPoolSize: number;
   }
 >;
 
-/** All problems of a configuration. Each names the flag, variable or key, and says what to write. */
+/** All problems of a configuration. Each contains the flag, variable or key, and says which values are valid. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -47,7 +48,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** The texts of an option, one unless it is a list, and the flag, variable or key that set them. */
+/** The texts of an option (more than one only for a list), and the flag, variable or key that set them. */
 interface OptionTexts {
   readonly texts: readonly string[];
   readonly origin: string;
@@ -55,8 +56,8 @@ interface OptionTexts {
 type Source = (key: OptionKey) => OptionTexts | undefined;
 
 /**
- * Loads the configuration. `flags` are commander's parsed options, as texts under the keys of the option table and `config`.
- * Throws one `ConfigError` with all problems.
+ * Loads the configuration. `flags` are the options as parsed by commander: texts under the keys of the option table and
+ * `config`. Throws a single `ConfigError` with all problems.
  */
 export async function loadConfig(
   flags: Readonly<Record<string, unknown>>,
@@ -78,7 +79,6 @@ export async function loadConfig(
   return Object.freeze({ ...config, threadPoolSize });
 }
 
-/** The environment of this process. */
 export function environment(): Readonly<Record<string, string | undefined>> {
   return process.env;
 }
@@ -86,7 +86,10 @@ export function environment(): Readonly<Record<string, string | undefined>> {
 /** Variables of the project's scripts, and those that Kubernetes sets for a Service named loopcsi. */
 const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
 
-/** Variables with the prefix of the options that name none, for a warning: a misspelt option would silently keep its default. */
+/**
+ * Returns variables that have the prefix of the options but match none, so that they can be logged: a misspelt option
+ * would silently keep its default.
+ */
 export function unknownVariables(
   variables: Readonly<Record<string, string | undefined>>,
 ): readonly string[] {
@@ -102,13 +105,13 @@ function textsOf(value: unknown, origin: string): OptionTexts | undefined {
   const texts = values.map((one) => {
     if (typeof one === 'string') return one;
     if (typeof one === 'number' || typeof one === 'boolean') return String(one);
-    throw new ConfigError([`${origin}: write plain text, a number, or a list of texts`]);
+    throw new ConfigError([`${origin}: use plain text, a number, or a list of texts`]);
   });
   return { texts, origin };
 }
 
 async function fileSource(path: string): Promise<Source> {
-  // Loading the module takes 45 ms, and most configurations have no file.
+  // Imported on demand: loading takes 45 ms, and most configurations have no file.
   const { parse } = await import('yaml');
   let content: unknown;
   try {
@@ -118,7 +121,7 @@ async function fileSource(path: string): Promise<Source> {
   }
   const decoded = v.safeParse(v.nullish(v.record(v.string(), v.unknown())), content);
   if (!decoded.success || Array.isArray(content)) {
-    throw new ConfigError([`configuration file ${path}: write lines of the form 'key: value'`]);
+    throw new ConfigError([`configuration file ${path}: use lines of the form 'key: value'`]);
   }
   const entries = decoded.output ?? {};
   const unknown = Object.keys(entries).filter((key) => !optionKeys.some((known) => known === key));
@@ -143,7 +146,8 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
       texts: spec.default === undefined ? [] : [spec.default],
       origin: `default of ${flagOf(key)} (set the flag, ${environmentOf(key)} or the key ${key})`,
     };
-    if (texts.length > 1 && spec.kind !== 'list') problems.push(`${origin}: takes one value`);
+    if (texts.length > 1 && spec.kind !== 'list')
+      problems.push(`${origin}: accepts only one value`);
     return texts.flatMap((text) => {
       const result = v.safeParse(spec.schema, text);
       if (result.success) return [result.output];
@@ -155,7 +159,7 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
   if (problems.length > 0) throw new ConfigError(problems);
   const single = entries.filter(([key]) => key !== 'pool').map(([key, [value]]) => [key, value]);
   const pools = entries.find(([key]) => key === 'pool')?.[1] ?? [];
-  // Each value has passed the schema of its key, and Config is inferred from these schemas.
+  // The cast is safe: each value has passed the schema of its key, and Config is inferred from these schemas.
   const config = { ...Object.fromEntries(single), pools, explicit } as Omit<
     Config,
     'threadPoolSize'
@@ -168,7 +172,7 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
 function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
   if (config.pools.length === 0)
-    problems.push('flag --pool: at least one pool is needed; write --pool NAME=DIR');
+    problems.push('flag --pool: at least one pool is needed; add --pool NAME=DIR');
   const offersInline = config.ephemeralMaxSize > 0n;
   if (offersInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(
@@ -211,7 +215,7 @@ function overlaps(a: string, b: string): boolean {
   return isWithin(a, b) || isWithin(b, a);
 }
 
-/** The configuration for the log, with byte counts as text. No option is a secret. */
+/** Converts the configuration for the log: byte counts become text. No option contains a secret. */
 export function configForLog(config: Config): Readonly<Record<string, unknown>> {
   const { explicit, ...values } = config;
   const shown = JSON.stringify(values, (_key, value: unknown) =>

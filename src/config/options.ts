@@ -1,6 +1,6 @@
 /**
- * The table of options of `loopcsi serve`. The flags, the environment variables, the keys of the YAML file, the help text and
- * the table in docs/configuration.md are derived from it.
+ * The table of options of `loopcsi serve`. Flags, environment variables, keys of the YAML file, the help text and the
+ * table in docs/configuration.md are derived from it.
  */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
@@ -21,11 +21,11 @@ import {
 } from './values.ts';
 
 interface OptionSpec {
-  /** On the command line a `list` may be repeated and a `switch` takes no value. */
+  /** On the command line, a `list` may be repeated and a `switch` has no value. */
   readonly kind: 'value' | 'list' | 'switch';
   /** Placeholder of the value in help texts. */
   readonly value: string;
-  /** Text of the default; absent if the option is unset by default. */
+  /** The default as text; absent if the option is unset by default. */
   readonly default?: string;
   /** Description of a default that depends on the machine. */
   readonly defaultText?: string;
@@ -34,7 +34,7 @@ interface OptionSpec {
 }
 
 const oneOf = <const T extends readonly string[]>(...names: T) =>
-  v.picklist(names, `write one of ${names.join(', ')}`);
+  v.picklist(names, `use one of ${names.join(', ')}`);
 
 export const optionTable = {
   endpoint: {
@@ -49,14 +49,14 @@ export const optionTable = {
     value: 'ID',
     default: hostname(),
     defaultText: 'the host name',
-    help: 'Name of this node. It must never change: every volume id contains a hash of it. In Kubernetes, the name of the Node object.',
+    help: 'Name of this node. It must never change: every volume id contains a hash of it. In Kubernetes, use the name of the Node object.',
     schema: textParsedBy(parseNodeId),
   },
   pool: {
     kind: 'list',
     value: 'NAME=DIR[,…]',
     default: 'default=/var/lib/loopcsi/pools/default,create',
-    help: 'Directory that holds volumes; may be repeated. Options follow the directory, each after a comma: `create` (make the pool at the first start, in an empty directory), `reserve=SIZE` or `reserve=PERCENT%` (space that is never promised, default 5%), `overcommit=FACTOR` (default 1.0), `mountpoint=required` (refuse a directory that is not a mount point), `guard=on|off` (freeze thin volumes before the pool is full; default on if overcommit is above 1), `force` (accept tmpfs or overlayfs), `reflink=SIZE` (make an XFS image of that size in the directory and use it as the pool).',
+    help: 'Directory for volumes; may be repeated. Options follow the directory, each after a comma: `create` (create the pool at the first start, in an empty directory), `reserve=SIZE` or `reserve=PERCENT%` (space that is never promised, default 5%), `overcommit=FACTOR` (default 1.0), `mountpoint=required` (refuse a directory that is not a mount point), `guard=on|off` (freeze thin volumes before the pool is full; default on if overcommit is above 1), `force` (accept tmpfs or overlayfs), `reflink=SIZE` (create an XFS image of that size in the directory and use it as the pool).',
     schema: textParsedBy(parsePool),
   },
   clusterPools: {
@@ -76,21 +76,21 @@ export const optionTable = {
     kind: 'value',
     value: fsTypes.join('|'),
     default: 'ext4',
-    help: 'Filesystem of volumes whose request names none.',
+    help: 'Filesystem of volumes whose request does not specify one.',
     schema: oneOf(...fsTypes),
   },
   defaultSize: {
     kind: 'value',
     value: 'SIZE',
     default: '1Gi',
-    help: 'Size of volumes whose request gives none.',
+    help: 'Size of volumes whose request does not specify one.',
     schema: textParsedBy(parseBytes),
   },
   expansion: {
     kind: 'value',
     value: 'both|node',
     default: 'both',
-    help: 'Calls that grow volumes: ControllerExpandVolume and NodeExpandVolume, or only the latter, for a resizer that cannot reach this node. Lack of space then shows on the node.',
+    help: 'Calls that grow volumes: ControllerExpandVolume and NodeExpandVolume, or only the latter, for a resizer that cannot reach this node. Then only the node reports a lack of space.',
     schema: oneOf('both', 'node'),
   },
   kubeletDir: {
@@ -102,7 +102,7 @@ export const optionTable = {
   registrationDir: {
     kind: 'value',
     value: 'DIR',
-    help: "The kubelet's plugins_registry directory as the driver sees it. If set, the driver registers itself there; otherwise a registrar sidecar has to.",
+    help: "The kubelet's plugins_registry directory as the driver sees it. If set, the driver registers itself there; otherwise a registrar sidecar must do so.",
     schema: textParsedBy(parseAbsolutePath),
   },
   kubeletSocket: {
@@ -115,7 +115,7 @@ export const optionTable = {
     kind: 'value',
     value: 'DIR',
     default: '/var/lib/loopcsi',
-    help: 'Directory in which the node records which pool it has seen at which path. It must be outside all pools.',
+    help: 'Directory in which the node records the pool last seen at each path. It must be outside all pools.',
     schema: textParsedBy(parseAbsolutePath),
   },
   logLevel: {
@@ -136,14 +136,14 @@ export const optionTable = {
     kind: 'value',
     value: 'SIZE',
     default: '1Gi',
-    help: 'Size of inline volumes whose pod gives none.',
+    help: 'Size of inline volumes whose pod does not specify one.',
     schema: textParsedBy(parseBytes),
   },
   ephemeralMaxSize: {
     kind: 'value',
     value: 'SIZE',
     default: '10Gi',
-    help: 'Maximum size of an inline volume; everyone who may create a pod may request one. 0 disables inline volumes.',
+    help: 'Maximum size of an inline volume; any user who may create a pod can request one. 0 disables inline volumes.',
     schema: textParsedBy(parseBytes),
   },
   ephemeralPoolCap: {
@@ -194,31 +194,31 @@ export const optionTable = {
     kind: 'value',
     value: 'DURATION',
     default: '20s',
-    help: 'Time within which the driver exits after SIGTERM. Operations that still run after half of it are aborted.',
+    help: 'Time within which the driver exits after SIGTERM. Operations still running after half of it are aborted.',
     schema: textParsedBy(parseDuration),
   },
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 
 export type OptionKey = keyof typeof optionTable;
-/** In the order of help and docs. */
+/** All keys, in the order of the help text and the docs. */
 export const optionKeys = Object.keys(optionTable) as readonly OptionKey[];
 
-/** An entry of the table as the general type. */
+/** Returns the specification of an option as the general type. */
 export function specOf(key: OptionKey): OptionSpec {
   return optionTable[key];
 }
 
-/** `--default-size` for `defaultSize`. */
+/** Returns the flag of an option, such as `--default-size` for `defaultSize`. */
 export function flagOf(key: string): string {
   return `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** `LOOPCSI_DEFAULT_SIZE` for `defaultSize`. */
+/** Returns the environment variable of an option, such as `LOOPCSI_DEFAULT_SIZE` for `defaultSize`. */
 export function environmentOf(key: string): string {
   return `LOOPCSI_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 }
 
-/** Adds the options to a command. `command.opts()` then has their values as text, under the keys of the table. */
+/** Adds the options to a command. `command.opts()` then returns their values as text, under the keys of the table. */
 export function addServeOptions(command: Command): Command {
   command.option(
     '--config <FILE>',
@@ -245,7 +245,7 @@ function defaultOf(key: OptionKey): string {
     : `default ${spec.defaultText ?? spec.default}`;
 }
 
-/** The table in docs/configuration.md; a test compares both. */
+/** Formats the table for docs/configuration.md; a test compares the two. */
 export function optionsAsMarkdown(): string {
   const rows = optionKeys.map((key) => {
     const spec = specOf(key);

@@ -1,4 +1,6 @@
-/** Parsers for the texts of options. They throw with what to write instead; the caller adds the name of the option. */
+/**
+ * Parsers for the texts of options. Their errors say which values are valid; the caller adds the name of the option.
+ */
 import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
@@ -6,7 +8,7 @@ import { parseBytes } from '../units.ts';
 import { poolNameForm } from '../volumes/ids.ts';
 import { type PoolSettings, poolDefaults } from '../volumes/pool/settings.ts';
 
-/** Makes a schema from a parser of an option's text. The message of an error that `parse` throws becomes the issue. */
+/** Creates a schema from a parser. The message of an error that `parse` throws becomes the issue. */
 export function textParsedBy<T>(parse: (text: string) => T): v.GenericSchema<string, T> {
   return v.pipe(
     v.string(),
@@ -24,13 +26,13 @@ export function textParsedBy<T>(parse: (text: string) => T): v.GenericSchema<str
 /** Parses an absolute path without control characters and normalises it. */
 export function parseAbsolutePath(value: string): string {
   if (!value.startsWith('/') || /\p{Cc}/u.test(value)) {
-    throw new Error(`'${value}' is not an absolute path; write for example /var/lib/loopcsi`);
+    throw new Error(`'${value}' is not an absolute path; use a path such as /var/lib/loopcsi`);
   }
   const normal = normalize(value);
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
 }
 
-/** Size of `sun_path` (unix(7)) without the terminating NUL and the `~` of the temporary name (../unix-socket.ts). */
+/** The size of `sun_path` (unix(7)) minus the terminating NUL and the `~` of the temporary name (../unix-socket.ts). */
 const maxSocketPathBytes = 106;
 
 /** Parses `unix://PATH` or an absolute path. */
@@ -38,7 +40,7 @@ export function parseSocketPath(value: string): string {
   const given = value.replace(/^unix:(?:\/\/)?(?=\/)/, '');
   if (!given.startsWith('/')) {
     throw new Error(
-      `'${value}' is not a unix socket; write for example unix:///run/loopcsi/csi.sock`,
+      `'${value}' is not a unix socket; use a value such as unix:///run/loopcsi/csi.sock`,
     );
   }
   const path = parseAbsolutePath(given);
@@ -53,27 +55,27 @@ export function parseSocketPath(value: string): string {
 const dnsLabel = '[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?';
 const driverNameForm = new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`);
 
-/** CSI spec, "GetPluginInfo": a domain name of at most 63 characters. */
+/** Parses a driver name. CSI spec, "GetPluginInfo": a domain name of at most 63 characters. */
 export function parseDriverName(value: string): string {
   if (value.length > 63 || !driverNameForm.test(value)) {
     throw new Error(
-      `'${value}' is not a driver name; write a lower-case domain name of at most 63 characters, for example loopcsi.io`,
+      `'${value}' is not a driver name; use a lower-case domain name of at most 63 characters, for example loopcsi.io`,
     );
   }
   return value;
 }
 
-/** CSI spec, "NodeGetInfo": at most 256 bytes. */
+/** Parses a node id. CSI spec, "NodeGetInfo": at most 256 bytes. */
 export function parseNodeId(value: string): string {
   if (value === '' || Buffer.byteLength(value) > 256 || /\p{Cc}/u.test(value)) {
-    throw new Error('the value is not a node id; write 1 to 256 bytes without control characters');
+    throw new Error('the value is not a node id; use 1 to 256 bytes without control characters');
   }
   return value;
 }
 
 export function parsePositiveInteger(value: string): number {
   if (!/^[1-9]\d{0,8}$/.test(value))
-    throw new Error(`'${value}' is not a whole number above 0; write for example 512`);
+    throw new Error(`'${value}' is not a whole number above 0; use a value such as 512`);
   return Number(value);
 }
 
@@ -88,7 +90,7 @@ export function parseHttpAddress(value: string): HttpAddress | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(value);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    throw new Error(`'${value}' is not an address; write HOST:PORT, [IPV6]:PORT, :PORT or off`);
+    throw new Error(`'${value}' is not an address; use HOST:PORT, [IPV6]:PORT, :PORT or off`);
   }
   return { host: match[1] ?? (match[2] || '::'), port };
 }
@@ -103,7 +105,7 @@ export function parsePool(value: string): PoolSettings {
   const name = head.slice(0, Math.max(equals, 0));
   if (equals < 1 || !poolNameForm.test(name)) {
     throw new Error(
-      `'${value}' is not a pool; write NAME=DIR[,${poolOptions.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
+      `'${value}' is not a pool; use NAME=DIR[,${poolOptions.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
     );
   }
   let settings: PoolSettings = {
@@ -121,7 +123,7 @@ export function parsePoolNames(value: string): readonly string[] {
   const wrong = names.find((name) => !poolNameForm.test(name));
   if (wrong === undefined) return names;
   throw new Error(
-    `'${wrong}' is not a pool name; write names of lower-case letters, digits and '-', separated by commas`,
+    `'${wrong}' is not a pool name; use names of lower-case letters, digits and '-', separated by commas`,
   );
 }
 
@@ -145,7 +147,7 @@ function parsePoolOption(option: string, name: string): Partial<PoolSettings> {
 function parseReserve(value: string): PoolSettings['reserve'] {
   const percent = /^(\d{1,2})(?:\.(\d))?%$/.exec(value);
   if (percent === null && value.endsWith('%')) {
-    throw new Error(`reserve=${value} is not a percentage of the pool; write 0% to 99.9%`);
+    throw new Error(`reserve=${value} is not a percentage of the pool; use 0% to 99.9%`);
   }
   if (percent === null) return { bytes: parseBytes(value) };
   return { perMille: Number(percent[1]) * 10 + Number(percent[2] ?? 0) };
@@ -155,7 +157,7 @@ function parseOvercommit(value: string): number {
   const factor = /^\d{1,3}(?:\.\d{1,3})?$/.test(value) ? Number(value) : 0;
   if (factor < 1) {
     throw new Error(
-      `overcommit=${value} is not a factor of 1.0 or more; write for example overcommit=1.5`,
+      `overcommit=${value} is not a factor of 1.0 or more; use a value such as overcommit=1.5`,
     );
   }
   return Math.round(factor * 1000);

@@ -99,7 +99,7 @@ function requireName(from: string): string {
   if (!/^(?:snapshot:|volume:)?$/.test(from)) return from;
   throw new VolumeError(
     'invalid',
-    `option from '${from}' contains no name; write the name of a snapshot or volume, or omit the option`,
+    `option from '${from}' contains no name; use the name of a snapshot or volume, or omit the option`,
   );
 }
 
@@ -125,7 +125,7 @@ function parseFsType(text: string | undefined): FsType | undefined {
   if (found !== undefined) return found;
   throw new VolumeError(
     'invalid',
-    `option fstype '${text}' is not supported; write one of ${fsTypes.join(', ')}`,
+    `option fstype '${text}' is not supported; use one of ${fsTypes.join(', ')}`,
   );
 }
 

@@ -1,6 +1,8 @@
 import type { Reason } from '../errors.ts';
 
-/** Metrics of every front use the names of gRPC codes, so that one alert covers all calls. */
+/**
+ * The code in the metrics for each reason. All fronts use the names of gRPC codes, so that one alert covers all calls.
+ */
 export const metricCodes = {
   invalid: 'INVALID_ARGUMENT',
   'not-found': 'NOT_FOUND',

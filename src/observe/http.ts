@@ -1,10 +1,13 @@
-/** Serves `/metrics`, `/healthz` and `/readyz`, with limits, because the address may be reachable by pods. */
+/**
+ * Serves `/metrics`, `/healthz` and `/readyz`. Requests are limited in size, time and number, because pods may be able
+ * to reach the address.
+ */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { timedOut, withTimeout } from '../async.ts';
 import { messageOf } from '../errors.ts';
 
-export interface Answer {
+export interface HttpResponse {
   readonly status: number;
   readonly contentType?: string;
   readonly body: string;
@@ -13,10 +16,10 @@ export interface Answer {
 export interface HttpOptions {
   readonly host: string;
   readonly port: number;
-  readonly metrics: () => Promise<Answer>;
-  /** Returns the reason while the driver is not ready. */
+  readonly metrics: () => Promise<HttpResponse>;
+  /** Returns why the driver is not ready; undefined if it is. */
   readonly findReadinessProblem: () => Promise<string | undefined>;
-  /** A request that takes longer gets 503. */
+  /** A request that takes longer gets a 503 response. */
   readonly timeoutMs?: number;
 }
 
@@ -34,7 +37,7 @@ const limits = {
 } as const;
 const maxConnections = 64;
 
-/** Rejects with Node's error, for example EADDRINUSE. */
+/** Starts the listener. Rejects with Node's error, for example EADDRINUSE. */
 export async function serveHttp(options: HttpOptions): Promise<HttpListener> {
   const server = createServer(limits, (request, response) => {
     respond(options, request, response).catch(() => {
@@ -69,26 +72,29 @@ async function respond(
   response: ServerResponse,
 ): Promise<void> {
   const { timeoutMs = 5_000 } = options;
-  const result = await withTimeout(answerTo(options, request), timeoutMs);
-  const answer =
+  const result = await withTimeout(handleRequest(options, request), timeoutMs);
+  const reply =
     result === timedOut ? { status: 503, body: `no answer within ${timeoutMs} ms\n` } : result;
-  response.writeHead(answer.status, {
-    'content-type': answer.contentType ?? 'text/plain; charset=utf-8',
+  response.writeHead(reply.status, {
+    'content-type': reply.contentType ?? 'text/plain; charset=utf-8',
     'x-content-type-options': 'nosniff',
-    // Ending the connection avoids reading a request body.
+    // Closing the connection avoids reading a request body.
     ...(request.method === 'GET' || request.method === 'HEAD' ? {} : { connection: 'close' }),
   });
-  response.end(request.method === 'HEAD' ? '' : answer.body);
+  response.end(request.method === 'HEAD' ? '' : reply.body);
 }
 
-async function answerTo(options: HttpOptions, request: IncomingMessage): Promise<Answer> {
+async function handleRequest(
+  options: HttpOptions,
+  request: IncomingMessage,
+): Promise<HttpResponse> {
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     return { status: 405, body: 'only GET and HEAD are supported\n' };
   }
   const path = (request.url ?? '').split('?', 1)[0];
   try {
     if (path === '/metrics') return await options.metrics();
-    // An answer proves that the process and its event loop run, which is all that liveness means here.
+    // A response proves that the process and its event loop are running, which is all that liveness means here.
     if (path === '/healthz') return { status: 200, body: 'ok\n' };
     if (path === '/readyz') {
       const unready = await options.findReadinessProblem();

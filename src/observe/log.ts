@@ -6,8 +6,8 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] a
 export type LogLevel = (typeof logLevels)[number];
 
 /**
- * The root logger: JSON lines on standard output. Fields with the option `csi_secret` are removed before a payload is logged;
- * the redact paths are a second safeguard.
+ * Creates the root logger, which writes JSON lines to standard output. Fields with the option `csi_secret` are removed
+ * before a payload is logged; the redact paths are a second safeguard.
  */
 export function createLog(options: { level: LogLevel; toStderr?: boolean }): Logger {
   return pino(
@@ -18,7 +18,7 @@ export function createLog(options: { level: LogLevel; toStderr?: boolean }): Log
       formatters: { level: (label) => ({ level: label }) },
       redact: ['secrets', '*.secrets', 'request.secrets'],
     },
-    // Synchronous, so that the last lines before a crash are not lost. The volume of logs is small enough.
+    // Synchronous, so that the last lines before a crash are not lost. The driver logs little enough for that.
     pino.destination({ dest: options.toStderr === true ? 2 : 1, sync: true }),
   );
 }

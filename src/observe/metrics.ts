@@ -1,11 +1,11 @@
-/** Metrics for Prometheus. docs/operations.md lists them; a test compares. */
+/** Metrics for Prometheus. docs/operations.md lists them, and a test compares the lists. */
 import type * as Library from 'prom-client';
 import type { Counter, Histogram, Registry } from 'prom-client';
 
 export interface CallMeasurement {
   readonly service: string;
   readonly rpc: string;
-  /** The name of a gRPC code, also for calls of other protocols. */
+  /** The name of a gRPC code, even for calls of other protocols. */
   readonly code: string;
   readonly durationMs: number;
 }
@@ -22,14 +22,14 @@ export interface Observed {
   readonly pools: readonly {
     readonly name: string;
     readonly isServed: boolean;
-    /** By kind: total, free, promised and so on. */
+    /** By kind: total, free, promised, etc. */
     readonly bytes: Readonly<Record<string, bigint>>;
     readonly freeInodes: bigint | undefined;
     readonly frozenVolumes: number;
-    /** Totals since the driver started: trims by result, and the bytes that they freed. */
+    /** Totals since the driver started: number of trims by result, and bytes that they freed. */
     readonly trims: { readonly runs: Readonly<Record<string, number>>; readonly bytes: bigint };
     readonly volumes: Readonly<Record<string, number>>;
-    /** Limited in number, because every volume is a label value. */
+    /** Only some of the images, because every volume adds a label value. */
     readonly images: readonly {
       readonly volumeId: string;
       readonly sizeBytes: bigint;
@@ -74,18 +74,18 @@ interface Instruments {
 }
 
 const lagSampleMs = 1000;
-/** In seconds: a bind mount takes about 1 ms, a thick volume of 1 TB some minutes. */
+/** Histogram buckets, in seconds. A bind mount takes about 1 ms, creating a thick volume of 1 TB several minutes. */
 const buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
 export interface MetricsOptions {
   readonly version: string;
-  /** Must have a time limit of its own. */
+  /** Collects the values for a scrape. Must have its own time limit. */
   readonly observe: () => Promise<Observed>;
 }
 
 /**
- * Counts from the first call on. Loading prom-client takes 50 ms and happens after start-up; earlier measurements are kept in
- * memory until then.
+ * Records measurements from the first call on. Loading prom-client takes 50 ms and happens after start; until then,
+ * measurements are queued in memory.
  */
 export class Metrics {
   readonly #options: MetricsOptions;
@@ -114,7 +114,7 @@ export class Metrics {
     });
   }
 
-  /** Loads prom-client. Call this soon after start-up, because measurements stay in memory until then. */
+  /** Loads prom-client. Call this soon after start, because measurements are queued in memory until then. */
   async load(): Promise<Instruments> {
     this.#loading ??= this.#load();
     return this.#loading;
@@ -130,14 +130,14 @@ export class Metrics {
     return instruments;
   }
 
-  /** Renders the text format of Prometheus. */
+  /** Returns all metrics in the Prometheus text format. */
   async render(): Promise<{ readonly contentType: string; readonly body: string }> {
     const { registry, refresh } = this.#instruments ?? (await this.load());
     await refresh();
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 
-  /** Stops counting. Also called when the driver serves no metrics, to keep nothing in memory. */
+  /** Stops recording. Also called if the driver serves no metrics, so that nothing accumulates in memory. */
   close(): void {
     this.#isClosed = true;
     this.#pending = [];
@@ -150,7 +150,7 @@ export class Metrics {
     else record(this.#instruments);
   }
 
-  /** A timer fires late by the time that something blocked the event loop. */
+  /** Measures how late a timer fires, which is how long the event loop was blocked. */
   #startSampling(): void {
     let expectedMs = performance.now() + lagSampleMs;
     this.#sampler = setInterval(() => {
@@ -174,7 +174,7 @@ function makeInstruments(
   takeLagMs: () => number,
 ): Instruments {
   const registry = new library.Registry();
-  const make = instrumentMakers(library, registry);
+  const make = instrumentFactories(library, registry);
   const updatePools = makePoolInstruments(make);
   const stuck = make.gauge('loopcsi_stuck_owners', 'Volumes and pools with a hung kernel call');
   const running = make.gauge('loopcsi_running_operations', 'Operations in progress');
@@ -200,7 +200,7 @@ function makeInstruments(
   };
 }
 
-function instrumentMakers(library: typeof Library, registry: Registry) {
+function instrumentFactories(library: typeof Library, registry: Registry) {
   const config = (name: MetricName, help: string, labelNames: readonly string[] = []) => ({
     name,
     help,
@@ -214,10 +214,10 @@ function instrumentMakers(library: typeof Library, registry: Registry) {
     histogram: (...args: Config) => new library.Histogram({ ...config(...args), buckets }),
   };
 }
-type InstrumentMakers = ReturnType<typeof instrumentMakers>;
+type InstrumentFactories = ReturnType<typeof instrumentFactories>;
 
-/** Returns a function that replaces all values, so that a removed pool or volume disappears. */
-function makePoolInstruments({ gauge, counter }: InstrumentMakers) {
+/** Returns a function that replaces all values, so that those of a removed pool or volume disappear. */
+function makePoolInstruments({ gauge, counter }: InstrumentFactories) {
   const served = gauge('loopcsi_pool_served', 'Whether the pool can be used', ['pool']);
   const bytes = gauge('loopcsi_pool_bytes', 'Bytes of a pool', ['pool', 'kind']);
   const inodes = gauge('loopcsi_pool_free_inodes', "Free inodes of the pool's filesystem", [
@@ -256,7 +256,7 @@ function makePoolInstruments({ gauge, counter }: InstrumentMakers) {
 }
 
 function makeProcessInstruments(
-  { gauge, counter }: InstrumentMakers,
+  { gauge, counter }: InstrumentFactories,
   version: string,
   takeLagMs: () => number,
 ) {

@@ -1,17 +1,20 @@
 import * as v from 'valibot';
 import { VolumeError } from '../errors.ts';
 
-/** A byte count in a record: a decimal string, because JSON numbers are exact only up to 2^53. */
+/** A byte count in a record. It is a decimal string, because JSON numbers are exact only up to 2^53. */
 export const byteCount = v.pipe(
   v.string(),
   v.regex(/^\d{1,19}$/, 'not a byte count'),
   v.transform((text) => BigInt(text)),
 );
 
-/** The schema version of all records. The driver writes and reads only this one. */
+/** The schema version of all records, the only one that the driver reads and writes. */
 const knownVersion = 1;
 
-/** The record of a later version of the driver. It is intact, so unlike a damaged record it must not be replaced or removed. */
+/**
+ * A record was written by a later version of the driver. It is intact, so unlike a damaged record it must not be
+ * replaced or removed.
+ */
 export class LaterVersionError extends VolumeError {
   constructor(path: string, version: number) {
     super(
@@ -22,7 +25,7 @@ export class LaterVersionError extends VolumeError {
   }
 }
 
-/** An object that keeps unknown fields: when this version rewrites a record, it keeps the fields of a later version. */
+/** An object schema that keeps unknown fields, so that rewriting a record preserves the fields of a later version. */
 export function looseRecord<const E extends v.ObjectEntries>(
   entries: E,
 ): v.GenericSchema<
@@ -33,8 +36,8 @@ export function looseRecord<const E extends v.ObjectEntries>(
 }
 
 /**
- * Decodes the text of a record. Throws `internal`, naming file and field, if it is damaged: the driver then refuses that
- * volume only, and never overwrites the record. Throws LaterVersionError for a record of a later version.
+ * Decodes the text of a record. If it is damaged, throws `internal` with the file and field; the driver then refuses
+ * only that volume, and never overwrites the record. Throws LaterVersionError for a record of a later version.
  */
 export function decodeJson<S extends v.GenericSchema>(
   schema: S,
@@ -45,7 +48,9 @@ export function decodeJson<S extends v.GenericSchema>(
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new VolumeError('internal', `${path} is not JSON; restore it from a backup`, { cause });
+    throw new VolumeError('internal', `${path} is not valid JSON; restore it from a backup`, {
+      cause,
+    });
   }
   const result = v.safeParse(schema, value);
   if (!result.success) {
@@ -54,7 +59,7 @@ export function decodeJson<S extends v.GenericSchema>(
     const issue = result.issues[0];
     throw new VolumeError(
       'internal',
-      `${path} cannot be decoded: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; it is not changed, restore it from a backup`,
+      `${path} cannot be decoded: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; it was left unchanged, restore it from a backup`,
     );
   }
   return result.output;
@@ -65,7 +70,7 @@ function versionOf(value: unknown): number {
   return typeof value.schemaVersion === 'number' ? value.schemaVersion : 0;
 }
 
-/** Encodes a record as JSON: bigint as decimal strings, indented, with a final newline. */
+/** Encodes a record as indented JSON with a trailing newline; bigints become decimal strings. */
 export function encodeJson(value: unknown): string {
   const text = JSON.stringify(
     value,

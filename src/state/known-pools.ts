@@ -8,27 +8,27 @@ import { readRecord, writeRecord } from './records.ts';
 
 const seenPools = looseRecord({
   schemaVersion: v.literal(1),
-  /** Uuids of the pools that were seen, by directory. */
+  /** The uuids of the known pools, by directory. */
   pools: v.record(v.string(), v.string()),
 });
 type SeenPools = Readonly<v.InferOutput<typeof seenPools>>;
 
-/** Its file in the state directory. */
+/** The name of the file in the state directory. */
 export const knownPoolsFile = 'pools.json';
 
-/** Time limit for the lock. A change takes a few milliseconds, on a busy disk the time of an fsync. */
+/** Time limit for acquiring the lock. A change takes a few milliseconds, or an fsync on a busy disk. */
 const lockTimeoutMs = 10_000;
 const lockRetryMs = 10;
 
 /**
- * The pools that this node has seen, by directory, stored outside all pools. Because of it, an empty directory whose disk is
- * not mounted is never mistaken for a new pool. Several drivers with different pools may share the state directory, so the
- * file is read for every query and changed under a lock.
+ * The pools that this node has seen, by directory, stored outside all pools. With this, an empty directory whose disk
+ * is not mounted is never mistaken for a new pool. Several drivers with different pools may share the state directory,
+ * so the file is read for every query and changed under a lock.
  */
 export class KnownPools {
   readonly #files: SharedFileCalls;
   readonly #path: string;
-  /** The last change of this process. The next one waits for it, without polling for the lock. */
+  /** The last change by this process. The next change waits for it instead of polling for the lock. */
   #lastChange: Promise<void> = Promise.resolve();
 
   private constructor(files: SharedFileCalls, path: string) {
@@ -36,7 +36,7 @@ export class KnownPools {
     this.#path = path;
   }
 
-  /** Opens the state directory, and makes it if it is missing. Throws `internal` if its file cannot be decoded. */
+  /** Opens the state directory, or creates it if it is missing. Throws `internal` if its file cannot be decoded. */
   static async open(files: SharedFileCalls, directory: string): Promise<KnownPools> {
     await files.makeDirectory(directory);
     const pools = new KnownPools(files, join(directory, knownPoolsFile));
@@ -44,12 +44,12 @@ export class KnownPools {
     return pools;
   }
 
-  /** The uuid of the pool that was last seen at the directory, or undefined. */
+  /** Returns the uuid of the pool that was last seen at the directory; undefined if none was. */
   async seenAt(directory: string): Promise<string | undefined> {
     return (await this.#read()).pools[directory];
   }
 
-  /** All directories at which a pool was seen. */
+  /** Returns all directories at which a pool was seen. */
   async directories(): Promise<readonly string[]> {
     return Object.keys((await this.#read()).pools);
   }
@@ -59,7 +59,7 @@ export class KnownPools {
     await this.#change((pools) => ({ ...pools, [directory]: uuid }));
   }
 
-  /** Removes the entry of the directory if it is for that pool. */
+  /** Forgets the directory if the pool with this uuid was last seen there. */
   async forget(directory: string, uuid: string): Promise<void> {
     await this.#change((pools) =>
       Object.fromEntries(

@@ -7,7 +7,7 @@ const stringMap = v.record(v.string(), v.string());
 
 /** The last millisecond of the year 9999, the maximum of google.protobuf.Timestamp. */
 const maxTimestampMs = 253_402_300_799_999;
-/** Milliseconds. A number out of range becomes the nearest valid one, so that one record never makes a list fail. */
+/** Milliseconds. A value out of range is clamped, so that a single record never makes a list fail. */
 const milliseconds = v.pipe(
   v.number(),
   v.transform((ms) => Math.round(Math.min(Math.max(ms, 0), maxTimestampMs))),
@@ -23,13 +23,16 @@ const volumeFields = {
   kind: v.picklist(['mount', 'block']),
   /** null for a raw block volume. */
   fsType: v.nullable(v.picklist(['ext4', 'xfs', 'btrfs'])),
-  /** UUID that the filesystem got when it was made; null for a raw block volume. */
+  /** The UUID that the filesystem got when it was created; null for a raw block volume. */
   fsUuid: v.nullable(v.string()),
   provisioning: v.picklist(['thin', 'thick']),
   sectorSize: v.picklist([512, 4096]),
 };
 
-/** `volume.json`: what was requested. What is attached, mounted or allocated, only the kernel knows. */
+/**
+ * `volume.json`: what was requested. It does not say what is attached, mounted or allocated, which only the kernel
+ * knows.
+ */
 export const volumeRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: volumeId,
@@ -37,8 +40,8 @@ export const volumeRecord = looseRecord({
   /** The promised size. The image may be smaller only while the volume grows. */
   sizeBytes: byteCount,
   /**
-   * The reached size: the size that the image is known to have on the disk. It equals `sizeBytes` except during a growth. A
-   * smaller image has been truncated. Absent, and so unknown, in records of earlier versions.
+   * The reached size: the size that the image is known to have reached on the disk. It equals `sizeBytes` except during
+   * a growth. A smaller image has been truncated. Absent in records of earlier versions, where it is unknown.
    */
   reachedBytes: v.optional(byteCount),
   trim: v.picklist(['periodic', 'online', 'off']),
@@ -49,7 +52,7 @@ export const volumeRecord = looseRecord({
   source,
   /** The only target path of an inline volume; null for other volumes. */
   ephemeralTarget: v.nullable(v.string()),
-  /** Mount options of a Docker volume (`mountOptions`). Each CSI request has its own instead. */
+  /** Mount options of a Docker volume (`mountOptions`). CSI requests contain their own instead. */
   mountOptions: v.array(v.string()),
   createdAtMs: milliseconds,
 });
@@ -62,22 +65,25 @@ export const snapshotRecord = looseRecord({
   ...volumeFields,
   sizeBytes: byteCount,
   sourceVolumeId: volumeId,
-  /** Id of the group that the snapshot is a member of, or null. */
+  /** The id of the snapshot's group, or null. */
   groupId: v.nullable(groupId),
-  /** Uuid of the pool with the group's record, which may be another pool; null without a group. */
+  /** The uuid of the pool with the group's record, which may be another pool; null if there is no group. */
   groupPool: v.nullable(v.string()),
-  /** `copying` while the image is copied without reflink; it is then named `disk.img.part`. */
+  /** `copying` while the image, then named `disk.img.part`, is copied without reflink. */
   state: v.picklist(['copying', 'ready']),
-  /** What the copy needs to resume after a restart; null if the snapshot is ready. */
+  /** Data for resuming the copy after a restart; null if the snapshot is ready. */
   copy: v.nullable(
     looseRecord({
       /** Bytes that the copy will allocate. They count as promised space. */
       allocatedBytes: byteCount,
-      /** st_mtime of the source's image in nanoseconds when the copy began. The copy is resumed only if it has not changed. */
+      /**
+       * st_mtime of the source image, in nanoseconds, when the copy began. The copy is resumed only if it has not
+       * changed.
+       */
       sourceModifiedNs: v.pipe(v.string(), v.regex(/^\d{1,20}$/)),
     }),
   ),
-  /** Milliseconds for which the source was frozen; 0 if it was not in use. */
+  /** How many milliseconds the source was frozen; 0 if it was not in use. */
   frozenMs: milliseconds,
   parameters: stringMap,
   createdAtMs: milliseconds,
@@ -97,23 +103,23 @@ export const groupRecord = looseRecord({
 });
 export type GroupRecord = Readonly<v.InferOutput<typeof groupRecord>>;
 
-/** `pool.json`, the marker: written once, when the pool is made. */
+/** `pool.json`, the marker. It is written once, when the pool is created. */
 export const poolMarker = looseRecord({
   schemaVersion: v.literal(1),
   uuid: v.string(),
-  /** The tag of the node that owns the pool: 8 hex digits, in which every id of the pool ends. */
+  /** The node tag of the node that owns the pool: 8 hex digits at the end of every id in the pool. */
   nodeTag: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)),
   createdAtMs: milliseconds,
 });
 export type PoolMarker = Readonly<v.InferOutput<typeof poolMarker>>;
 
 /**
- * `twin.json`, beside the record of a duplicate. It keeps the entry set aside after a restart, even if the entry in the other
- * pool has been deleted meanwhile.
+ * `twin.json`, beside the record of a duplicate. It keeps the entry set aside after a restart, even if the entry in the
+ * other pool has since been deleted.
  */
 export const duplicateRecord = looseRecord({
   schemaVersion: v.literal(1),
-  /** Uuid and name of the pool whose entry is used. */
+  /** The uuid and name of the pool whose entry is used. */
   usedPool: v.string(),
   usedPoolName: v.string(),
 });
@@ -127,9 +133,9 @@ const publication = looseRecord({
 });
 
 /**
- * `node.json`, the node state: arguments of stage and publish calls that the kernel does not keep, such as access mode and
- * requested flags. An entry is valid only while the kernel's mount table has its mount. The file is not fsynced, because
- * mounts do not outlive a power failure either.
+ * `node.json`, the node state: arguments of stage and publish calls that the kernel does not keep, such as access mode
+ * and requested flags. An item is valid only while its mount is in the kernel's mount table. The file is not synced,
+ * because mounts do not survive a power failure either.
  */
 export const nodeStateSchema = looseRecord({
   schemaVersion: v.literal(1),
@@ -142,33 +148,36 @@ export const nodeStateSchema = looseRecord({
     }),
   ),
   published: v.array(publication),
-  /** Mount ids of Docker. They remain valid when Docker restarts, and Docker does not send them again. */
+  /** Docker's mount IDs. They remain valid when Docker restarts, and Docker does not send them again. */
   dockerMountIds: v.array(v.string()),
 });
 export type NodeState = Readonly<v.InferOutput<typeof nodeStateSchema>>;
 export type Publication = Readonly<v.InferOutput<typeof publication>>;
 
-/** `copy.json`: progress of the copy of a snapshot's image. `doneBytes` are on the disk. */
+/** `copy.json`: progress of copying a snapshot's image. The first `doneBytes` bytes are on the disk. */
 export const copyProgress = looseRecord({
   schemaVersion: v.literal(1),
   doneBytes: byteCount,
 });
 
-/** `restore.json`: progress of the copy of a snapshot for a new volume, in `tmp/`. `doneBytes` are on the disk. */
+/**
+ * `restore.json`, in `tmp/`: progress of copying a snapshot to a new volume. The first `doneBytes` bytes are on the
+ * disk.
+ */
 export const restoreProgress = looseRecord({
   schemaVersion: v.literal(1),
   volumeId,
   source: looseRecord({
     snapshotId,
     createdAtMs: v.number(),
-    /** `device:inode` of the snapshot's image. A later snapshot of the same name has another one. */
+    /** `device:inode` of the snapshot's image. A later snapshot with the same name has another value. */
     inode: v.string(),
   }),
   doneBytes: byteCount,
 });
 export type RestoreProgress = Readonly<v.InferOutput<typeof restoreProgress>>;
 
-/** Reads and decodes a record. Throws the error of reading (ENOENT), or `internal` if it cannot be decoded. */
+/** Reads and decodes a record. Throws the read error (ENOENT), or `internal` if the record cannot be decoded. */
 export async function readRecord<S extends v.GenericSchema>(
   files: FileCalls,
   schema: S,
@@ -177,7 +186,7 @@ export async function readRecord<S extends v.GenericSchema>(
   return decodeJson(schema, await files.readText(path), path);
 }
 
-/** A record to write. Its text is decoded first, so that an unreadable record is never written. */
+/** A record to write. Its text is decoded before it is written, so that an unreadable record is never written. */
 interface RecordToWrite<S extends v.GenericSchema> {
   readonly schema: S;
   readonly value: v.InferOutput<S>;
@@ -192,7 +201,7 @@ export async function writeRecord<S extends v.GenericSchema>(
   await files.replaceFile(path, textOf(path, { schema, value }), { durable });
 }
 
-/** Writes the record of an entry that is not committed yet; not synced. EEXIST if it exists. */
+/** Writes the record of an entry that is not yet committed, without fsync. EEXIST if it exists. */
 export async function writeNewRecord<S extends v.GenericSchema>(
   files: FileCalls,
   path: string,

@@ -172,7 +172,7 @@ const refusals: readonly { name: string; options: readonly string[]; says: RegEx
   {
     name: 'no size',
     options: ['size=large'],
-    says: /option size: 'large' is not a size; write for example/,
+    says: /option size: 'large' is not a size; use a value such as/,
   },
   {
     name: 'an unknown pool',

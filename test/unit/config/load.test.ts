@@ -155,8 +155,8 @@ test('all problems are reported at once, each with its origin', async (t) => {
 const badFiles = [
   { content: 'nodeID: a\n', says: /^key nodeID in .* is not known; known keys: endpoint/ },
   { content: '- a\n', says: /of the form 'key: value'/ },
-  { content: 'pool:\n  a: /srv\n', says: /^key pool in .*: write plain text/ },
-  { content: 'logLevel: [debug, info]\n', says: /^key logLevel in .*: takes one value/ },
+  { content: 'pool:\n  a: /srv\n', says: /^key pool in .*: use plain text/ },
+  { content: 'logLevel: [debug, info]\n', says: /^key logLevel in .*: accepts only one value/ },
   { content: 'a: [\n', says: /^configuration file / },
 ] as const;
 for (const { content, says } of badFiles) {

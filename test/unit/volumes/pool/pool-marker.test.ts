@@ -97,6 +97,6 @@ test('a marker that is damaged while its pool is served is reported as damaged, 
   await writeFile(marker, 'garbage');
   const pool = domain.pools.named('a');
   await pool.check();
-  t.regex(pool.problem ?? '', /pool\.json is not JSON; restore it from a backup$/);
+  t.regex(pool.problem ?? '', /pool\.json is not valid JSON; restore it from a backup$/);
   t.is(await readFile(marker, 'utf8'), 'garbage');
 });
