@@ -27,7 +27,7 @@ export const locks: Subject = {
     {
       name: 'a change of a volume takes no lock of the volume',
       file: 'volumes/change-volume.ts',
-      find: /(const exclusive = \[)`volume:[^,]*, /,
+      find: /(const exclusive = \[)volumeLock\([^)]*\), /,
       replace: '$1',
       tests: ['volumes/attachment/exclusive'],
     },
@@ -62,7 +62,7 @@ export const locks: Subject = {
     {
       name: 'a group takes no lock of its sources',
       file: 'volumes/snapshot/group-create.ts',
-      find: /shared: input\.sourceVolumeIds\.map\(.*?`\),/,
+      find: /shared: input\.sourceVolumeIds\.map\([^)]*\),/,
       replace: 'shared: [],',
       tests: ['volumes/attachment/exclusive'],
     },
