@@ -20,19 +20,22 @@ export interface FrozenVolumesDeps {
 interface Frozen {
   readonly pool: Pool;
   readonly volume: MountedThinVolume;
-  /** More than one if other software had thawed it and it was frozen again. */
+  /** More than one if other software thawed the filesystem and it was frozen again. */
   readonly freezes: Freeze[];
   readonly timer: NodeJS.Timeout;
   readonly sinceMs: number;
   checkedAtMs: number;
 }
 
-/** A freeze or thaw that takes longer waits for a disk that hangs. */
+/** A freeze or thaw that takes longer is waiting for a disk that hangs. */
 const freezeTimeoutMs = 10_000;
-/** Interval at which a frozen filesystem is frozen again, in case other software has thawed it. */
+/** Interval at which frozen filesystems are frozen again, in case other software has thawed them. */
 const checkIntervalMs = 500;
 
-/** The volumes that the space guard has frozen. They stay frozen up to a time limit, even if other software thaws them meanwhile. */
+/**
+ * The volumes that the space guard has frozen. They stay frozen until a time limit, even if other software thaws them in the
+ * meantime.
+ */
 export class FrozenVolumes {
   readonly #deps: FrozenVolumesDeps;
   readonly #frozen = new Map<string, Frozen>();
@@ -61,7 +64,7 @@ export class FrozenVolumes {
     return [...this.#frozen.values()].filter((one) => one.pool === pool).length;
   }
 
-  /** Whether its freeze has reached the time limit. True until it is forgotten. */
+  /** Whether the freeze of the volume has reached its time limit. Stays true until `forgetExpired`. */
   isExpired(volumeId: string): boolean {
     return this.#expired.has(volumeId);
   }
@@ -70,14 +73,14 @@ export class FrozenVolumes {
     this.#expired.delete(volumeId);
   }
 
-  /** Forgets all volumes of a pool except the given ones. */
+  /** Forgets the expired freezes of a pool, except those of the given volumes. */
   forgetExpiredIn(pool: Pool, except: ReadonlySet<string> = new Set()): void {
     for (const [id, expiredPool] of this.#expired) {
       if (expiredPool === pool && !except.has(id)) this.#expired.delete(id);
     }
   }
 
-  /** Starts to freeze a volume that is neither frozen nor past its time limit. Returns whether it did. */
+  /** Starts to freeze a volume that is neither frozen nor expired. Returns whether it did. */
   startFreeze(pool: Pool, volume: MountedThinVolume): boolean {
     const { id } = volume.record;
     if (this.#frozen.has(id) || this.#expired.has(id)) return false;
@@ -85,8 +88,9 @@ export class FrozenVolumes {
   }
 
   /**
-   * Returns whether the freeze was started. It is not while a call works on the volume; the guard's next check tries again. A call
-   * that starts meanwhile is not refused: it waits for the freeze (`waitForChange`).
+   * Starts a freeze, unless a call works on the volume; the next check of the guard then tries again. Returns whether it was
+   * started. The freeze locks nothing: a call that starts in the meantime is not refused, but waits for the freeze
+   * (`waitForChange`).
    */
   #startUnlessLocked(volume: MountedThinVolume, freeze: () => Promise<void>): boolean {
     const { locks } = this.#deps;
@@ -138,7 +142,7 @@ export class FrozenVolumes {
       sinceMs: nowMs,
       checkedAtMs: nowMs,
     });
-    log.warn({ volumeId: id }, 'frozen for lack of free space');
+    log.warn({ volumeId: id }, 'a volume was frozen because its pool was nearly full');
   }
 
   /** Returns undefined if the volume cannot be frozen, or is frozen already, for example by a snapshot. */
@@ -152,14 +156,14 @@ export class FrozenVolumes {
       return await host.freezer.freeze([{ target, device }], { timeoutMs: limitMs + 5_000 });
     } catch (error) {
       if (error instanceof KernelError && hasErrno(error, 'EBUSY')) return undefined;
-      log.warn({ volumeId: record.id, problem: messageOf(error) }, 'could not be frozen');
+      log.warn({ volumeId: record.id, problem: messageOf(error) }, 'a volume could not be frozen');
       return undefined;
     }
   }
 
   /**
-   * Freezes a volume again that other software has thawed: fsfreeze -u, the start of another driver, or the end of the process that
-   * holds the freeze.
+   * Freezes a volume again if other software has thawed it, for example `fsfreeze -u`, the start of another driver, or the end of
+   * the process that holds the freeze.
    */
   check(volume: MountedThinVolume): void {
     const { id } = volume.record;
@@ -177,7 +181,7 @@ export class FrozenVolumes {
         return;
       }
       frozen.freezes.push(freeze);
-      log.warn({ volumeId: id }, 'frozen again after other software had thawed it');
+      log.warn({ volumeId: id }, 'a volume was frozen again after other software had thawed it');
     });
   }
 
@@ -209,7 +213,7 @@ export class FrozenVolumes {
     const last = ends.at(-1);
     if (last?.status === 'rejected') {
       const { record, device } = frozen.volume;
-      // The child process has died, and the filesystem is no longer mounted.
+      // The filesystem is no longer mounted, and the child process that could thaw it has died.
       if (record.fsType !== null) {
         await host.mounts.thawWithoutMount(device, record.fsType).catch(() => undefined);
       }
@@ -217,10 +221,10 @@ export class FrozenVolumes {
       return;
     }
     const frozenMs = Math.round(performance.now() - frozen.sinceMs);
-    log.warn({ volumeId, frozenMs, why }, 'thawed');
+    log.warn({ volumeId, frozenMs, why }, 'a volume was thawed');
   }
 
-  /** Thaws all volumes and freezes none any more. */
+  /** Thaws all volumes. No volume is frozen afterwards. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     const running = [...this.#freezing.keys(), ...this.#thawing.keys()];
@@ -229,7 +233,7 @@ export class FrozenVolumes {
   }
 }
 
-/** The calls of the guard for one volume have a lane of their own. */
+/** The guard's calls for one volume have their own lane. */
 function laneOf(volumeId: string, { name }: Pool): LaneSpec {
   return { kind: 'guard', id: volumeId, pool: name };
 }

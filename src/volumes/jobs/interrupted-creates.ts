@@ -8,7 +8,7 @@ import { parseVolumeId, type VolumeId } from '../ids.ts';
 import { imageFile, parseTemporaryName } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** Interval of the checks whether the program has ended. */
+/** Interval at which the driver checks whether the program has ended. */
 const checkIntervalMs = 1_000;
 
 interface InterruptedCreate {

@@ -9,7 +9,7 @@ import { syncsBeforeRename, temporaryPathFor } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** Time for which an interrupted copy is kept for the repeated call. */
+/** Time for which an interrupted copy is kept for a repeated call. */
 const defaultKeepMs = 10 * 60_000;
 
 export type CopySource = RestoreProgress['source'];
@@ -24,8 +24,9 @@ export interface InterruptedRestore {
 }
 
 /**
- * Copies of snapshots for new volumes, on pools that cannot share blocks. A snapshot never changes, so copied data stays valid: a
- * start keeps an interrupted copy in `tmp/`, and the repeated CreateVolume resumes it. If no call comes, it is removed after a while.
+ * Interrupted copies of snapshots for new volumes, on pools that cannot share blocks. A snapshot never changes, so copied data
+ * stays valid: a start keeps an interrupted copy in `tmp/`, and a repeated CreateVolume resumes it. If no call comes within 10
+ * minutes, the copy is removed.
  */
 export class InterruptedRestores {
   readonly #deps: { readonly host: Host; readonly log: Logger };
@@ -67,7 +68,7 @@ export class InterruptedRestores {
     return true;
   }
 
-  /** The interrupted copy of that source for that volume. It is kept until it is taken. */
+  /** Finds the interrupted copy of that source for that volume. It is kept until `claim` or `discard`. */
   find(
     volumeId: VolumeId,
     wanted: { pool: Pool; source: CopySource },
@@ -82,7 +83,7 @@ export class InterruptedRestores {
     return isSame ? found : undefined;
   }
 
-  /** Hands the directory of the copy over to the caller. */
+  /** Passes the ownership of the copy to the caller, which now removes or commits its directory. */
   claim(volumeId: VolumeId): void {
     clearTimeout(this.#kept.get(volumeId)?.timer);
     this.#kept.delete(volumeId);

@@ -13,7 +13,7 @@ export interface MountedThinVolume {
   readonly device: LoopDevice;
 }
 
-/** The thin filesystems of the pool that are mounted according to the kernel, each with one of its mounts. */
+/** Finds the thin volumes of the pool whose filesystem is mounted according to the kernel, each with one of its mounts. */
 export async function findMountedThinVolumes(
   host: Host,
   pool: Pool,

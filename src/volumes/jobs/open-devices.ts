@@ -13,8 +13,8 @@ export interface OpenDevice {
 
 /**
  * Loop devices that the driver keeps open. A mounted filesystem keeps its device attached, but a bound device node does not: after
- * LOOP_CLR_FD by another process (`losetup --detach`) the next image could get its number and appear at the target. So the driver
- * keeps the devices of staged block volumes open, and those of other volumes from attach to mount (ADR 0008).
+ * LOOP_CLR_FD by another process (`losetup --detach`) the next image could get the number of the device and appear at the target.
+ * Therefore the driver keeps the devices of staged block volumes open, and those of other volumes from attach to mount (ADR 0008).
  */
 export class OpenDevices {
   readonly #byNumber = new Map<number, OpenDevice>();
@@ -24,7 +24,7 @@ export class OpenDevices {
     this.#deps = deps;
   }
 
-  /** Opens the device. Returns whether it is still attached to that image; it then stays attached until `close` or its detach. */
+  /** Opens the device. Returns whether it is still attached to that image; if so, it stays attached until `close` or its detach. */
   async open(host: Host, { device, volumeId, pool }: OpenDevice): Promise<boolean> {
     const isAttached = await host.loops.hold(device);
     if (isAttached) this.add({ device, volumeId, pool });

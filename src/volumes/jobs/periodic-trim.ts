@@ -13,12 +13,15 @@ import { periodicTrimIntervalMs } from '../pool/thresholds.ts';
 import { findMountedThinVolumes, type MountedThinVolume } from './mounted-thin-volumes.ts';
 import type { Trims } from './trims.ts';
 
-/** Volumes made or trimmed at the same time are trimmed at different times within this span; the part of a volume is constant. */
+/**
+ * Volumes that were created or trimmed at the same time are trimmed at different times within this span. The offset of a volume is
+ * constant.
+ */
 const spreadMs = 3_600_000;
 const firstCheckMs = 60_000;
 const checkIntervalMs = 600_000;
 
-/** `trim.json` beside the volume's record, so that a driver that is restarted daily trims all the same. */
+/** `trim.json` beside the record of the volume, so that a driver that is restarted every day trims too. */
 const lastTrim = v.object({ schemaVersion: v.literal(1), trimmedAtMs: v.number() });
 
 /** The parts of the domain that periodic trimming needs. */
@@ -32,8 +35,8 @@ export interface PeriodicTrimDeps {
 }
 
 /**
- * Trims each mounted volume with `trim: periodic` once a day, one after the other, to return freed blocks to the pool (FITRIM). The
- * returned function stops it.
+ * Trims each mounted volume with `trim: periodic` once a day, one at a time, to return freed blocks to the pool (FITRIM). Returns a
+ * function that stops it.
  */
 export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
   let timer: NodeJS.Timeout | undefined;
@@ -56,7 +59,7 @@ export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
   };
 }
 
-/** Trims the volumes that are due: by the clock, a day after the last trim or the creation. */
+/** Trims the volumes that are due: those whose last trim, or creation, was a day ago by the clock. */
 export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
   for (const pool of deps.pools.served) {
     await trimDueIn(inLane(deps, { kind: 'trim', id: pool.name, pool: pool.name }), pool);
@@ -82,7 +85,7 @@ async function isDue(
   const last =
     (await lastTrimOf(deps, lastTrimPath(pool, volume), record.id)) ?? record.createdAtMs;
   const sinceMs = deps.now() - last;
-  // A negative difference means that the clock was set back: trim now, and count from there.
+  // A negative difference means that the clock was set back: trim now, and count from now.
   return sinceMs < 0 || sinceMs >= periodicTrimIntervalMs - spreadOf(record.id);
 }
 

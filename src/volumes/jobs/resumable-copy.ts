@@ -7,9 +7,9 @@ export interface ResumableCopy {
   /** Bytes that an interrupted copy has copied already; 0 for a new one. */
   readonly resumeFrom: bigint;
   readonly signal: AbortSignal;
-  /** Called at once, with numbers of bytes. */
+  /** Called immediately, with numbers of bytes. */
   readonly onProgress: (doneBytes: bigint, totalBytes: bigint) => void;
-  /** Records the progress on the disk. Called one at a time. */
+  /** Writes the progress to the disk. Calls do not overlap. */
   readonly record: (doneBytes: bigint, totalBytes: bigint) => Promise<void>;
 }
 

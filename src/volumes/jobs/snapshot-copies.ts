@@ -22,10 +22,10 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { copyResumably } from './resumable-copy.ts';
 import type { Trash } from './trash.ts';
 
-/** Copies that run concurrently: more would only make the disk seek. */
+/** Maximum number of concurrent copies: more would only make the disk seek. */
 const maxConcurrentCopies = 2;
 
-/** Failed copies whose reasons are kept. */
+/** Maximum number of failed copies whose reasons are remembered. */
 const maxFailures = 1_000;
 
 /** The parts of the domain that copies need. */
@@ -52,8 +52,8 @@ interface Running {
 }
 
 /**
- * Long copies without reflink, in the background. A shared lock on the source prevents that it is staged or deleted meanwhile. A stop
- * leaves the snapshot in state `copying`; the next start resumes the copy.
+ * Long copies on pools without reflink, in the background. A shared lock on the source prevents it from being staged or deleted in
+ * the meantime. A stop leaves the snapshot in state `copying`; the next start resumes the copy.
  */
 export class SnapshotCopies {
   readonly #running = new Map<SnapshotId, Running>();
@@ -109,12 +109,12 @@ export class SnapshotCopies {
     return this.#running.has(snapshotId);
   }
 
-  /** The reason for which the copy of that snapshot failed in this process; undefined if it did not fail. */
+  /** Why the copy of that snapshot failed in this process; undefined if it did not fail. */
   failureOf(snapshotId: SnapshotId): string | undefined {
     return this.#failed.get(snapshotId);
   }
 
-  /** Counts the progress and the ends of all copies. */
+  /** Increases whenever a copy progresses or ends. */
   get progressCount(): number {
     return this.#progressCount;
   }
@@ -133,14 +133,14 @@ export class SnapshotCopies {
     });
   }
 
-  /** Ends the copy of that snapshot, if one runs. The caller discards its files. */
+  /** Aborts the copy of that snapshot, if one runs. The caller discards its files. */
   async abort(snapshotId: SnapshotId): Promise<void> {
     const running = this.#running.get(snapshotId);
     running?.abort.abort();
     await running?.ended;
   }
 
-  /** Ends all copies. The next start resumes them. */
+  /** Aborts all copies. The next start resumes them. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all([...this.#running.keys()].map((id) => this.abort(id)));
@@ -163,7 +163,7 @@ export class SnapshotCopies {
       if (running.abort.signal.aborted || this.#isStopped) return;
       await this.#copy(deps, job, running);
       await finishCopy(deps, job.pool, record);
-      deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'snapshot copied');
+      deps.log.info({ snapshotId: record.id, bytes: record.sizeBytes }, 'a snapshot was copied');
     } catch (error) {
       if (running.abort.signal.aborted) return;
       const { message } = await toVolumeError(error, `snapshot '${record.id}'`, job.pool);
@@ -196,7 +196,7 @@ export class SnapshotCopies {
     await reached('copy:done');
   }
 
-  /** Drops the oldest reason when there are many, because callers that wait for a copy ask soon. */
+  /** Forgets the oldest reason above the limit: callers that wait for a copy ask soon after it has failed. */
   #rememberFailure(snapshotId: SnapshotId, why: string): void {
     this.#failed.set(snapshotId, why);
     const [oldest] = this.#failed.keys();
@@ -243,7 +243,7 @@ export async function finishCopy(
   await host.files.removeFile(pool.pathOf('snapshots', record.id, entryFiles.copyProgress));
 }
 
-/** st_mtime of the source's image in nanoseconds. It changes with every write, also one through a loop device. */
+/** st_mtime of the source's image in nanoseconds. It changes with every write, including writes through a loop device. */
 export async function sourceModifiedNs(files: Files, source: FoundVolume): Promise<string> {
   return (await files.status(source.imagePath)).modifiedNs.toString();
 }

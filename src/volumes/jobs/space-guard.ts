@@ -17,15 +17,15 @@ export interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly trims: Trims;
 }
 
-/** While the mount table does not change, mounts are looked up at this interval. */
+/** Interval at which mounts are looked up while the mount table does not change. */
 const lookUpIntervalMs = 1_000;
 
 /**
- * Protects the volumes of an overcommitted pool when it runs full (docs/operations.md, "A pool runs full"). Below the trim watermark
- * it trims. Below the freeze watermark it freezes the filesystems of thin volumes, so that their writers wait instead of losing data,
- * and thaws them when there is free space again. Each check freezes all thin volumes mounted at that time, so a thaw for a call lasts
- * only as long as the call, and an unmount needs none. A freeze ends at its time limit and at SIGTERM. The freezer's child process
- * holds it, so the end of a killed driver thaws too. Raw block volumes cannot be frozen.
+ * Protects the volumes of an overcommitted pool when it runs full (docs/operations.md, "A pool runs full"). Below the trim
+ * watermark it trims. Below the freeze watermark it freezes the filesystems of thin volumes, so that their writers wait instead of
+ * losing data, and thaws them when there is free space again. Each check freezes all thin volumes mounted at that time, so a thaw
+ * for a call lasts only as long as the call, and an unmount needs none. A freeze ends at its time limit and at SIGTERM. The
+ * freezer's child process holds the freezes, so they also end if the driver is killed. Raw block volumes cannot be frozen.
  */
 export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
@@ -49,7 +49,10 @@ export class SpaceGuard {
     this.#schedule(pool, 0);
   }
 
-  /** The time since which the volume's writers wait for free space, in milliseconds of performance.now(); undefined if they do not. */
+  /**
+   * The time at which the volume was frozen, in milliseconds of performance.now(); undefined if it is not frozen. Since then its
+   * writers have been waiting for free space.
+   */
   frozenSince(volumeId: string): number | undefined {
     return this.#frozen.since(volumeId);
   }
@@ -78,12 +81,17 @@ export class SpaceGuard {
     return this.#frozen.since(volumeId) !== undefined;
   }
 
-  /** Does the same and thaws the volume. If it is mounted after the call, the next check freezes it again. */
+  /**
+   * Ends a running trim or freeze of the volume and thaws it, for a call that needs it. If the volume is mounted after the call,
+   * the next check freezes it again.
+   */
   async thaw(volumeId: string): Promise<void> {
     if (await this.prepareUnmount(volumeId)) await this.#frozen.thaw(volumeId, 'a call needs it');
   }
 
-  /** Forgets that a freeze reached its time limit, because the volume is no longer mounted. Its next mount is guarded again. */
+  /**
+   * Forgets that a freeze reached its time limit, because the volume is no longer mounted. The guard protects its next mount again.
+   */
   forgetExpired(volumeId: string): void {
     this.#frozen.forgetExpired(volumeId);
   }
@@ -155,7 +163,7 @@ export class SpaceGuard {
     return all;
   }
 
-  /** The guard has a lane in each pool. */
+  /** The guard has its own lane in each pool. */
   #hostFor({ name }: Pool): Host {
     return inLane(this.#deps, { kind: 'guard', id: name, pool: name }).host;
   }
@@ -167,7 +175,7 @@ export class SpaceGuard {
     const { log } = this.#deps;
     log.error(
       { pool: pool.name, freeBytes: freeBytes.toString(), volumes: started.length },
-      'thin volumes were frozen because their pool is nearly full',
+      'the freeze of thin volumes was started because their pool was nearly full',
     );
   }
 

@@ -27,13 +27,13 @@ export class Trash {
   readonly #log: Logger;
   readonly #reached: Reached;
   readonly #stop = new AbortController();
-  /** The removals of a pool, one after the other. */
+  /** The removals of each pool, which run one after the other. */
   readonly #work = new Map<Pool, Promise<void>>();
   /** Areas whose last renames may not be durable. */
   readonly #unsynced = new Map<string, Unsynced>();
   /** Entries that could not be removed, perhaps because of a disk error. */
   readonly #failed = new Map<Pool, Set<string>>();
-  /** Failures that were logged. */
+  /** Entries whose failure was logged. */
   readonly #logged = new Set<string>();
 
   constructor(deps: { host: Host; log: Logger; reached: Reached }) {
@@ -84,7 +84,7 @@ export class Trash {
     return unsynced;
   }
 
-  /** Blocks are freed only after the sync: a power cut before it would restore a volume that has lost them. */
+  /** Blocks are freed only after the sync: without it, a power cut would restore a volume that has lost its blocks. */
   async #sync(pool: Pool, area: RecordArea): Promise<void> {
     const { names } = this.#unsyncedOf(pool, area);
     const renamed = [...names];
@@ -148,13 +148,13 @@ export class Trash {
     this.#logged.add(name);
     this.#log.warn(
       { pool: pool.name, entry: name, problem: messageOf(error) },
-      'an entry of the trash could not be removed; it is retried regularly',
+      'an entry of the trash could not be removed; the removal is retried regularly',
     );
   }
 
   async #remove(host: Host, pool: Pool, name: string): Promise<void> {
     const directory = join(pool.directoryOf('trash'), name);
-    // Of a symbolic link, only the link is removed: its target was never in the pool.
+    // If the entry is a symbolic link, only the link is removed: its target was never in the pool.
     const { kind, isMountPoint } = await host.files.status(directory);
     if (isMountPoint) {
       throw new VolumeError('wrong-state', `something is mounted at ${directory}; unmount it`);
@@ -166,7 +166,7 @@ export class Trash {
     pool.space.invalidate();
   }
 
-  /** Frees images slice by slice, since large ones take long. Other files are removed with the directory. */
+  /** Frees images slice by slice, since a large one takes long. Other files are removed with the directory. */
   async #freeImages({ files }: Host, directory: string): Promise<void> {
     for (const { name, kind } of await files.listWithKinds(directory)) {
       if (kind !== 'file' || !name.startsWith(imageFile)) continue;

@@ -14,7 +14,7 @@ export interface TrimDeps {
   readonly locks: Locks;
 }
 
-/** How a trim ended; `interrupted`: for a call on the volume. */
+/** How a trim ended. `interrupted`: a call on the volume ended it. */
 export type TrimResult = 'done' | 'failed' | 'interrupted';
 
 export interface TrimCounts {
@@ -32,7 +32,7 @@ interface Running {
 const minRangeBytes = 128n * MiB;
 const maxRangeBytes = 64n * GiB;
 const firstRangeBytes = GiB;
-/** The time that a range should take, since calls on the volume wait for it. */
+/** Intended duration of the trim of one range: calls on the volume wait for it. */
 const rangeTargetMs = 250;
 /** btrfs trims by logical addresses, which exceed the size of its device. */
 const maxAddress = 0xffff_ffff_ffff_ffffn;
@@ -55,7 +55,7 @@ export class Trims {
     return this.#counts.get(pool) ?? { runs: { done: 0, failed: 0, interrupted: 0 }, bytes: 0n };
   }
 
-  /** Trims the volume's filesystem. Never throws. If a trim of the volume runs already, returns `interrupted`. */
+  /** Trims the volume's filesystem. Never throws. If a trim of the volume is already running, returns `interrupted`. */
   async trim(pool: Pool, volume: MountedThinVolume): Promise<TrimResult> {
     const { log } = this.#deps;
     const { record } = volume;
@@ -119,7 +119,7 @@ export class Trims {
       const trimmed = host.mounts.trim(target, device, range);
       running.range = trimmed.catch(() => undefined);
       const bytes = await trimmed;
-      // The range starts after the end of the filesystem.
+      // The range begins beyond the end of the filesystem.
       if (bytes === undefined) break;
       onTrimmed(bytes);
       offset += range.length;

@@ -62,9 +62,9 @@ export const entryFiles = {
   duplicate: 'twin.json',
 } as const;
 
-/** An entry in `tmp/` that is being made. */
+/** An entry in `tmp/` that is being built. */
 export interface TemporaryEntry {
-  /** The opening of the pool in which the entry was begun. */
+  /** The value of `pool.openings` when the entry was begun. */
   readonly opening: number;
   readonly id: string;
 }
@@ -74,7 +74,7 @@ export function makeTemporaryName(opening: number, id: EntryId): string {
   return `${opening}.${randomUUID()}.${id}`;
 }
 
-/** undefined for another name in `tmp/`, such as that of a mount point. */
+/** Returns undefined for any other name in `tmp/`, such as that of a mount point. */
 export function parseTemporaryName(name: string): TemporaryEntry | undefined {
   const { opening, id } = /^(?<opening>\d+)\.[0-9a-f-]{36}\.(?<id>.+)$/.exec(name)?.groups ?? {};
   return id === undefined ? undefined : { opening: Number(opening), id };
@@ -85,12 +85,12 @@ export function makeTrashName(id: EntryId): string {
   return `${id}.${randomUUID()}`;
 }
 
-/** The id of a deleted entry in `trash/`; undefined for another name. */
+/** The id of a deleted entry in `trash/`; undefined for any other name. */
 export function parseTrashName(name: string): string | undefined {
   return /^(.+)\.[0-9a-f-]{36}$/.exec(name)?.[1];
 }
 
-/** A new name in `tmp/` for the directory with which a write to the pool is tried. */
+/** A new name in `tmp/` for the directory that a write probe creates. */
 export function makeTrialName(): string {
   return `.trial.${randomUUID()}`;
 }

@@ -8,7 +8,7 @@ export interface ProcessLock {
   release(): Promise<void>;
 }
 
-/** Locks a file or directory that only one process may use at a time. Throws the given error while another process uses it. */
+/** Locks a file or directory that only one process may use. Throws the given error while another process uses it. */
 export async function lockForProcess(
   files: Files,
   path: string,
@@ -22,7 +22,7 @@ export async function lockForProcess(
   }
 }
 
-/** Locks the pool at `root`. Throws `reason` while another process serves it. */
+/** Locks the pool at `root`. Throws an error with that reason while another process serves the pool. */
 export function lockPool(
   files: Files,
   pool: { readonly name: string; readonly root: string },

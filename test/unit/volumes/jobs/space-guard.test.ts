@@ -139,7 +139,7 @@ async function untilLooked({ node }: Awaited<ReturnType<typeof guardedNode>>): P
 }
 
 function thawsOf({ log }: Awaited<ReturnType<typeof guardedNode>>): number {
-  return log.filter(({ msg }) => msg === 'thawed').length;
+  return log.filter(({ msg }) => msg === 'a volume was thawed').length;
 }
 
 test('expand ends a freeze, and a volume that is still mounted is frozen again afterwards', async (t) => {
