@@ -1,7 +1,6 @@
 /** Volumes and snapshots as the command line lists them: their records and their state in the kernel. Changes nothing. */
 
 import { mapConcurrently } from '../../async.ts';
-import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
@@ -101,10 +100,7 @@ function rootOf(pool: Pool): string {
 }
 
 function poolsOf(domain: Domain, name: string): readonly Pool[] {
-  if (name === '') return domain.pools.all;
-  const pool = domain.pools.all.find((one) => one.name === name);
-  if (pool !== undefined) return [pool];
-  throw new VolumeError('invalid', `this node has no pool '${name}'`);
+  return name === '' ? domain.pools.all : [domain.pools.named(name)];
 }
 
 async function readPageContext(domain: Domain, ask: AskPool): Promise<PageContext> {

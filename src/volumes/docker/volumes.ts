@@ -104,7 +104,7 @@ export function dockerVolumes(domain: Domain, known: KnownVolumes): DockerVolume
 }
 
 function uuidOf({ pools }: Domain, name: string): string {
-  return pools.all.find((pool) => pool.name === name)?.marker?.uuid ?? '';
+  return pools.find(name)?.marker?.uuid ?? '';
 }
 
 /** Ids that the text may mean: as a volume's name, and as an id. */

@@ -37,15 +37,24 @@ export class Pools {
     for (const pool of this.all) pool.requireServed();
   }
 
-  /** The pool of that name. Throws `invalid` for an unknown name, `unavailable` for a pool that is not served. */
+  /** The pool of that name, served or not. */
+  find(name: string): Pool | undefined {
+    return this.all.find((pool) => pool.name === name);
+  }
+
+  /** The pool that a request names, served or not. Throws `invalid` for an unknown name. */
   named(name: string): Pool {
-    const pool = this.all.find((candidate) => candidate.name === name);
-    if (pool === undefined) {
-      throw new VolumeError(
-        'invalid',
-        `there is no pool '${name}' on this node; its pools are ${this.all.map((one) => one.name).join(', ')}`,
-      );
-    }
+    const pool = this.find(name);
+    if (pool !== undefined) return pool;
+    throw new VolumeError(
+      'invalid',
+      `there is no pool '${name}' on this node; its pools are ${this.all.map((one) => one.name).join(', ')}`,
+    );
+  }
+
+  /** The pool that a request names. Throws `invalid` for an unknown name, `unavailable` for a pool that is not served. */
+  servedNamed(name: string): Pool {
+    const pool = this.named(name);
     pool.requireServed();
     return pool;
   }
@@ -55,7 +64,7 @@ export class Pools {
    * `unavailable` if there is none.
    */
   async choose(name: string | undefined): Promise<Pool> {
-    if (name !== undefined) return this.named(name);
+    if (name !== undefined) return this.servedNamed(name);
     const [first, ...others] = this.served;
     if (first === undefined) {
       this.requireAllServed();

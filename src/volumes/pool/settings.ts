@@ -20,6 +20,13 @@ export interface PoolSettings {
   readonly reflinkBytes: bigint | undefined;
 }
 
+/** Whether a pool may promise more than it has. */
+export function isOvercommitted({
+  overcommitPerMille,
+}: Pick<PoolSettings, 'overcommitPerMille'>): boolean {
+  return overcommitPerMille > 1000;
+}
+
 /** The defaults of all settings except name and path. */
 export const poolDefaults = {
   create: false,

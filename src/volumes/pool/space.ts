@@ -4,8 +4,9 @@ import { formatBytes, MiB } from '../../units.ts';
 import { maxImageBytes } from '../capacity.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { PoolContents } from './contents.ts';
+
 import { type ImageUsage, measureImages } from './image-usage.ts';
-import type { PoolSettings } from './settings.ts';
+import { isOvercommitted, type PoolSettings } from './settings.ts';
 import { isGuarded, minFreeInodes, watermarksOf } from './thresholds.ts';
 
 /** Bytes set aside for one operation until its record counts them. */
@@ -49,10 +50,10 @@ export function promisableBytesOf(facts: SpaceFacts): bigint {
   const share =
     ((facts.totalBytes - facts.reserveBytes - others) * BigInt(facts.overcommitPerMille)) / 1000n;
   // A nearly full pool promises nothing more, even if the overcommit factor would allow it.
-  if (facts.overcommitPerMille > 1000 && facts.freeBytes < facts.watermarkBytes) return 0n;
+  if (isOvercommitted(facts) && facts.freeBytes < facts.watermarkBytes) return 0n;
   const byPromises =
     share - facts.promisedBytes - facts.snapshotBytes - facts.inFlightBytes - facts.trashBytes;
-  if (facts.overcommitPerMille > 1000) return byPromises;
+  if (isOvercommitted(facts)) return byPromises;
   const byBlocks =
     facts.freeBytes - facts.reserveBytes - facts.outstandingBytes - facts.inFlightBytes;
   return byPromises < byBlocks ? byPromises : byBlocks;

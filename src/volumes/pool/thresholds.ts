@@ -1,7 +1,7 @@
 /** The free-space levels, intervals and time limits that govern pools and the space guard. */
 import type { VolumeRecord } from '../../state/records.ts';
 import { GiB, MiB } from '../../units.ts';
-import type { PoolSettings } from './settings.ts';
+import { isOvercommitted, type PoolSettings } from './settings.ts';
 
 /** Health reports `PoolNearlyFull` below this percentage of free space. */
 export const nearlyFullPercent = 5n;
@@ -80,8 +80,7 @@ export function isFreeBelow(
  * volumes.
  */
 export function isGuarded({ settings }: { readonly settings: PoolSettings }): boolean {
-  const { guard, overcommitPerMille } = settings;
-  return guard ?? overcommitPerMille > 1000;
+  return settings.guard ?? isOvercommitted(settings);
 }
 
 /** Whether the guard may have to freeze the volume. If so, its dirty pages are limited. */

@@ -41,7 +41,7 @@ export async function createFromSource(
   const subject = `volume '${input.name}'`;
   const { pool: sourcePool, imagePath } = findSource(domain, source);
   const pool =
-    input.settings.pool === undefined ? sourcePool : domain.pools.named(input.settings.pool);
+    input.settings.pool === undefined ? sourcePool : domain.pools.servedNamed(input.settings.pool);
   const create = async (domain: Domain): Promise<Volume> => {
     const origin = await originOf(domain, source, { id, pool, subject });
     const completed = withSourceDefaults(input, origin);

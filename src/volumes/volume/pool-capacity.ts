@@ -19,10 +19,10 @@ export async function poolCapacity(
   const minimumVolumeBytes = minBytesOf(domain.host.filesystems, request.fsType);
   const { pool: name } = request;
   // The scheduler asks every node, and nodes may have different pools: one that this node lacks has no capacity here.
-  if (name !== undefined && domain.pools.all.every((pool) => pool.name !== name)) {
+  if (name !== undefined && domain.pools.find(name) === undefined) {
     return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
   }
-  const pools = name === undefined ? domain.pools.served : [domain.pools.named(name)];
+  const pools = name === undefined ? domain.pools.served : [domain.pools.servedNamed(name)];
   if (pools.length === 0) domain.pools.requireAllServed();
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;

@@ -34,7 +34,7 @@ export async function listPoolFacts(
 
 /** The configured pool of that name, served or not. Throws `not-found`. */
 export function configuredPool(domain: Domain, name: string): Pool {
-  const pool = domain.pools.all.find((one) => one.name === name);
+  const pool = domain.pools.find(name);
   if (pool !== undefined) return pool;
   const names = domain.pools.all.map((one) => one.name).join(', ');
   throw new VolumeError(

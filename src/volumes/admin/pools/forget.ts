@@ -40,7 +40,7 @@ export async function forgetPoolInDriver(
   { name, path, uuid }: PoolIdentity,
 ): Promise<RememberedPool> {
   const { host, log, pools } = inLane(domain, poolLane(name));
-  const pool = pools.all.find((one) => one.name === name);
+  const pool = pools.find(name);
   requireMatch(pool, { name, path });
   if (pool?.isServed === true) {
     throw new VolumeError('wrong-state', `pool '${name}' is served, so it is not lost`);

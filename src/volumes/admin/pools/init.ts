@@ -77,7 +77,7 @@ export async function initPoolInDriver(
   deps: { readonly knownPools: KnownPools; readonly openPool: (pool: Pool) => Promise<void> },
   input: InitInput,
 ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }> {
-  const pool = domain.pools.all.find((one) => one.name === input.name);
+  const pool = domain.pools.find(input.name);
   requireMatch(pool, input);
   if (pool?.isServed === true) return { pool: await poolFactsOf(pool), existed: true };
   const settings: PoolSettings = {
