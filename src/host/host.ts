@@ -438,11 +438,6 @@ export interface Filesystem {
     sizeBytes: bigint,
   ): Promise<'grown' | 'not-permitted'>;
   /**
-   * The number of errors that the kernel has recorded for the mounted filesystem on the device. Only ext4 counts them;
-   * 0 for other types.
-   */
-  countErrors(device: LoopDevice): Promise<number>;
-  /**
    * Grows the filesystem of an unattached image to the size of the image: ext4 with resize2fs, XFS and btrfs in a
    * private mount below `workDir`. A copy must have its own UUID first, since the kernel refuses to mount a second XFS
    * with the same UUID. If the program is killed, `recover` undoes its changes, unless the image `isDisposable`: a copy
@@ -456,6 +451,15 @@ export interface Filesystem {
     imagePath: string,
     options: { uuid: string; sectorSize: SectorSize; workDir: string },
   ): Promise<void>;
+}
+
+export interface Ext4Filesystem extends Filesystem {
+  /** The number of errors that the kernel has recorded for the mounted filesystem on the device. */
+  countErrors(device: LoopDevice): Promise<number>;
+}
+
+export interface Filesystems extends Readonly<Record<FsType, Filesystem>> {
+  readonly ext4: Ext4Filesystem;
 }
 
 export interface Extent {
@@ -586,7 +590,7 @@ export interface Host {
   readonly files: Files;
   readonly loops: LoopDevices;
   readonly mounts: Mounts;
-  readonly filesystems: Readonly<Record<FsType, Filesystem>>;
+  readonly filesystems: Filesystems;
   readonly extents: Extents;
   readonly copies: Copies;
   readonly freezer: Freezer;

@@ -2,7 +2,13 @@ import { stat } from 'node:fs/promises';
 import { CommandError, KernelError } from '../../src/host/errors.ts';
 import { Ext4State } from '../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../src/host/filesystem/filesystems.ts';
-import type { Filesystem, FsType, LoopDevices, Mounts, NodeFacts } from '../../src/host/host.ts';
+import type {
+  Filesystem,
+  Filesystems,
+  LoopDevices,
+  Mounts,
+  NodeFacts,
+} from '../../src/host/host.ts';
 import { driverLane } from '../../src/host/lane.ts';
 import { requireNoProgram } from '../../src/host/programs/image-lock.ts';
 import { type FakeKernel, isSame } from './fake-kernel.ts';
@@ -22,7 +28,7 @@ interface Deps {
 }
 
 /** Filesystems that consist of one block, which describes them. */
-export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesystem>> {
+export function makeFakeFilesystems(deps: Deps): Filesystems {
   // Minimum sizes and mount options equal those of the real filesystems; none of their programs runs.
   const run = () => Promise.reject(new Error('the fake runs no program'));
   const real = makeFilesystems(driverLane, {
@@ -32,7 +38,7 @@ export function makeFakeFilesystems(deps: Deps): Readonly<Record<FsType, Filesys
     kernelRelease: deps.facts.kernelRelease,
   });
   return {
-    ext4: makeFakeFilesystem(real.ext4, deps),
+    ext4: { ...makeFakeFilesystem(real.ext4, deps), countErrors: () => Promise.resolve(0) },
     xfs: makeFakeFilesystem(real.xfs, deps),
     btrfs: makeFakeFilesystem(real.btrfs, deps),
   };
@@ -116,7 +122,6 @@ function makeFakeFilesystem(
       await changeFakeSuperblock(imagePath, { isInterrupted: false });
       return true;
     },
-    countErrors: () => Promise.resolve(0),
     growMounted: async (target, device, sizeBytes) => {
       const mount = await mounts.at(target);
       const found = kernel.get(device, 'resize');

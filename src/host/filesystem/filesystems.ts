@@ -1,4 +1,4 @@
-import type { Filesystem, FsType } from '../host.ts';
+import type { Filesystems } from '../host.ts';
 import type { Lane } from '../lane.ts';
 import type { Run } from '../programs/run.ts';
 import { Btrfs } from './btrfs/btrfs.ts';
@@ -17,7 +17,7 @@ export interface FilesystemDeps extends PrivateMountDeps {
 export function makeFilesystems(
   lane: Lane,
   { run, loops, mounts, ext4State, kernelRelease }: FilesystemDeps,
-): Readonly<Record<FsType, Filesystem>> {
+): Filesystems {
   const deps = { loops, mounts };
   return {
     ext4: new Ext4(lane, run, ext4State),

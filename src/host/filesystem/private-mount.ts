@@ -11,11 +11,14 @@ export interface PrivateMountDeps {
   readonly mounts: Mounts;
 }
 
-export interface PrivateMountOptions {
-  readonly fsType: FsType;
+export interface WorkOptions {
   readonly sectorSize: SectorSize;
   /** A directory of the driver, on any filesystem. The mount point is created in it and removed afterwards. */
   readonly workDir: string;
+}
+
+export interface PrivateMountOptions extends WorkOptions {
+  readonly fsType: FsType;
   readonly mountOptions: readonly string[];
 }
 

@@ -1,12 +1,12 @@
 import { MiB } from '../../../units.ts';
 import { CommandError } from '../../errors.ts';
-import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from '../../host.ts';
+import type { Filesystem, LoopDevice, MakeOptions, Superblock } from '../../host.ts';
 import { imageTimeoutMs } from '../../kernel/time-limits.ts';
 import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growBtrfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
-import { type PrivateMountDeps, withPrivateMount } from '../private-mount.ts';
+import { type PrivateMountDeps, type WorkOptions, withPrivateMount } from '../private-mount.ts';
 import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import {
@@ -21,11 +21,6 @@ export const btrfsMinBytes = 109n * MiB;
 
 /** The sector size of btrfs. It is independent of the device's, which may be 512 or 4096. */
 const sectorBytes = 4096n;
-
-interface WorkOptions {
-  readonly sectorSize: SectorSize;
-  readonly workDir: string;
-}
 
 /** btrfs in images, each with a single device. */
 export class Btrfs implements Filesystem {
@@ -100,10 +95,6 @@ export class Btrfs implements Filesystem {
     return 'grown';
   }
 
-  countErrors(): Promise<number> {
-    return Promise.resolve(0);
-  }
-
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await readImageSize(this.#lane, imagePath);
     if (fillsImage(await readBtrfs(this.#lane, imagePath), sizeBytes)) return;
@@ -144,15 +135,15 @@ export class Btrfs implements Filesystem {
 
   #mounted(
     imagePath: string,
-    { sectorSize, workDir }: WorkOptions,
+    options: WorkOptions,
     work?: (target: string, device: LoopDevice) => Promise<void>,
   ): Promise<void> {
-    const options = { fsType: 'btrfs', sectorSize, workDir, mountOptions: this.mountOptions };
+    const { type: fsType, mountOptions } = this;
     return withPrivateMount(
       this.#lane,
       this.#deps,
       imagePath,
-      { ...options, fsType: this.type },
+      { ...options, fsType, mountOptions },
       work,
     );
   }

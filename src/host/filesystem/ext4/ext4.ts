@@ -2,6 +2,7 @@ import { MiB } from '../../../units.ts';
 import { CommandError, hasErrno, KernelError } from '../../errors.ts';
 import { makePaths } from '../../files/paths.ts';
 import type {
+  Ext4Filesystem,
   Filesystem,
   GrowUnmountedOptions,
   LoopDevice,
@@ -51,7 +52,7 @@ export class Ext4State {
 /**
  * ext4 in images. Its tools run on the unattached image; only the growth of a mounted filesystem is done by the kernel.
  */
-export class Ext4 implements Filesystem {
+export class Ext4 implements Ext4Filesystem {
   readonly type = 'ext4';
   readonly minBytes = ext4MinBytes;
   readonly minGrownBytes = ext4MinBytes;

@@ -1,6 +1,6 @@
 import { MiB } from '../../../units.ts';
 import { CommandError, hasErrno } from '../../errors.ts';
-import type { Filesystem, LoopDevice, MakeOptions, SectorSize, Superblock } from '../../host.ts';
+import type { Filesystem, LoopDevice, MakeOptions, Superblock } from '../../host.ts';
 import { constants } from '../../kernel/abi.ts';
 import { fallocate } from '../../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
@@ -9,7 +9,7 @@ import type { Lane } from '../../lane.ts';
 import type { Run } from '../../programs/run.ts';
 import { assertGrown, growXfs } from '../grow.ts';
 import { mergeFlags } from '../mkfs-flags.ts';
-import { type PrivateMountDeps, withPrivateMount } from '../private-mount.ts';
+import { type PrivateMountDeps, type WorkOptions, withPrivateMount } from '../private-mount.ts';
 import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './superblock.ts';
@@ -21,11 +21,6 @@ export const xfsMinBytes = 300n * MiB;
 const logRecordBytes = 16n * 1024n;
 /** Minimum number of blocks in an allocation group. mkfs and the kernel leave a shorter tail of the device unused. */
 const minGroupBlocks = 64n;
-
-interface WorkOptions {
-  readonly sectorSize: SectorSize;
-  readonly workDir: string;
-}
 
 /** XFS in images. Log replay and growth need a mount; for unattached images, a private mount. */
 export class Xfs implements Filesystem {
@@ -92,10 +87,6 @@ export class Xfs implements Filesystem {
   async growMounted(target: string, device: LoopDevice, sizeBytes: bigint): Promise<'grown'> {
     await growXfs(this.#lane, target, device, sizeBytes);
     return 'grown';
-  }
-
-  countErrors(): Promise<number> {
-    return Promise.resolve(0);
   }
 
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
