@@ -31,6 +31,7 @@ import { unstageVolume } from './node/unstage.ts';
 import { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
 import type { PoolSettings } from './pool/settings.ts';
+import { poolOpenTimeoutMs } from './pool/thresholds.ts';
 import { openPool, watchPools } from './recovery/watch-pools.ts';
 import { allocatedRanges, changedRanges } from './snapshot/changed-blocks.ts';
 import { createSnapshot } from './snapshot/create.ts';
@@ -73,9 +74,6 @@ export interface OpenedVolumes {
   close(timeoutMs: number): Promise<void>;
 }
 
-/** A pool whose disk hangs delays the start by at most this time; then the other pools are served. */
-const openTimeoutMs = 10_000;
-
 /**
  * Opens every pool, recovers the state that a crash left, and returns the calls of the domain. A pool that cannot be opened is
  * retried later. Throws if the state directory cannot be used, or if another driver uses the mount directory.
@@ -89,7 +87,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
   const domain = await makeDomain(deps, { knownPools, mountDir: mountDir?.path });
   const { pools } = domain;
   const opening = Promise.all(pools.all.map((pool) => openPool(domain, pool)));
-  await withTimeout(opening, openTimeoutMs);
+  await withTimeout(opening, poolOpenTimeoutMs);
   const known = new KnownVolumes(deps.stateDir, { host: stateHost, log });
   await known.forgetDeleted(pools);
   const stopJobs = [

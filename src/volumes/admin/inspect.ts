@@ -16,6 +16,7 @@ import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
+import { maxConcurrentVolumes } from '../pool/thresholds.ts';
 import { notAnsweringCondition } from '../volume/conditions.ts';
 import { conditionsOf } from '../volume/health.ts';
 
@@ -54,9 +55,6 @@ interface PageContext {
   readonly ask: AskPool;
 }
 
-/** Volumes inspected concurrently; each may wait for its disk. */
-const maxConcurrent = 8;
-
 /** Volumes of one pool or of all, including inline volumes, ascending by id. Throws `invalid` for an unknown pool. */
 export async function listVolumeFacts(
   domain: Domain,
@@ -67,7 +65,7 @@ export async function listVolumeFacts(
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
   const context = await readPageContext(domain, ask);
-  const facts = await mapConcurrently(entries, maxConcurrent, (volume) =>
+  const facts = await mapConcurrently(entries, maxConcurrentVolumes, (volume) =>
     factsOf(domain, volume, context),
   );
   return { entries: facts, nextToken };

@@ -7,6 +7,7 @@ import type { EntryId, EntryName } from '../ids.ts';
 import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { duplicateMessage } from '../pool/set-aside.ts';
+import { poolAnswerTimeoutMs } from '../pool/thresholds.ts';
 
 /** Inline volumes are excluded: the kubelet chooses their ids, and their data ends with their pod. */
 type NamedArea = Exclude<RecordArea, 'ephemeral'>;
@@ -16,9 +17,6 @@ interface NamedEntry {
   readonly area: NamedArea;
   readonly name: EntryName;
 }
-
-/** A pool whose disk hangs delays the others by at most this time. */
-const othersTimeoutMs = 5_000;
 
 /** Kind of the lock of an entry, by area. */
 const lockKindOf = {
@@ -46,7 +44,7 @@ export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<vo
 /** Pools are opened concurrently, and the choice between two entries must not depend on which pool is read first. */
 async function waitForOtherPools({ pools }: Domain, pool: Pool): Promise<void> {
   const others = pools.all.filter((one) => one !== pool).map(({ firstRead }) => firstRead);
-  await withTimeout(Promise.all(others), othersTimeoutMs);
+  await withTimeout(Promise.all(others), poolAnswerTimeoutMs);
 }
 
 async function setDuplicateAside(domain: Domain, pool: Pool, entry: NamedEntry): Promise<void> {

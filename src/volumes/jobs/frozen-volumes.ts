@@ -27,8 +27,10 @@ interface Frozen {
   checkedAtMs: number;
 }
 
-/** A freeze or thaw that takes longer is waiting for a disk that hangs. */
-const freezeTimeoutMs = 10_000;
+/** How long a call waits for a freeze or thaw of its volume: one that takes longer is waiting for a disk that hangs. */
+const changeTimeoutMs = 10_000;
+/** The freezer's own time limit is longer by this time, so that the guard's timer expires first. */
+const freezerGraceMs = 5_000;
 /** Interval at which frozen filesystems are frozen again, in case other software has thawed them. */
 const checkIntervalMs = 500;
 
@@ -108,7 +110,7 @@ export class FrozenVolumes {
   async waitForChange(volumeId: string): Promise<void> {
     const running = [this.#freezing, this.#thawing].flatMap((one) => one.get(volumeId) ?? []);
     if (running.length === 0) return;
-    if ((await withTimeout(Promise.all(running), freezeTimeoutMs)) !== timedOut) return;
+    if ((await withTimeout(Promise.all(running), changeTimeoutMs)) !== timedOut) return;
     throw new VolumeError(
       'busy',
       `volume '${volumeId}' is being frozen or thawed because its pool is nearly full; try again later`,
@@ -153,7 +155,9 @@ export class FrozenVolumes {
   ): Promise<Freeze | undefined> {
     const { host, log } = inLane(this.#deps, laneOf(record.id, pool));
     try {
-      return await host.freezer.freeze([{ target, device }], { timeoutMs: limitMs + 5_000 });
+      return await host.freezer.freeze([{ target, device }], {
+        timeoutMs: limitMs + freezerGraceMs,
+      });
     } catch (error) {
       if (error instanceof KernelError && hasErrno(error, 'EBUSY')) return undefined;
       log.warn({ volumeId: record.id, problem: messageOf(error) }, 'a volume could not be frozen');

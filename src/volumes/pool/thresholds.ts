@@ -1,4 +1,7 @@
-/** The free-space levels, intervals and time limits that govern pools and the space guard. */
+/**
+ * The policy of pools and of the space guard: free-space levels, intervals and time limits that docs/ describes or several files share.
+ * A limit that only one algorithm needs is in its file.
+ */
 import type { VolumeRecord } from '../../state/records.ts';
 import { GiB, MiB } from '../../units.ts';
 import { isOvercommitted, type PoolSettings } from './settings.ts';
@@ -12,10 +15,19 @@ export const fullBytes = MiB;
 /** Free inodes that running operations may need for records, temporary files and directories. */
 export const minFreeInodes = 64n;
 
+/** How often each pool is checked, since its disk may be unmounted or mounted again. */
+export const poolCheckIntervalMs = 5_000;
+/** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
+export const suspectWaitMs = 60_000;
+/** A pool whose disk hangs delays the start by at most this time; then the other pools are served. */
+export const poolOpenTimeoutMs = 10_000;
 /** A pool whose disk takes longer to answer is no longer served, so that calls fail at once instead of hanging. */
 export const poolCheckTimeoutMs = 10_000;
-/** A call that queries several pools continues without a pool whose disk takes longer to answer. */
+/** A call that queries several pools, or needs the records of all, continues without a pool whose disk takes longer to answer. */
 export const poolAnswerTimeoutMs = 5_000;
+
+/** Volumes that a start, a list or a health check examines concurrently; each may wait for its disk. */
+export const maxConcurrentVolumes = 8;
 
 /**
  * Interval of `trim: periodic`: shorter than that of the weekly fstrim.timer of distributions, and long enough to cost almost

@@ -10,7 +10,8 @@ import type { Domain } from '../domain.ts';
 import { callIdOf } from '../pool/contents.ts';
 import { imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
-import { maxConcurrent, recoverVolume } from './recover-volume.ts';
+import { maxConcurrentVolumes } from '../pool/thresholds.ts';
+import { recoverVolume } from './recover-volume.ts';
 
 /** An image of a pool that may be attached. */
 interface KnownImage {
@@ -43,7 +44,7 @@ export async function recoverDevices(domain: Domain, pool: Pool): Promise<void> 
       for (const one of ofImage) await recoverDevice(domain, pool, one);
     });
   });
-  await runConcurrently(jobs, maxConcurrent);
+  await runConcurrently(jobs, maxConcurrentVolumes);
 }
 
 function keyOf(file: { device: bigint; inode: bigint }): string {

@@ -7,9 +7,10 @@ import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import { callIdOf } from '../pool/contents.ts';
 import type { Pool } from '../pool/pool.ts';
+import { maxConcurrentVolumes } from '../pool/thresholds.ts';
 import { detachAndDiscard } from '../volume/delete.ts';
 import { recoverDevices } from './recover-devices.ts';
-import { maxConcurrent, recoverVolume } from './recover-volume.ts';
+import { recoverVolume } from './recover-volume.ts';
 import { sweepTemporary } from './sweep-temporary.ts';
 
 /**
@@ -62,7 +63,7 @@ async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
       );
     });
   });
-  await runConcurrently(jobs, maxConcurrent);
+  await runConcurrently(jobs, maxConcurrentVolumes);
 }
 
 async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
@@ -75,5 +76,5 @@ async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
       await detachAndDiscard(domain, volume);
     });
   });
-  await runConcurrently(jobs, maxConcurrent);
+  await runConcurrently(jobs, maxConcurrentVolumes);
 }

@@ -5,8 +5,6 @@ import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** Volumes that are recovered in parallel. */
-export const maxConcurrent = 8;
 /** Recovery that takes longer continues in the background, with the volume locked, while its pool is served. */
 const recoveryTimeoutMs = 3_000;
 

@@ -2,13 +2,9 @@ import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, poolLane } from '../engine/lanes.ts';
 import type { Pool } from '../pool/pool.ts';
+import { poolCheckIntervalMs, suspectWaitMs } from '../pool/thresholds.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { recoverEntries } from './recover-entries.ts';
-
-/** How often pools are checked, since a disk may be unmounted or mounted again. */
-const checkEveryMs = 5_000;
-/** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
-const suspectAfterMs = 60_000;
 
 /** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
@@ -31,14 +27,14 @@ export function watchPools(
     for (const pool of domain.pools.all) {
       if (checking.has(pool)) continue;
       checking.add(pool);
-      if (maxWaitMs(pool.name) > suspectAfterMs) pool.requestWriteProbe();
+      if (maxWaitMs(pool.name) > suspectWaitMs) pool.requestWriteProbe();
       checkPool(domain, pool)
         .catch((error: unknown) => {
           domain.log.error({ pool: pool.name, err: error }, 'the check of a pool failed');
         })
         .finally(() => checking.delete(pool));
     }
-  }, checkEveryMs);
+  }, poolCheckIntervalMs);
   timer.unref();
   return () => {
     clearInterval(timer);

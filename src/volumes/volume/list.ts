@@ -7,15 +7,13 @@ import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
 import { type AskPool, makeAskPool } from '../pool/ask-pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
+import { maxConcurrentVolumes } from '../pool/thresholds.ts';
 import { volumeHealth } from './health.ts';
 
 interface PageInput {
   readonly maxEntries: number;
   readonly startingToken: string;
 }
-
-/** Health checks that run in parallel for one list. */
-const maxConcurrentChecks = 8;
 
 /** All volumes of all pools, ascending by id. Inline volumes belong to the kubelet and are not listed. */
 export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
@@ -52,9 +50,9 @@ export async function listVolumeHealth(
   for (
     let start = 0;
     start < entries.length && found.length < wanted;
-    start += maxConcurrentChecks
+    start += maxConcurrentVolumes
   ) {
-    const batch = entries.slice(start, start + maxConcurrentChecks);
+    const batch = entries.slice(start, start + maxConcurrentVolumes);
     const conditions = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
     batch.forEach((volumeId, i) => {
       const ofVolume = conditions[i] ?? [];
