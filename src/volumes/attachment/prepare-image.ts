@@ -1,10 +1,11 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, ImageStatus, LoopDevice, Superblock } from '../../host/host.ts';
-import { volumeRecord, writeRecord } from '../../state/records.ts';
+import { volumeRecord } from '../../state/records.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
+import { rewriteRecord } from '../pool/commit.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { detach } from './attach.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from './attachment.ts';
@@ -144,11 +145,7 @@ export async function recordReachedSize(domain: Domain, volume: FoundVolume): Pr
   const { area, pool, record } = volume;
   if (record.reachedBytes === record.sizeBytes) return volume;
   const reached = { ...record, reachedBytes: record.sizeBytes };
-  await writeRecord(domain.host.files, pool.recordPathOf(area, record.id), {
-    schema: volumeRecord,
-    value: reached,
-  });
-  pool.indexOf(area).put(reached);
+  await rewriteRecord(domain.host.files, { pool, area, schema: volumeRecord }, reached);
   await domain.reached('expand:size-recorded');
   return { ...volume, record: reached };
 }

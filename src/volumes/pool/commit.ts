@@ -2,9 +2,16 @@ import { basename, join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import { readRecord, writeNewRecord } from '../../state/records.ts';
+import {
+  type groupRecord,
+  readRecord,
+  type snapshotRecord,
+  type volumeRecord,
+  writeNewRecord,
+  writeRecord,
+} from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { onDiskOf } from '../engine/lanes.ts';
 import type { EntryId } from '../ids.ts';
@@ -19,7 +26,10 @@ export interface CommitDeps {
   readonly reached: Reached;
 }
 
-interface NewEntry<S extends v.GenericSchema> {
+/** The schema of the record of an entry. */
+type EntrySchema = typeof volumeRecord | typeof snapshotRecord | typeof groupRecord;
+
+interface NewEntry<S extends EntrySchema> {
   readonly pool: Pool;
   readonly area: RecordArea;
   readonly id: EntryId;
@@ -32,7 +42,7 @@ interface NewEntry<S extends v.GenericSchema> {
   readonly resumeDirectory?: string | undefined;
   /** Whether a failed attempt keeps the directory for the next start. */
   readonly keepOnFailure?: (directory: string) => Promise<boolean>;
-  /** Called right after the rename. From then on the entry exists, even if a later step fails. */
+  /** Called right after the rename, when the record is in its index. The entry exists, even if a later step fails. */
   readonly onRenamed?: (record: v.InferOutput<S>) => void;
 }
 
@@ -42,7 +52,7 @@ interface NewEntry<S extends v.GenericSchema> {
  * 0006). After a failure before the rename the entry does not exist, and its directory in `tmp/` is removed now or at the next
  * start. If an earlier attempt crashed after its rename, returns the record of that attempt.
  */
-export async function commitNew<S extends v.GenericSchema>(
+export async function commitNew<S extends EntrySchema>(
   deps: CommitDeps,
   entry: NewEntry<S>,
 ): Promise<v.InferOutput<S>> {
@@ -55,6 +65,7 @@ export async function commitNew<S extends v.GenericSchema>(
     await completeEntry(deps, entry, { temporary, record });
     const onRenamed = (existing: v.InferOutput<S>): void => {
       isKept = existing === record;
+      entry.pool.indexOf(entry.area).put(existing);
       entry.onRenamed?.(existing);
     };
     return await renameIntoPlace(deps, { ...entry, onRenamed }, { temporary, record });
@@ -104,10 +115,10 @@ export async function createTemporaryDirectory(
   return temporary;
 }
 
-type BuiltEntry<S extends v.GenericSchema> = Omit<NewEntry<S>, 'build'>;
+type BuiltEntry<S extends EntrySchema> = Omit<NewEntry<S>, 'build'>;
 
 /** Writes the record and syncs everything: afterwards the directory is complete and durable. */
-export async function completeEntry<S extends v.GenericSchema>(
+export async function completeEntry<S extends EntrySchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,
   built: { temporary: string; record: v.InferOutput<S> },
@@ -131,7 +142,7 @@ export async function completeEntry<S extends v.GenericSchema>(
  * Renames a complete entry into its area: from then on it exists. Returns its record, or that of an earlier attempt if its entry is
  * there already.
  */
-export async function renameIntoPlace<S extends v.GenericSchema>(
+export async function renameIntoPlace<S extends EntrySchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,
   built: { temporary: string; record: v.InferOutput<S> },
@@ -170,7 +181,7 @@ function requireSameOpening(pool: Pool, temporary: string): void {
  * The id is derived from the name, so the entry can only be that of an earlier attempt of the same call that was interrupted after
  * its rename.
  */
-async function readExisting<S extends v.GenericSchema>(
+async function readExisting<S extends EntrySchema>(
   deps: CommitDeps,
   entry: BuiltEntry<S>,
   target: string,
@@ -194,4 +205,15 @@ async function readExisting<S extends v.GenericSchema>(
  */
 export function syncsBeforeRename({ abilities }: Pick<Pool, 'abilities'>): boolean {
   return abilities?.filesystem === 'btrfs';
+}
+
+/** Rewrites the record of an entry on the disk, then in its index: calls must be answered from durable records only. */
+export async function rewriteRecord<S extends EntrySchema>(
+  files: Files,
+  entry: { readonly pool: Pool; readonly area: RecordArea; readonly schema: S },
+  value: v.InferOutput<S>,
+): Promise<void> {
+  const { pool, area, schema } = entry;
+  await writeRecord(files, pool.recordPathOf(area, value.id), { schema, value });
+  pool.indexOf(area).put(value);
 }

@@ -122,9 +122,6 @@ async function takeSnapshot(
       id: draft.id,
       schema: snapshotRecord,
       images: [imageFile],
-      onRenamed: (record) => {
-        pool.snapshots.put(record);
-      },
       build: async (directory) => {
         const to = join(directory, imageFile);
         const captureOptions: CaptureOptions = {
@@ -169,9 +166,6 @@ async function startCopy(
       id: options.draft.id,
       schema: snapshotRecord,
       images: [entryFiles.partialImage],
-      onRenamed: (record) => {
-        pool.snapshots.put(record);
-      },
       build: async (directory) => {
         const { sizeBytes, allocatedBytes } = image;
         await domain.host.files.createImage(join(directory, entryFiles.partialImage), {

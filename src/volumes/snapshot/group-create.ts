@@ -205,9 +205,8 @@ async function commitRecord(
     id,
     schema: groupRecord,
     images: [],
-    onRenamed: (group) => {
+    onRenamed: () => {
       onCommit();
-      first.pool.groups.put(group);
       for (const member of members) member.pool.snapshots.put(member.record);
     },
     build: async () => ({

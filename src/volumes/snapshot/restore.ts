@@ -86,9 +86,6 @@ async function makeCopy(
       resumeDirectory: interrupted?.directory,
       keepOnFailure: async (directory) =>
         operation.isClosing() && (await hasInterruptedCopy(domain.host.files, directory)),
-      onRenamed: (record) => {
-        pool.volumes.put(record);
-      },
       build: async (directory) => {
         const resumeFrom = interrupted?.doneBytes ?? 0n;
         await buildVolume(domain, origin, { directory, record, operation, resumeFrom });

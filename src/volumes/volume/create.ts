@@ -150,9 +150,6 @@ export async function createEntry(
         id: record.id,
         schema: volumeRecord,
         images: [imageFile],
-        onRenamed: (record) => {
-          pool.indexOf(area).put(record);
-        },
         build: async (directory) => {
           await buildImage(domain, join(directory, imageFile), record);
           return record;

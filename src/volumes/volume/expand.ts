@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
 import type { ImageStatus } from '../../host/host.ts';
-import { type VolumeRecord, volumeRecord, writeRecord } from '../../state/records.ts';
+import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
@@ -17,6 +17,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { ExpandInput } from '../model.ts';
+import { rewriteRecord } from '../pool/commit.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
@@ -115,11 +116,7 @@ async function recordPromise(
     sizeBytes,
     ...(hasReachedSize ? { reachedBytes: record.sizeBytes } : {}),
   };
-  await writeRecord(domain.host.files, pool.recordPathOf(area, record.id), {
-    schema: volumeRecord,
-    value: promised,
-  });
-  pool.volumes.put(promised);
+  await rewriteRecord(domain.host.files, { pool, area, schema: volumeRecord }, promised);
   return { ...volume, record: promised };
 }
 
