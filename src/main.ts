@@ -10,15 +10,15 @@ import { stopOnSignals } from './signals.ts';
 import { readVersion } from './version.ts';
 
 /** Exit codes: 0 is success, 1 a failure, 2 wrong usage (docs/operations.md). */
-const failed = 1;
-const wrongUsage = 2;
+const failureExitCode = 1;
+const usageExitCode = 2;
 
 /** Runs `loopcsi serve`. */
 async function serveCommand(argv: readonly string[]): Promise<void> {
   const command = addServeOptions(new Command('loopcsi serve'))
     .description('Serves CSI on a unix socket until SIGTERM or SIGINT.')
     .showHelpAfterError('(see --help)')
-    .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : wrongUsage))
+    .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : usageExitCode))
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
   requireRoot();
@@ -27,7 +27,7 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
   process.on('uncaughtException', (error) => {
     // This is a bug. The next start recovers from the interruption.
     log.fatal({ err: error }, 'uncaught exception');
-    process.exit(failed);
+    process.exit(failureExitCode);
   });
   const { endProcess } = await import('./host/kernel/calls.ts');
   const running = await serve(config, { log });
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
     }
   } catch (error) {
     process.stderr.write(`loopcsi: ${messageOf(error)}\n`);
-    process.exit(error instanceof ConfigError ? wrongUsage : failed);
+    process.exit(error instanceof ConfigError ? usageExitCode : failureExitCode);
   }
 }
 

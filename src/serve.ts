@@ -22,7 +22,7 @@ const poolQueryTimeoutMs = 2_000;
  */
 const metricsPreloadDelayMs = 2_000;
 /** Once the running operations have been aborted, their callers must receive their responses within this time. */
-const answerTimeoutMs = 1_000;
+const responseTimeoutMs = 1_000;
 /** Minimum thread pool size. In a smaller pool, file operations on a hung disk can occupy every libuv thread. */
 const minThreads = 64;
 
@@ -238,6 +238,6 @@ async function stop(parts: {
   const drained = running.drain();
   // Running operations get half of the time to finish. Then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
-  await withTimeout(drained, answerTimeoutMs);
+  await withTimeout(drained, responseTimeoutMs);
   await running.close();
 }

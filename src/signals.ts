@@ -1,7 +1,7 @@
 import type { Logger } from './observe/log.ts';
 
 /** Exit code if stopping failed, or if a second signal ended the process early. */
-const failed = 1;
+const failureExitCode = 1;
 
 /**
  * Under npm, Ctrl-C arrives twice, from the terminal and from npm. A signal within this time counts as the same one.
@@ -23,7 +23,7 @@ export function stopOnSignals(
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       if (stoppingAtMs !== undefined) {
-        if (performance.now() - stoppingAtMs > sameSignalMs) process.exit(failed);
+        if (performance.now() - stoppingAtMs > sameSignalMs) process.exit(failureExitCode);
         return;
       }
       stoppingAtMs = performance.now();
@@ -35,7 +35,7 @@ export function stopOnSignals(
         },
         (error: unknown) => {
           log.fatal({ err: error }, 'stopping failed');
-          process.exit(failed);
+          process.exit(failureExitCode);
         },
       );
     });

@@ -1,6 +1,6 @@
 /** Connects to the running driver. */
 import { createConnection } from 'node:net';
-import { environmentOf, optionTable } from '../config/options.ts';
+import { environmentVariableOf, optionTable } from '../config/options.ts';
 import { parseSocketPath } from '../config/values.ts';
 import type { Client } from '../csi/client.ts';
 import { makeClient } from '../csi/client.ts';
@@ -23,7 +23,7 @@ export function endpointOf(
   flag: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
 ): string {
-  const variable = environmentOf('endpoint');
+  const variable = environmentVariableOf('endpoint');
   const given = flag ?? environment[variable];
   const text = given === undefined || given === '' ? optionTable.endpoint.default : given;
   try {

@@ -1,6 +1,6 @@
 /** Pool commands without a running driver: this process itself changes the pool and the node's state directory. */
 import { type Config, loadConfig } from '../config/load.ts';
-import { poolNameForm } from '../volumes/ids.ts';
+import { poolNamePattern } from '../volumes/ids.ts';
 import { poolDefaults } from '../volumes/pool/settings.ts';
 import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';
@@ -17,7 +17,7 @@ export async function initPoolWithoutDriver(
   options: { readonly nodeId?: string; readonly stateDir?: string },
 ): Promise<void> {
   const { name, embeddedBytes: reflinkBytes, force } = pool;
-  if (!poolNameForm.test(name)) {
+  if (!poolNamePattern.test(name)) {
     throw new UsageError(`'${name}' is not a pool name; use lower-case letters, digits and '-'`);
   }
   const config = await loadConfig({ ...options }, session.environment);

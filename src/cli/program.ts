@@ -1,6 +1,6 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
 import { Command } from 'commander';
-import { addServeOptions, environmentOf, optionTable } from '../config/options.ts';
+import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
@@ -26,7 +26,7 @@ export function makeProgram(
     .description('Provides volumes with real size limits from directories of this machine.')
     .option(
       '--endpoint <unix://PATH>',
-      `socket of the driver [${environmentOf('endpoint')}; default ${optionTable.endpoint.default}]`,
+      `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
     )
     .option('--json', 'print the result as JSON')
     .version(version, '--version', 'print the version of this program')

@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
 import type { PoolSettings } from '../volumes/pool/settings.ts';
 import {
-  environmentOf,
+  environmentVariableOf,
   flagOf,
   type OptionKey,
   optionKeys,
@@ -12,10 +12,10 @@ import {
   specOf,
 } from './options.ts';
 
-type Values = {
+type OptionValues = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
 };
-type Optional =
+type OptionalKey =
   | 'clusterPools'
   | 'kubeletDir'
   | 'registrationDir'
@@ -28,7 +28,7 @@ type Optional =
  * milliseconds.
  */
 export type Config = Readonly<
-  Omit<Values, Optional> & { [K in Optional]: Values[K] | undefined } & {
+  Omit<OptionValues, OptionalKey> & { [K in OptionalKey]: OptionValues[K] | undefined } & {
     pools: readonly PoolSettings[];
     /** Options that were set explicitly, as opposed to defaults. */
     explicit: ReadonlySet<OptionKey>;
@@ -65,13 +65,13 @@ export async function loadConfig(
 ): Promise<Config> {
   const fromFlags: Source = (key) => textsOf(flags[key], `flag ${flagOf(key)}`);
   const fromEnvironment: Source = (key) => {
-    const value = environmentVariables[environmentOf(key)];
+    const value = environmentVariables[environmentVariableOf(key)];
     if (value === undefined || value === '') return undefined;
     const texts =
       specOf(key).kind === 'list' ? value.split(/\s+/).filter((text) => text !== '') : [value];
-    return { texts, origin: `environment variable ${environmentOf(key)}` };
+    return { texts, origin: `environment variable ${environmentVariableOf(key)}` };
   };
-  const file = flags['config'] ?? environmentVariables[environmentOf('config')];
+  const file = flags['config'] ?? environmentVariables[environmentVariableOf('config')];
   const fromFile =
     typeof file === 'string' && file !== '' ? await fileSource(file) : () => undefined;
   const config = parseOptions([fromFlags, fromEnvironment, fromFile]);
@@ -93,7 +93,7 @@ const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)
 export function unknownVariables(
   variables: Readonly<Record<string, string | undefined>>,
 ): readonly string[] {
-  const known = new Set(optionKeys.map(environmentOf));
+  const known = new Set(optionKeys.map(environmentVariableOf));
   return Object.keys(variables).filter(
     (name) => name.startsWith('LOOPCSI_') && !known.has(name) && !otherVariables.test(name),
   );
@@ -144,7 +144,7 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
     if (found !== undefined) explicit.add(key);
     const { texts, origin } = found ?? {
       texts: spec.default === undefined ? [] : [spec.default],
-      origin: `default of ${flagOf(key)} (set the flag, ${environmentOf(key)} or the key ${key})`,
+      origin: `default of ${flagOf(key)} (set the flag, ${environmentVariableOf(key)} or the key ${key})`,
     };
     if (texts.length > 1 && spec.kind !== 'list')
       problems.push(`${origin}: accepts only one value`);
@@ -173,8 +173,8 @@ function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
   const problems: string[] = [];
   if (config.pools.length === 0)
     problems.push('flag --pool: at least one pool is needed; add --pool NAME=DIR');
-  const offersInline = config.ephemeralMaxSize > 0n;
-  if (offersInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
+  const allowsInline = config.ephemeralMaxSize > 0n;
+  if (allowsInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(
       'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it, or raise --ephemeral-max-size',
     );

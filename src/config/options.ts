@@ -214,7 +214,7 @@ export function flagOf(key: string): string {
 }
 
 /** Returns the environment variable of an option, such as `LOOPCSI_DEFAULT_SIZE` for `defaultSize`. */
-export function environmentOf(key: string): string {
+export function environmentVariableOf(key: string): string {
   return `LOOPCSI_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 }
 
@@ -222,11 +222,11 @@ export function environmentOf(key: string): string {
 export function addServeOptions(command: Command): Command {
   command.option(
     '--config <FILE>',
-    `YAML file with the options below as keys [${environmentOf('config')}]`,
+    `YAML file with the options below as keys [${environmentVariableOf('config')}]`,
   );
   for (const key of optionKeys) {
     const { kind, value, help } = specOf(key);
-    const description = `${help.replaceAll('`', '')} [${environmentOf(key)}; ${defaultOf(key)}]`;
+    const description = `${help.replaceAll('`', '')} [${environmentVariableOf(key)}; ${defaultOf(key)}]`;
     if (kind === 'switch') command.option(flagOf(key), description);
     else if (kind === 'value') command.option(`${flagOf(key)} <${value}>`, description);
     else command.option(`${flagOf(key)} <${value}>`, description, append);
@@ -252,7 +252,7 @@ export function optionsAsMarkdown(): string {
     const { kind, value, help } = spec;
     const shown = spec.defaultText ?? (spec.default === undefined ? '' : `\`${spec.default}\``);
     const flag = kind === 'switch' ? flagOf(key) : `${flagOf(key)} ${escapeBars(value)}`;
-    return `| \`${flag}\` | \`${environmentOf(key)}\` | \`${key}\` | ${shown} | ${escapeBars(help)} |`;
+    return `| \`${flag}\` | \`${environmentVariableOf(key)}\` | \`${key}\` | ${shown} | ${escapeBars(help)} |`;
   });
   return [
     '| Flag | Environment | Key | Default | Meaning |',

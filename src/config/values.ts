@@ -5,7 +5,7 @@ import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
 import { parseBytes } from '../units.ts';
-import { poolNameForm } from '../volumes/ids.ts';
+import { poolNamePattern } from '../volumes/ids.ts';
 import { type PoolSettings, poolDefaults } from '../volumes/pool/settings.ts';
 
 /** Creates a schema from a parser. The message of an error that `parse` throws becomes the issue. */
@@ -53,11 +53,11 @@ export function parseSocketPath(value: string): string {
 }
 
 const dnsLabel = '[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?';
-const driverNameForm = new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`);
+const driverNamePattern = new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`);
 
 /** Parses a driver name. CSI spec, "GetPluginInfo": a domain name of at most 63 characters. */
 export function parseDriverName(value: string): string {
-  if (value.length > 63 || !driverNameForm.test(value)) {
+  if (value.length > 63 || !driverNamePattern.test(value)) {
     throw new Error(
       `'${value}' is not a driver name; use a lower-case domain name of at most 63 characters, for example loopcsi.io`,
     );
@@ -103,7 +103,7 @@ export function parsePool(value: string): PoolSettings {
   const [head = '', ...options] = value.split(',');
   const equals = head.indexOf('=');
   const name = head.slice(0, Math.max(equals, 0));
-  if (equals < 1 || !poolNameForm.test(name)) {
+  if (equals < 1 || !poolNamePattern.test(name)) {
     throw new Error(
       `'${value}' is not a pool; use NAME=DIR[,${poolOptions.replaceAll(', ', ',')}], with a name of lower-case letters, digits and '-'`,
     );
@@ -120,7 +120,7 @@ export function parsePool(value: string): PoolSettings {
 /** Parses `NAME,NAME,…`. */
 export function parsePoolNames(value: string): readonly string[] {
   const names = value.split(',');
-  const wrong = names.find((name) => !poolNameForm.test(name));
+  const wrong = names.find((name) => !poolNamePattern.test(name));
   if (wrong === undefined) return names;
   throw new Error(
     `'${wrong}' is not a pool name; use names of lower-case letters, digits and '-', separated by commas`,

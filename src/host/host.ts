@@ -118,7 +118,7 @@ export interface Files extends Paths {
   /** Opens a directory that the caller will sync repeatedly. Throws KernelError ENOTDIR. */
   openDirectory(path: string): Promise<Directory>;
   /** Syncs an open directory: earlier creations, renames and removals in it become durable. */
-  syncOpened(directory: Directory): Promise<void>;
+  syncOpenDirectory(directory: Directory): Promise<void>;
   /** renameat2 with RENAME_NOREPLACE, without fsync. KernelError EEXIST if `to` exists. */
   renameNoReplace(from: string, to: string): Promise<void>;
   /**
@@ -132,12 +132,12 @@ export interface Files extends Paths {
    */
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
   /** Tests with a scratch file in this directory which features its filesystem supports. */
-  probe(directory: string): Promise<FileAbilities>;
+  probe(directory: string): Promise<FilesystemFeatures>;
   /** statfs of the filesystem that contains `path`. Free bytes include those reserved for root. */
   capacity(path: string): Promise<Capacity>;
 }
 
-export interface FileAbilities {
+export interface FilesystemFeatures {
   /** O_DIRECT. */
   readonly directIo: boolean;
   /** Hole punching (fallocate(2)). */

@@ -2,7 +2,7 @@ import type { MethodName } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Administration } from '../volumes/admin/calls.ts';
 import type { Volumes } from '../volumes/api.ts';
-import { poolNameForm } from '../volumes/ids.ts';
+import { poolNamePattern } from '../volumes/ids.ts';
 import {
   adminSnapshotMessage,
   adminVolumeMessage,
@@ -202,7 +202,7 @@ function diagnosticMethods(admin: Administration): Implementation<'loopcsi.v1.Ad
 
 function requirePoolName(name: string): string {
   requireText(name, 'name');
-  if (poolNameForm.test(name)) return name;
+  if (poolNamePattern.test(name)) return name;
   throw new VolumeError(
     'invalid',
     `'${name.slice(0, 64)}' is not a pool name; use lower-case letters, digits and '-'`,

@@ -198,7 +198,7 @@ export async function writeRecord<S extends v.GenericSchema>(
   path: string,
   { schema, value, durable = true }: RecordToWrite<S> & { readonly durable?: boolean },
 ): Promise<void> {
-  await files.replaceFile(path, textOf(path, { schema, value }), { durable });
+  await files.replaceFile(path, encodeRecord(path, { schema, value }), { durable });
 }
 
 /** Writes the record of an entry that is not yet committed, without fsync. EEXIST if it exists. */
@@ -207,10 +207,10 @@ export async function writeNewRecord<S extends v.GenericSchema>(
   path: string,
   record: RecordToWrite<S>,
 ): Promise<void> {
-  await files.writeNew(path, textOf(path, record));
+  await files.writeNew(path, encodeRecord(path, record));
 }
 
-function textOf<S extends v.GenericSchema>(
+function encodeRecord<S extends v.GenericSchema>(
   path: string,
   { schema, value }: RecordToWrite<S>,
 ): string {

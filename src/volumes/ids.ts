@@ -93,4 +93,4 @@ export function requireOwnNodeTag(id: EntryId, options: { nodeTag: string; kind:
 }
 
 /** The form of pool names, in StorageClasses and commands. */
-export const poolNameForm = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
+export const poolNamePattern = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;

@@ -179,7 +179,7 @@ const failures: readonly (readonly [string, readonly string[]])[] = [
   ['files.growImage', ['ENOSPC', 'EIO']],
   ['files.imageStatus', ['EIO']],
   ['files.sync', ['EIO', 'ENOSPC']],
-  ['files.syncOpened', ['EIO', 'ENOSPC']],
+  ['files.syncOpenDirectory', ['EIO', 'ENOSPC']],
   ['files.renameNoReplace', ['EROFS', 'EIO', 'ENOSPC']],
   ['files.capacity', ['EIO']],
   ['loops.attach', ['EBUSY', 'ENXIO', 'ENOSPC']],

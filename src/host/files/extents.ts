@@ -1,7 +1,7 @@
 import { hasErrno } from '../errors.ts';
 import type { ByteRange, Extent, Extents } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
-import { ioctlOn, seek } from '../kernel/calls.ts';
+import { ioctlWithBuffer, seek } from '../kernel/calls.ts';
 import { closeHandle, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
@@ -60,7 +60,10 @@ async function fiemap(
   // Without SYNC, new data has no address yet, and rewritten shared blocks still have their old, shared address.
   buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
   buffer.writeUInt32LE(extentCount, at.fm_extent_count);
-  await ioctlOn(lane, fd, 'FS_IOC_FIEMAP', buffer, { subject: path, timeoutMs: imageTimeoutMs });
+  await ioctlWithBuffer(lane, fd, 'FS_IOC_FIEMAP', buffer, {
+    subject: path,
+    timeoutMs: imageTimeoutMs,
+  });
 }
 
 function decodeExtents(buffer: Buffer): readonly Extent[] {

@@ -5,7 +5,7 @@ import { realpath, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB } from '../../units.ts';
 import { hasErrno, KernelError } from '../errors.ts';
-import type { ByteRange, Capacity, Directory, Extent, FileAbilities, Files } from '../host.ts';
+import type { ByteRange, Capacity, Directory, Extent, Files, FilesystemFeatures } from '../host.ts';
 import { constants } from '../kernel/abi.ts';
 import { fallocate, flock, renameNoReplace } from '../kernel/calls.ts';
 import {
@@ -42,7 +42,7 @@ export function makeFiles(lane: Lane): Files {
     punchUnwritten: (path) => punchUnwritten(lane, path),
     sync: (...paths) => syncPaths(lane, paths),
     openDirectory: (path) => openDirectory(lane, path),
-    syncOpened: ({ handle, path }) => fsync(lane, handle, path),
+    syncOpenDirectory: ({ handle, path }) => fsync(lane, handle, path),
     resolveDirectory: (path) => resolveDirectory(lane, path),
     renameNoReplace: (from, to) => renameNoReplace(lane, from, to),
     lock: (path) => lock(lane, path),
@@ -170,7 +170,7 @@ async function truncateInSlices(
   });
 }
 
-async function probe(lane: Lane, directory: string): Promise<FileAbilities> {
+async function probe(lane: Lane, directory: string): Promise<FilesystemFeatures> {
   return withScratchFile(lane, directory, async (handle, path) => {
     await resize(lane, handle, path, probeBytes);
     const directIo = await isSupported(() =>

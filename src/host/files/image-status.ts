@@ -1,7 +1,13 @@
 import { stat, statfs } from 'node:fs/promises';
 import type { ImageStatus } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import { deviceOf, fsCall, majorMinorOf, openFlags, withCachedPath } from '../kernel/descriptor.ts';
+import {
+  fsCall,
+  majorMinorOf,
+  makeDeviceNumber,
+  openFlags,
+  withCachedPath,
+} from '../kernel/descriptor.ts';
 import { mountIdIn, statCached } from '../kernel/statx.ts';
 import type { Lane } from '../lane.ts';
 
@@ -29,7 +35,7 @@ function readCached(path: string): CachedStatus | undefined {
   return withCachedPath(path, openFlags.pathFollowed, (fd) => {
     const status = statCached(fd, path);
     const image = statusFrom(status);
-    return { ...image, mount: mountOf(image.device, mountIdIn(status)) };
+    return { ...image, mount: mountKeyOf(image.device, mountIdIn(status)) };
   });
 }
 
@@ -37,7 +43,7 @@ function readCached(path: string): CachedStatus | undefined {
  * Returns a key that no later mount can have. The anonymous device number of btrfs is not suitable, since a FUSE mount
  * may reuse it. Without unique mount IDs, only the number of a block device is used.
  */
-function mountOf(device: bigint, id: bigint | undefined): string | undefined {
+function mountKeyOf(device: bigint, id: bigint | undefined): string | undefined {
   if (id !== undefined) return `mount ${id}`;
   const isAnonymous = majorMinorOf(device).startsWith('0:');
   return isAnonymous ? undefined : `device ${device}`;
@@ -72,7 +78,7 @@ function statusFrom(status: Buffer): ImageStatus {
   const major = status.readUInt32LE(at.stx_dev_major);
   const minor = status.readUInt32LE(at.stx_dev_minor);
   return {
-    device: deviceOf(major, minor),
+    device: makeDeviceNumber(major, minor),
     inode: status.readBigUInt64LE(at.stx_ino),
     sizeBytes: status.readBigUInt64LE(at.stx_size),
     allocatedBytes: status.readBigUInt64LE(at.stx_blocks) * statBlockBytes,

@@ -15,7 +15,7 @@ import {
 import { hasErrno } from '../errors.ts';
 import type { PathKind, PathStatus, Paths } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import { deviceOf, fsCall, fsCallForEach, toKernelError } from '../kernel/descriptor.ts';
+import { fsCall, fsCallForEach, makeDeviceNumber, toKernelError } from '../kernel/descriptor.ts';
 import { statPath } from '../kernel/statx.ts';
 import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
@@ -70,7 +70,10 @@ async function status(lane: Lane, path: string): Promise<PathStatus> {
   const seconds = found.readBigInt64LE(at.stx_mtime);
   return {
     kind: kindOf(found.readUInt16LE(at.stx_mode)),
-    device: deviceOf(found.readUInt32LE(at.stx_dev_major), found.readUInt32LE(at.stx_dev_minor)),
+    device: makeDeviceNumber(
+      found.readUInt32LE(at.stx_dev_major),
+      found.readUInt32LE(at.stx_dev_minor),
+    ),
     inode: found.readBigUInt64LE(at.stx_ino),
     sizeBytes: found.readBigUInt64LE(at.stx_size),
     modifiedNs: seconds * 1_000_000_000n + BigInt(found.readUInt32LE(at.stx_mtime + 8)),

@@ -1,7 +1,7 @@
 import { CommandError } from '../errors.ts';
 import type { LoopDevice } from '../host.ts';
 import { layouts } from '../kernel/abi.ts';
-import { ioctlOn } from '../kernel/calls.ts';
+import { ioctlWithBuffer } from '../kernel/calls.ts';
 import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { withMounted } from '../mount/open-mounted.ts';
@@ -24,7 +24,7 @@ export async function growExt4(
   const argument = Buffer.alloc(8);
   argument.writeBigUInt64LE(blocks);
   await withMounted(lane, target, device, ({ fd }) =>
-    ioctlOn(lane, fd, 'EXT4_IOC_RESIZE_FS', argument, {
+    ioctlWithBuffer(lane, fd, 'EXT4_IOC_RESIZE_FS', argument, {
       subject: target,
       timeoutMs: imageTimeoutMs,
     }),
@@ -43,7 +43,7 @@ export async function growXfs(
 ): Promise<void> {
   await withMounted(lane, target, device, async ({ fd }) => {
     const geometry = Buffer.alloc(layouts.xfs_fsop_geom.size);
-    await ioctlOn(lane, fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
+    await ioctlWithBuffer(lane, fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
     const now = layouts.xfs_fsop_geom.fields;
     const blocks = sizeBytes / BigInt(geometry.readUInt32LE(now.blocksize));
     if (blocks <= geometry.readBigUInt64LE(now.datablocks)) return;
@@ -52,7 +52,7 @@ export async function growXfs(
     argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
     argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
     const about = { subject: target, timeoutMs: imageTimeoutMs };
-    await ioctlOn(lane, fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
+    await ioctlWithBuffer(lane, fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
   });
 }
 
@@ -62,7 +62,10 @@ export async function growBtrfs(lane: Lane, target: string, device: LoopDevice):
   const argument = Buffer.alloc(size);
   argument.write('1:max', fields.name, 'latin1');
   await withMounted(lane, target, device, ({ fd }) =>
-    ioctlOn(lane, fd, 'BTRFS_IOC_RESIZE', argument, { subject: target, timeoutMs: imageTimeoutMs }),
+    ioctlWithBuffer(lane, fd, 'BTRFS_IOC_RESIZE', argument, {
+      subject: target,
+      timeoutMs: imageTimeoutMs,
+    }),
   );
 }
 

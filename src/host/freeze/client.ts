@@ -19,7 +19,7 @@ export interface FreezeOptions {
 }
 
 /** How far the child may exceed the time limit of a freeze before it is considered hung and killed. */
-const slackMs = 10_000;
+const graceMs = 10_000;
 
 /** The callbacks and targets of one freeze. */
 interface Session {
@@ -48,7 +48,7 @@ export class FreezeChild {
       env: { UV_THREADPOOL_SIZE: '64' },
     });
     const read = lineReader<FreezeReport>((message) => {
-      this.#handle(message);
+      this.#handleReport(message);
     });
     this.#process.stdout.setEncoding('utf8').on('data', read);
     // When the child exits, writes to it fail too. The exit is handled below.
@@ -79,7 +79,7 @@ export class FreezeChild {
     this.#nextId += 1;
     return new Promise((resolve, reject) => {
       const ended = new Promise<number>((resolveEnd, rejectEnd) => {
-        const timer = setTimeout(() => void this.#kill(), timeoutMs + slackMs).unref();
+        const timer = setTimeout(() => void this.#kill(), timeoutMs + graceMs).unref();
         this.#sessions.set(id, {
           subjects,
           mounts,
@@ -119,7 +119,7 @@ export class FreezeChild {
     return ended;
   }
 
-  #handle(message: FreezeReport): void {
+  #handleReport(message: FreezeReport): void {
     const session = this.#sessions.get(message.id);
     if (session === undefined) return;
     switch (message.report) {
@@ -132,7 +132,7 @@ export class FreezeChild {
         return;
       }
       case 'thawed':
-        session.onEnd(message.expired ? expired(session) : message.frozenMs);
+        session.onEnd(message.expired ? expiredError(session) : message.frozenMs);
     }
   }
 
@@ -173,7 +173,7 @@ export class FreezeChild {
   }
 }
 
-function expired(session: Session): KernelError {
+function expiredError(session: Session): KernelError {
   return new KernelError(
     'freeze',
     'ETIMEDOUT',

@@ -48,7 +48,7 @@ export async function openat2(
 ): Promise<number> {
   const known = openCached(dirfd, path, options);
   if (known !== undefined) return known;
-  const how = openHow(options);
+  const how = encodeOpenHow(options);
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
   return call(lane, { name: 'openat2', subject: path }, libc().openat2, args, {
     onLate: options.onLate,
@@ -56,8 +56,8 @@ export async function openat2(
 }
 
 /**
- * Errors that are final: RESOLVE_CACHED returns them from cached names (negative ones, or of the wrong type), not
- * because a name is uncached.
+ * Errors that an ordinary open would return, too. RESOLVE_CACHED finds them in names that the kernel has cached; for an
+ * uncached name it returns EAGAIN.
  */
 const finalErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];
 /** RESOLVE_CACHED needs Linux 5.12, and a seccomp filter may forbid openat2. */
@@ -75,7 +75,7 @@ export function openCached(
 ): number | undefined {
   if (!supportsCached) return undefined;
   const resolve = (options.resolve ?? 0) | constants.RESOLVE_CACHED;
-  const how = openHow({ flags: options.flags | constants.O_PATH, resolve });
+  const how = encodeOpenHow({ flags: options.flags | constants.O_PATH, resolve });
   const args = [callNumbers.openat2, dirfd, path, how, how.length];
   try {
     return callSync({ name: 'open', subject: path }, libc().openat2, args);
@@ -86,7 +86,7 @@ export function openCached(
   }
 }
 
-function openHow({ flags, resolve }: { flags: number; resolve: number }): Buffer {
+function encodeOpenHow({ flags, resolve }: { flags: number; resolve: number }): Buffer {
   const how = Buffer.alloc(layouts.open_how.size);
   how.writeBigUInt64LE(BigInt(flags), layouts.open_how.fields.flags);
   how.writeBigUInt64LE(BigInt(resolve), layouts.open_how.fields.resolve);
@@ -278,7 +278,7 @@ export function ioctl(
 }
 
 /** ioctl(2) with a structure, which the kernel reads and fills in place. */
-export async function ioctlOn(
+export async function ioctlWithBuffer(
   lane: Lane,
   fd: number,
   request: Request,

@@ -176,7 +176,7 @@ export async function syncPaths(lane: Lane, paths: readonly string[]): Promise<v
 }
 
 /** Maximum number of concurrent calls in one pass through the gate. */
-const callsAtOnce = 16;
+const maxConcurrentCalls = 16;
 
 /**
  * Calls `work` for every path in a single pass through the gate, concurrently on the granted threads. Returns the
@@ -198,7 +198,7 @@ export async function fsCallForEach<T>(
     }
   };
   const subject = paths.length <= 4 ? paths.join(', ') : `${paths.length} files`;
-  const threads = Math.min(callsAtOnce, paths.length);
+  const threads = Math.min(maxConcurrentCalls, paths.length);
   await fsCall(
     lane,
     name,
@@ -256,7 +256,7 @@ export function majorMinorOf(device: bigint): string {
 }
 
 /** Returns the device number that stat(2) reports for this major and minor number. */
-export function deviceOf(major: number, minor: number): bigint {
+export function makeDeviceNumber(major: number, minor: number): bigint {
   const [high, low] = [BigInt(major), BigInt(minor)];
   return (
     ((high & 0xfffff000n) << 32n) |

@@ -1,11 +1,14 @@
 /**
- * Time limits of system calls and programs. After the limit the caller gets a StuckError, or the program is killed: its disk is taken
- * to hang. Each limit is far longer than the work takes on a disk that works.
+ * Time limits of system calls and programs. After the limit, the caller gets a StuckError or the program is killed: its
+ * disk is assumed to hang. Each limit is far longer than the work takes on a working disk.
  */
 
 const minute = 60_000;
 
-/** Calls without a limit of their own: they read or write little. The gate applies it separately to waiting and to running. */
+/**
+ * For calls without a specific limit, which read or write little. The gate applies it separately to waiting and to
+ * running.
+ */
 export const defaultTimeoutMs = minute;
 
 /** Mounting replays the log; unmounting and syncfs write back all dirty data. Both can take minutes. */
@@ -19,9 +22,9 @@ export const mountTimeoutMs = 5 * minute;
  * - clone an image (about 10 µs per extent), or count more than a million extents
  * - write the metadata of new block groups when a very large filesystem grows
  * - trim a range: less than a second on an idle disk, longer on a busy one
- * - make a filesystem, or change its UUID
+ * - create a filesystem, or change its UUID
  */
 export const imageTimeoutMs = 10 * minute;
 
-/** e2fsck and resize2fs may read, and resize2fs may move, all blocks of a filesystem. */
+/** e2fsck and resize2fs may read all blocks of a filesystem, and resize2fs may move them. */
 export const checkTimeoutMs = 60 * minute;

@@ -13,8 +13,8 @@ import {
   hasStickySettings,
   replaceDevice,
   requireSameImage,
-} from './device.ts';
-import { HeldDevices } from './hold.ts';
+} from './device-calls.ts';
+import { HeldDevices } from './held-devices.ts';
 import { boundNumbers, LoopNumbers } from './numbers.ts';
 import { incarnationOf, isUnresponsive, LoopScan, waitUntilDetached } from './scan.ts';
 
@@ -22,7 +22,7 @@ import { incarnationOf, isUnresponsive, LoopScan, waitUntilDetached } from './sc
  * Maximum number of attempts to attach while other processes take the chosen numbers. From the eighth on, each is
  * followed by a pause.
  */
-const attachTries = 64;
+const maxAttachAttempts = 64;
 /** How much longer a detach waits for a device that is open but neither mounted nor claimed. */
 const briefOpenTimeoutMs = 2_500;
 
@@ -83,7 +83,7 @@ class KernelLoopDevices implements LoopDevices {
       options.readOnly ? openFlags.read : openFlags.readWrite,
       async (image) => {
         const bound = boundNumbers(options.mounts ?? (await readMounts(this.#lane)));
-        for (let attempt = 1; attempt <= attachTries; attempt += 1) {
+        for (let attempt = 1; attempt <= maxAttachAttempts; attempt += 1) {
           const number = await this.#numbers.claim(this.#lane, bound);
           try {
             const attached = await attachNumber(this.#lane, number, image.fd, options);

@@ -3,10 +3,10 @@ import type { Mount } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import type { Lane } from '../lane.ts';
 import { nodeBindOf } from '../mount/loop-mounts.ts';
-import { openControl } from './device.ts';
+import { openControl } from './device-calls.ts';
 import type { LoopScan } from './scan.ts';
 
-/** Chooses the number of a new loop device. */
+/** Chooses the number of the next loop device to attach. */
 
 /**
  * How long the number of a device whose node was given to another process is avoided, and how many are avoided at most.

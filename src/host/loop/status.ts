@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { hasErrno } from '../errors.ts';
 import type { AttachOptions, FileIdentity, LoopDevice } from '../host.ts';
 import { constants, layouts } from '../kernel/abi.ts';
-import { ioctlOn, ioctlSync, ioctlUngated } from '../kernel/calls.ts';
+import { ioctlSync, ioctlUngated, ioctlWithBuffer } from '../kernel/calls.ts';
 import { fsCall, majorMinorOf, openFlags, toKernelError } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 
@@ -54,7 +54,7 @@ export async function readStatus(
   path: string,
 ): Promise<LoopDevice> {
   const info = Buffer.alloc(layouts.loop_info64.size);
-  await ioctlOn(lane, handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
+  await ioctlWithBuffer(lane, handle.fd, 'LOOP_GET_STATUS64', info, { subject: path });
   return decodeStatus(info, handle, path);
 }
 
@@ -128,12 +128,12 @@ export async function clearAutoclear(
   const at = layouts.loop_info64.fields;
   const about = { subject: device.path };
   try {
-    await ioctlOn(lane, handle.fd, 'LOOP_GET_STATUS64', info, about);
+    await ioctlWithBuffer(lane, handle.fd, 'LOOP_GET_STATUS64', info, about);
     if (!isSameFile(backingOf(info), device.backing)) return false;
     const flags = info.readUInt32LE(at.lo_flags);
     if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
     info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);
-    await ioctlOn(lane, handle.fd, 'LOOP_SET_STATUS64', info, about);
+    await ioctlWithBuffer(lane, handle.fd, 'LOOP_SET_STATUS64', info, about);
     return true;
   } catch (error) {
     if (hasErrno(error, 'ENXIO')) return false;

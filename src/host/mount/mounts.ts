@@ -5,7 +5,7 @@ import type { FsType, LoopDevice, Mount, Mounts, TargetOptions } from '../host.t
 import { constants, layouts } from '../kernel/abi.ts';
 import {
   ioctl,
-  ioctlOn,
+  ioctlWithBuffer,
   mount,
   mountSetattr,
   moveMount,
@@ -226,7 +226,10 @@ async function trim(
     range.writeBigUInt64LE(offset, fields.start);
     range.writeBigUInt64LE(length, fields.len);
     try {
-      await ioctlOn(lane, fd, 'FITRIM', range, { subject: target, timeoutMs: imageTimeoutMs });
+      await ioctlWithBuffer(lane, fd, 'FITRIM', range, {
+        subject: target,
+        timeoutMs: imageTimeoutMs,
+      });
     } catch (error) {
       // The range begins after the end of the filesystem.
       if (offset > 0n && hasErrno(error, 'EINVAL')) return undefined;

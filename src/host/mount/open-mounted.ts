@@ -28,7 +28,7 @@ export async function withMounted<T>(
   work: (handle: FileHandle) => Promise<T>,
 ): Promise<T> {
   return withOpen(lane, target, openFlags.directory, async (handle) => {
-    await checkIsOn(lane, handle, target, device);
+    await requireFilesystemOn(lane, handle, target, device);
     return work(handle);
   });
 }
@@ -48,7 +48,7 @@ export function openMounted(lane: Lane, target: string, device: DeviceName): Pro
 
 type DeviceName = Pick<LoopDevice, 'path' | 'majorMinor'>;
 
-async function checkIsOn(
+async function requireFilesystemOn(
   lane: Lane,
   handle: FileHandle,
   target: string,

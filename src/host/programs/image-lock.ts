@@ -22,7 +22,7 @@ export interface ImageLock {
 /**
  * Errors of filesystems without flock (NFS without its lock service, some FUSE servers). Images there are not locked.
  */
-const withoutLocks = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
+const lockUnsupportedErrors = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'] as const;
 
 /** Locks an image for a program. ImageInUseError while another program uses it; KernelError ENOENT. */
 export async function lockImage(lane: Lane, imagePath: string): Promise<ImageLock> {
@@ -44,7 +44,7 @@ export async function requireNoProgram(lane: Lane, imagePath: string): Promise<v
  * briefly.
  */
 const graceMs = 1_000;
-const stepMs = 20;
+const retryMs = 20;
 
 async function openLocked(
   lane: Lane,
@@ -56,7 +56,7 @@ async function openLocked(
     await lock(lane, handle, imagePath, kind);
     return handle;
   } catch (error) {
-    if (hasErrno(error, ...withoutLocks)) return handle;
+    if (hasErrno(error, ...lockUnsupportedErrors)) return handle;
     await closeQuietly(lane, handle, imagePath);
     throw error;
   }
@@ -84,6 +84,6 @@ async function lock(
     if (holder !== undefined || performance.now() > endMs) {
       throw new ImageInUseError(imagePath, holder);
     }
-    await delay(stepMs);
+    await delay(retryMs);
   }
 }

@@ -47,7 +47,7 @@ export async function missingPrograms(): Promise<readonly Program[]> {
 }
 
 /** How long the result is cached if no program is missing: probes ask every few seconds. */
-const keepMs = 60_000;
+const cacheMs = 60_000;
 
 /** Returns `missingPrograms` with a cache. A result with a missing program is not cached; any other for a minute. */
 export function makeProgramCheck(
@@ -56,10 +56,11 @@ export function makeProgramCheck(
 ): () => Promise<readonly Program[]> {
   let last: { readonly atMs: number; readonly missing: Promise<readonly Program[]> } | undefined;
   return async () => {
-    if (last === undefined || now() - last.atMs > keepMs) last = { atMs: now(), missing: search() };
-    const asked = last;
-    const missing = await asked.missing;
-    if (missing.length > 0 && last === asked) last = undefined;
+    if (last === undefined || now() - last.atMs > cacheMs)
+      last = { atMs: now(), missing: search() };
+    const current = last;
+    const missing = await current.missing;
+    if (missing.length > 0 && last === current) last = undefined;
     return missing;
   };
 }

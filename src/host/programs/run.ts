@@ -56,20 +56,23 @@ export interface RunnerOptions {
   /** Called once for each program that ended, successfully or not. Must not throw. */
   readonly onEnd?: (command: EndedCommand) => void;
   /** Maximum number of concurrent programs; four for each core by default. Others wait in order of arrival. */
-  readonly parallel?: number;
+  readonly maxConcurrent?: number;
 }
 
 const environment = { PATH: programDirectories.join(':'), LC_ALL: 'C' } as const;
 const maxOutputBytes = 4 * 1024 * 1024;
 /** Number of characters from the end of standard error that a CommandError contains. */
-const stderrTail = 2000;
+const maxStderrChars = 2000;
 
 /** execa takes about 80 ms to load, so it is loaded with the first program, not at start. */
 const loadExeca = () => import('execa');
 
 /** Creates a runner with its own limit of concurrent programs. */
-export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: RunnerOptions = {}): Run {
-  const slots = makeSemaphore(parallel);
+export function makeRun({
+  onEnd,
+  maxConcurrent = 4 * availableParallelism(),
+}: RunnerOptions = {}): Run {
+  const slots = makeSemaphore(maxConcurrent);
   return async (lane, file, args, options) => {
     const { execa } = await loadExeca();
     const result = await slots(async () => {
@@ -102,7 +105,7 @@ export function makeRun({ onEnd, parallel = 4 * availableParallelism() }: Runner
       return { exitCode, stdout: result.stdout, stderr: result.stderr };
     }
     const message = failureMessage(file, result, options.timeoutMs, result.stderr);
-    const stderr = result.stderr.slice(-stderrTail);
+    const stderr = result.stderr.slice(-maxStderrChars);
     throw new CommandError(file, { message, exitCode, stderr }, { cause: result.cause });
   };
 }

@@ -2,7 +2,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 import { parseBytes } from '../../units.ts';
-import { poolNameForm } from '../ids.ts';
+import { poolNamePattern } from '../ids.ts';
 import type { SnapshotSettings, VolumeSettings } from '../model.ts';
 import { parseMkfsOptions } from './mkfs-options.ts';
 
@@ -180,7 +180,7 @@ function parseSectorSize(text: string | undefined): VolumeSettings['sectorSize']
 }
 
 function parsePool(pool: string | undefined): string | undefined {
-  if (pool === undefined || poolNameForm.test(pool)) return pool;
+  if (pool === undefined || poolNamePattern.test(pool)) return pool;
   throw new VolumeError(
     'invalid',
     `parameter pool '${pool}' is not a pool name; use lower-case letters, digits and '-'`,

@@ -39,7 +39,7 @@ export class DirectorySync {
           directory,
           sync: coalesced(async () => {
             opened.#unsynced.add(area);
-            await files.syncOpened(directory);
+            await files.syncOpenDirectory(directory);
             opened.#unsynced.delete(area);
           }),
         });

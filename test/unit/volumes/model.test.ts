@@ -324,7 +324,7 @@ const found: readonly {
       {
         do: 'failing',
         call: { do: 'delete', v: 'a' },
-        failure: { name: 'files.syncOpened', errno: 'EIO', after: false },
+        failure: { name: 'files.syncOpenDirectory', errno: 'EIO', after: false },
         giveUp: false,
       },
       { do: 'create', v: 'a', kind: 'block', size: 1 },

@@ -11,8 +11,8 @@ import { readImage, readImageSize } from '../read-image.ts';
 import { requireUuid } from '../uuid.ts';
 import {
   type BtrfsSuperblock,
-  btrfsSuperblockAt,
   btrfsSuperblockBytes,
+  btrfsSuperblockOffset,
   parseBtrfsSuperblock,
 } from './superblock.ts';
 
@@ -150,7 +150,9 @@ export class Btrfs implements Filesystem {
 }
 
 async function readBtrfs(lane: Lane, path: string): Promise<BtrfsSuperblock | undefined> {
-  return parseBtrfsSuperblock(await readImage(lane, path, btrfsSuperblockAt, btrfsSuperblockBytes));
+  return parseBtrfsSuperblock(
+    await readImage(lane, path, btrfsSuperblockOffset, btrfsSuperblockBytes),
+  );
 }
 
 /** Whether the filesystem fills the image, except for a tail of less than a sector. */

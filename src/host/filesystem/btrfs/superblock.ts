@@ -3,7 +3,7 @@ import { crc32cInverted } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
 /** Offset and size, in bytes, of the primary superblock in an image. */
-export const btrfsSuperblockAt = 65_536;
+export const btrfsSuperblockOffset = 65_536;
 export const btrfsSuperblockBytes = 4096;
 
 /**

@@ -21,8 +21,8 @@ import {
   type Ext4Superblock,
   ext4Fills,
   ext4MaxGrowthFactor,
-  ext4SuperblockAt,
   ext4SuperblockBytes,
+  ext4SuperblockOffset,
   ext4UnusableTail,
   journalHasData,
   journalRecordsError,
@@ -289,7 +289,7 @@ async function readExt4(
   path: string,
   options?: { readonly verify: boolean },
 ): Promise<Ext4Superblock | undefined> {
-  const bytes = await readImage(lane, path, ext4SuperblockAt, ext4SuperblockBytes);
+  const bytes = await readImage(lane, path, ext4SuperblockOffset, ext4SuperblockBytes);
   return parseExt4Superblock(bytes, options);
 }
 

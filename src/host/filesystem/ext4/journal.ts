@@ -4,8 +4,8 @@ import { lockImage } from '../../programs/image-lock.ts';
 import { readImage } from '../read-image.ts';
 import {
   type Ext4Superblock,
-  ext4SuperblockAt,
   ext4SuperblockBytes,
+  ext4SuperblockOffset,
   journalHasData,
   parseExt4Superblock,
   withReplayFlag,
@@ -32,7 +32,7 @@ export async function requestReplay(
   lane: Lane,
   imagePath: string,
 ): Promise<(() => Promise<void>) | undefined> {
-  const before = await readImage(lane, imagePath, ext4SuperblockAt, ext4SuperblockBytes);
+  const before = await readImage(lane, imagePath, ext4SuperblockOffset, ext4SuperblockBytes);
   const superblock = parseExt4Superblock(before);
   if (superblock === undefined) return undefined;
   if (!journalHasData(await readJournal(lane, imagePath, superblock))) return undefined;
@@ -43,7 +43,7 @@ export async function requestReplay(
     try {
       await withOpen(lane, imagePath, openFlags.readWrite, async (image) => {
         await fsCall(lane, 'write', imagePath, () =>
-          image.write(bytes, 0, bytes.length, ext4SuperblockAt),
+          image.write(bytes, 0, bytes.length, ext4SuperblockOffset),
         );
         await fsync(lane, image, imagePath);
       });

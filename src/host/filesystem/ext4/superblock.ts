@@ -3,7 +3,7 @@ import { crc32c } from '../crc32c.ts';
 import { formatUuid } from '../uuid.ts';
 
 /** Offset and size, in bytes, of the primary superblock in an image. */
-export const ext4SuperblockAt = 1024;
+export const ext4SuperblockOffset = 1024;
 export const ext4SuperblockBytes = 1024;
 
 /** The fields of an ext4 superblock that the driver uses (Linux, Documentation/filesystems/ext4, "Super Block"). */
@@ -26,7 +26,7 @@ const incompatRecover = 0x4;
 const compatJournal = 0x4;
 export const readOnlyCompatMetadataCsum = 0x400;
 const checksumCrc32c = 1;
-const checksumAt = 0x3fc;
+const checksumOffset = 0x3fc;
 const extentMagic = 0xf30a;
 
 /**
@@ -61,7 +61,7 @@ function isChecksumValid(bytes: Buffer): boolean {
   const type = bytes.readUInt8(0x175);
   if (!hasFeature && type !== checksumCrc32c) return true;
   if (type !== checksumCrc32c) return false;
-  return crc32c(bytes.subarray(0, checksumAt)) === bytes.readUInt32LE(checksumAt);
+  return crc32c(bytes.subarray(0, checksumOffset)) === bytes.readUInt32LE(checksumOffset);
 }
 
 function stateOf(bytes: Buffer): SuperblockState {
@@ -160,6 +160,6 @@ export function withReplayFlag(superblock: Buffer): Buffer | undefined {
 
 /** Updates the checksum of the superblock in place and returns the superblock. */
 export function withChecksum(superblock: Buffer): Buffer {
-  superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumAt)), checksumAt);
+  superblock.writeUInt32LE(crc32c(superblock.subarray(0, checksumOffset)), checksumOffset);
   return superblock;
 }

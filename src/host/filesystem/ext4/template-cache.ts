@@ -4,7 +4,7 @@ import { CommandError } from '../../errors.ts';
 import { makeExtents } from '../../files/extents.ts';
 import { fsCall, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import type { Lane } from '../../lane.ts';
-import { ext4SuperblockAt, ext4SuperblockBytes, parseExt4Superblock } from './superblock.ts';
+import { ext4SuperblockBytes, ext4SuperblockOffset, parseExt4Superblock } from './superblock.ts';
 import { type ByteRun, type Ext4Template, instantiate, makeTemplate } from './template.ts';
 
 /** Maximum size of a template. For images above about 500 GiB mkfs writes more than this, so it always runs. */
@@ -127,7 +127,7 @@ export async function writeTemplate(
     }
     const bytes = Buffer.alloc(ext4SuperblockBytes);
     await fsCall(lane, 'read', imagePath, () =>
-      handle.read(bytes, 0, bytes.length, ext4SuperblockAt),
+      handle.read(bytes, 0, bytes.length, ext4SuperblockOffset),
     );
     if (parseExt4Superblock(bytes)?.uuid === uuid) return;
     const message = `the ext4 written into ${imagePath} cannot be read back`;

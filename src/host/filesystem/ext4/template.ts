@@ -1,12 +1,12 @@
 import { crc32c } from '../crc32c.ts';
 import {
   type Ext4Superblock,
-  ext4SuperblockAt,
   ext4SuperblockBytes,
+  ext4SuperblockOffset,
   parseExt4Superblock,
   withChecksum,
 } from './superblock.ts';
-import { superblockCopies, usesChecksumSeed, uuidAt, writeUuidAt } from './write-uuid.ts';
+import { superblockCopies, usesChecksumSeed, uuidOffset, writeUuidAt } from './write-uuid.ts';
 
 /**
  * A fresh ext4 created by mkfs.ext4, to be written into other new images of the same size (ADR 0005). Two runs of mkfs
@@ -38,8 +38,8 @@ interface VariableStructure extends ByteRun {
   readonly update: (bytes: Buffer, identity: Ext4Identity) => void;
 }
 
-const hashSeedAt = 0xec;
-const seedAt = 0x270;
+const hashSeedOffset = 0xec;
+const checksumSeedOffset = 0x270;
 /** Offsets of the low 32 bits and of the high byte: last write, last check, creation. */
 const superblockTimes = [
   [0x30, 0x274],
@@ -47,10 +47,10 @@ const superblockTimes = [
   [0x108, 0x276],
 ] as const;
 
-const generationAt = 0x64;
-const checksumLowAt = 0x7c;
-const extraSizeAt = 0x80;
-const checksumHighAt = 0x82;
+const generationOffset = 0x64;
+const checksumLowOffset = 0x7c;
+const extraSizeOffset = 0x80;
+const checksumHighOffset = 0x82;
 /** The i_extra_isize that the high half of the checksum needs, and the one that the creation time needs. */
 const extraWithHigh = 4;
 const extraWithTimes = 24;
@@ -67,7 +67,7 @@ const inodeTimes = [
  * Returns undefined if the structure is unknown; mkfs then formats every image.
  */
 export function makeTemplate(runs: readonly ByteRun[], uuid: string): Ext4Template | undefined {
-  const bytes = sliceOf(runs, ext4SuperblockAt, ext4SuperblockBytes);
+  const bytes = sliceOf(runs, ext4SuperblockOffset, ext4SuperblockBytes);
   const superblock = bytes === undefined ? undefined : parseExt4Superblock(bytes);
   if (bytes === undefined || superblock === undefined) return undefined;
   const isKnown =
@@ -84,7 +84,7 @@ function findSuperblocks(
   superblock: Ext4Superblock,
 ): readonly VariableStructure[] | undefined {
   const structures: VariableStructure[] = [];
-  for (const at of [ext4SuperblockAt, ...superblockCopies(superblock)]) {
+  for (const at of [ext4SuperblockOffset, ...superblockCopies(superblock)]) {
     const bytes = sliceOf(runs, at, ext4SuperblockBytes);
     if (bytes === undefined || parseExt4Superblock(bytes)?.uuid !== superblock.uuid) {
       return undefined;
@@ -95,8 +95,8 @@ function findSuperblocks(
 }
 
 function updateSuperblock(bytes: Buffer, { uuid, hashSeed, atMs }: Ext4Identity): void {
-  writeUuidAt(bytes, uuidAt, uuid);
-  writeUuidAt(bytes, hashSeedAt, hashSeed);
+  writeUuidAt(bytes, uuidOffset, uuid);
+  writeUuidAt(bytes, hashSeedOffset, hashSeed);
   const seconds = Math.floor(atMs / 1000);
   for (const [low, high] of superblockTimes) {
     bytes.writeUInt32LE(seconds % 2 ** 32, low);
@@ -116,7 +116,7 @@ function findInodes(
   const inodeBytes = superblock.readUInt16LE(0x58);
   const table = inodeTableOf(runs, superblock);
   if (table === undefined || inodeBytes < 256) return undefined;
-  const seed = superblock.readUInt32LE(seedAt);
+  const seed = superblock.readUInt32LE(checksumSeedOffset);
   const firstOrdinary = superblock.readUInt32LE(0x54);
   const structures: VariableStructure[] = [];
   for (let number = 1; number <= firstOrdinary; number += 1) {
@@ -163,16 +163,16 @@ function updateInodeChecksum(inode: Buffer, number: number, seed: number): void 
   const hasHigh = extraBytesOf(inode) >= extraWithHigh;
   const head = Buffer.alloc(8);
   head.writeUInt32LE(number, 0);
-  inode.copy(head, 4, generationAt, generationAt + 4);
-  inode.writeUInt16LE(0, checksumLowAt);
-  if (hasHigh) inode.writeUInt16LE(0, checksumHighAt);
+  inode.copy(head, 4, generationOffset, generationOffset + 4);
+  inode.writeUInt16LE(0, checksumLowOffset);
+  if (hasHigh) inode.writeUInt16LE(0, checksumHighOffset);
   const checksum = crc32c(inode, crc32c(head, seed));
-  inode.writeUInt16LE(checksum & 0xffff, checksumLowAt);
-  if (hasHigh) inode.writeUInt16LE(checksum >>> 16, checksumHighAt);
+  inode.writeUInt16LE(checksum & 0xffff, checksumLowOffset);
+  if (hasHigh) inode.writeUInt16LE(checksum >>> 16, checksumHighOffset);
 }
 
 function extraBytesOf(inode: Buffer): number {
-  return inode.readUInt16LE(extraSizeAt);
+  return inode.readUInt16LE(extraSizeOffset);
 }
 
 function sliceOf(runs: readonly ByteRun[], at: number, length: number): Buffer | undefined {

@@ -5,7 +5,7 @@ import { capacity } from '../../files/files.ts';
 import { makePaths } from '../../files/paths.ts';
 import type { Paths } from '../../host.ts';
 import { constants } from '../../kernel/abi.ts';
-import { ioctlOn } from '../../kernel/calls.ts';
+import { ioctlWithBuffer } from '../../kernel/calls.ts';
 import { fsCall, openFlags, syncPaths, withDescriptor, withOpen } from '../../kernel/descriptor.ts';
 import type { Lane } from '../../lane.ts';
 import { lockImage } from '../../programs/image-lock.ts';
@@ -114,9 +114,9 @@ async function setSynchronous(lane: Lane, directory: string): Promise<void> {
   await withDescriptor(lane, directory, openFlags.directory, async (fd) => {
     const flags = Buffer.alloc(8);
     try {
-      await ioctlOn(lane, fd, 'FS_IOC_GETFLAGS', flags, { subject: directory });
+      await ioctlWithBuffer(lane, fd, 'FS_IOC_GETFLAGS', flags, { subject: directory });
       flags.writeUInt32LE(flags.readUInt32LE(0) | constants.FS_SYNC_FL, 0);
-      await ioctlOn(lane, fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
+      await ioctlWithBuffer(lane, fd, 'FS_IOC_SETFLAGS', flags, { subject: directory });
     } catch (error) {
       // FUSE, NFS and tmpfs do not support such attributes.
       if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS', 'EPERM')) throw error;

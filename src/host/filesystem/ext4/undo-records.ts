@@ -18,9 +18,9 @@ export interface UndoRecord {
  */
 const headerBytes = 512;
 const headerMagic = 'E2UNDO02';
-const headerChecksumAt = 508;
+const headerChecksumOffset = 508;
 const keyBlockMagic = 0xcadecade;
-const keysAt = 16;
+const keysOffset = 16;
 const keyBytes = 16;
 const hasOffsetFeature = 1;
 
@@ -62,8 +62,8 @@ export async function forEachUndoRecord(
 function parseHeader(bytes: Buffer): Header | undefined {
   if (bytes.length < headerBytes) return undefined;
   if (bytes.toString('latin1', 0, headerMagic.length) !== headerMagic) return undefined;
-  const checksum = bytes.readUInt32LE(headerChecksumAt);
-  if (crc32c(bytes.subarray(0, headerChecksumAt)) !== checksum) return undefined;
+  const checksum = bytes.readUInt32LE(headerChecksumOffset);
+  if (crc32c(bytes.subarray(0, headerChecksumOffset)) !== checksum) return undefined;
   const hasOffset = (bytes.readUInt32LE(48) & hasOffsetFeature) !== 0;
   return {
     keys: bytes.readBigUInt64LE(8),
@@ -93,7 +93,7 @@ async function visitRecords(
     let dataBlock = keyBlock + 1n;
     for (const { block, checksum, bytes: length } of keys) {
       const bytes = await readAt(lane, handle, path, { at: dataBlock * unit, length });
-      if (bytes.length < length || crc32c(bytes) !== checksum) throw unreadable(path);
+      if (bytes.length < length || crc32c(bytes) !== checksum) throw damagedLogError(path);
       await visit({ offset: imageOffset + block * BigInt(imageBlockBytes), bytes });
       dataBlock += BigInt(Math.ceil(length / blockBytes));
     }
@@ -104,14 +104,15 @@ async function visitRecords(
 }
 
 function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[] {
-  if (bytes.length < keysAt || bytes.readUInt32LE(0) !== keyBlockMagic) throw unreadable(path);
+  if (bytes.length < keysOffset || bytes.readUInt32LE(0) !== keyBlockMagic)
+    throw damagedLogError(path);
   const zeroed = Buffer.from(bytes);
   zeroed.writeUInt32LE(0, 4);
-  if (crc32c(zeroed) !== bytes.readUInt32LE(4)) throw unreadable(path);
-  const capacity = Math.floor((bytes.length - keysAt) / keyBytes);
+  if (crc32c(zeroed) !== bytes.readUInt32LE(4)) throw damagedLogError(path);
+  const capacity = Math.floor((bytes.length - keysOffset) / keyBytes);
   const count = left < BigInt(capacity) ? Number(left) : capacity;
   return Array.from({ length: count }, (_, index) => {
-    const at = keysAt + index * keyBytes;
+    const at = keysOffset + index * keyBytes;
     return {
       block: bytes.readBigUInt64LE(at),
       checksum: bytes.readUInt32LE(at + 8),
@@ -120,7 +121,7 @@ function parseKeyBlock(bytes: Buffer, left: bigint, path: string): readonly Key[
   });
 }
 
-function unreadable(path: string): CommandError {
+function damagedLogError(path: string): CommandError {
   return new CommandError('undo', {
     message: `the undo log ${path} is damaged, so the changes of a killed program cannot be undone: run e2fsck -f on the image manually, then remove the log`,
   });

@@ -3,14 +3,14 @@ import { fsCall, fsync, openFlags, withOpen } from '../../kernel/descriptor.ts';
 import type { Lane } from '../../lane.ts';
 import {
   type Ext4Superblock,
-  ext4SuperblockAt,
   ext4SuperblockBytes,
+  ext4SuperblockOffset,
   parseExt4Superblock,
   readOnlyCompatMetadataCsum,
   withChecksum,
 } from './superblock.ts';
 
-export const uuidAt = 0x68;
+export const uuidOffset = 0x68;
 const compatSparseSuper2 = 0x200;
 const incompatMetadataCsumSeed = 0x2000;
 const incompatJournalDevice = 0x8;
@@ -23,7 +23,7 @@ const readOnlyCompatSparseSuper = 0x1;
  */
 export async function writeExt4Uuid(lane: Lane, imagePath: string, uuid: string): Promise<boolean> {
   return withOpen(lane, imagePath, openFlags.readWrite, async (handle) => {
-    const bytes = await readAt(lane, handle, imagePath, ext4SuperblockAt);
+    const bytes = await readAt(lane, handle, imagePath, ext4SuperblockOffset);
     const superblock = parseExt4Superblock(bytes);
     if (superblock?.state !== 'clean' || !usesChecksumSeed(bytes)) return false;
     // Copies first: while the primary superblock still has the old UUID, everything can be repeated.
@@ -33,7 +33,10 @@ export async function writeExt4Uuid(lane: Lane, imagePath: string, uuid: string)
         await writeAt(lane, handle, imagePath, { at, bytes: withUuid(copy, uuid) });
       }
     }
-    await writeAt(lane, handle, imagePath, { at: ext4SuperblockAt, bytes: withUuid(bytes, uuid) });
+    await writeAt(lane, handle, imagePath, {
+      at: ext4SuperblockOffset,
+      bytes: withUuid(bytes, uuid),
+    });
     await fsync(lane, handle, imagePath);
     return true;
   });
@@ -75,7 +78,7 @@ export function superblockCopies(superblock: Ext4Superblock): readonly number[] 
 
 function withUuid(superblock: Buffer, uuid: string): Buffer {
   const bytes = Buffer.from(superblock);
-  writeUuidAt(bytes, uuidAt, uuid);
+  writeUuidAt(bytes, uuidOffset, uuid);
   return withChecksum(bytes);
 }
 

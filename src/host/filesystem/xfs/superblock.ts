@@ -22,7 +22,7 @@ export interface XfsSuperblock {
 }
 
 const magic = 0x58465342;
-const checksumAt = 0xe0;
+const checksumOffset = 0xe0;
 const maxAgBlockLog = 31;
 const incompatNeedsRepair = 0x10;
 
@@ -57,6 +57,6 @@ export function parseXfsSuperblock(bytes: Buffer): XfsSuperblock | undefined {
 /** Verifies the checksum: CRC-32C of the sector with the checksum field zeroed, stored little-endian. */
 function isChecksumValid(sector: Buffer): boolean {
   const zeroed = Buffer.from(sector);
-  zeroed.writeUInt32LE(0, checksumAt);
-  return crc32cInverted(zeroed) === sector.readUInt32LE(checksumAt);
+  zeroed.writeUInt32LE(0, checksumOffset);
+  return crc32cInverted(zeroed) === sector.readUInt32LE(checksumOffset);
 }

@@ -13,7 +13,7 @@ async function openDirectories() {
   const host = changedHost(new FakeHost(), ({ lane: { name: lane } }) => ({
     files: {
       ...makeFiles(driverLane),
-      syncOpened: () =>
+      syncOpenDirectory: () =>
         new Promise((resolve, reject) => {
           const end = (error?: Error) => (error === undefined ? resolve() : reject(error));
           rounds.push({ area: lane.split('/')[1] ?? '', lane, end });

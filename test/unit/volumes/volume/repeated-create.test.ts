@@ -10,9 +10,9 @@ test('after a failed fsync of the parents, a create succeeds only after another 
   const { volumes } = await node.open([node.settings('a')]);
   const create = () =>
     reasonOf(volumes.createVolume(call(), volumeInput('v', { sizeBytes: 16n * MiB })));
-  const syncs = () => node.host.calls.filter((name) => name === 'files.syncOpened').length;
+  const syncs = () => node.host.calls.filter((name) => name === 'files.syncOpenDirectory').length;
   const failure = new KernelError('fsync', 'EIO', 'a test');
-  for (let time = 0; time < 4; time += 1) node.host.failNext('files.syncOpened', failure);
+  for (let time = 0; time < 4; time += 1) node.host.failNext('files.syncOpenDirectory', failure);
   t.is(await create(), 'unavailable', 'a code after which a provisioner retries');
   t.is(await create(), 'unavailable', 'it exists, but may not be durable');
   const before = syncs();

@@ -38,6 +38,6 @@ for (const kind of ['mount', 'block'] as const) {
       t.is(count(name, /^files\.imageStatus$/), 1, `${name}: the image`);
     }
     t.is(count('delete', /^mounts\.|^loops\.list/), 0, 'delete: nothing is attached');
-    t.is(count('delete', /^files\.syncOpened$/), 2, 'delete: both parents');
+    t.is(count('delete', /^files\.syncOpenDirectory$/), 2, 'delete: both parents');
   });
 }

@@ -3,14 +3,14 @@ import type { FileHandle } from 'node:fs/promises';
 import { writeFile } from 'node:fs/promises';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { AttachOptions, LoopDevice } from '../host.ts';
-import { ioctl, ioctlOn, makeBlockNode, readKernelText } from '../kernel/calls.ts';
+import { ioctl, ioctlWithBuffer, makeBlockNode, readKernelText } from '../kernel/calls.ts';
 import { closeHandle, fsCall, openFlags, openHandle, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import { incarnationOf, isUnresponsive, sysfsPath, waitUntilDetached } from './scan.ts';
 import { encodeLoopConfig, isSameFile, readStatus } from './status.ts';
 
-/** Operations on a single loop device, of which devices.ts composes attach and detach. */
+/** Kernel calls on a single loop device. devices.ts combines them to attach and detach. */
 
 /**
  * How long another process may keep a detached device open before it counts as in use. The process may be udev, another
@@ -93,7 +93,7 @@ async function attachOpened(
   options: AttachOptions,
 ): Promise<AttachedDevice | 'taken' | 'unusable'> {
   try {
-    await ioctlOn(lane, handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
+    await ioctlWithBuffer(lane, handle.fd, 'LOOP_CONFIGURE', encodeLoopConfig(imageFd, options), {
       subject: path,
     });
   } catch (error) {
@@ -196,9 +196,9 @@ export async function replaceDevice(lane: Lane, number: number): Promise<void> {
 
 /** Whether the device supports discard but its discard limit was set to 0. */
 async function isDiscardDisabled(lane: Lane, number: number): Promise<boolean> {
-  if ((await readNumber(lane, number, 'queue/discard_max_bytes')) !== 0n) return false;
+  if ((await readSysfsNumber(lane, number, 'queue/discard_max_bytes')) !== 0n) return false;
   // If the pool's filesystem cannot punch holes, both limits are 0 and nothing was changed.
-  return (await readNumber(lane, number, 'queue/discard_max_hw_bytes')) !== 0n;
+  return (await readSysfsNumber(lane, number, 'queue/discard_max_hw_bytes')) !== 0n;
 }
 
 async function disableDiscard(lane: Lane, number: number): Promise<void> {
@@ -235,7 +235,11 @@ function hasDirtyLimit(number: number): boolean {
 }
 
 /** Reads a number from sysfs; undefined if this kernel has no such file, or the device was removed. */
-async function readNumber(lane: Lane, number: number, file: string): Promise<bigint | undefined> {
+async function readSysfsNumber(
+  lane: Lane,
+  number: number,
+  file: string,
+): Promise<bigint | undefined> {
   try {
     const text = (await readKernelText(lane, sysfsPath(number, file))).trim();
     return /^\d+$/.test(text) ? BigInt(text) : undefined;
