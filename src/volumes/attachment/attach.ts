@@ -13,9 +13,9 @@ import { ownersOf } from './device-binds.ts';
 import { inUseByText } from './unmount.ts';
 
 /**
- * Attaches the image read-write, or returns the device that exists: an image never has two (docs/design.md, guarantee 7). The
- * driver keeps the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for a device
- * that must not be used.
+ * Returns the read-write device of the image, which it attaches if there is none: an image never has two (docs/design.md, guarantee
+ * 7). The driver keeps the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for
+ * a device that must not be used.
  */
 export async function ensureAttached(
   domain: Domain,
@@ -31,8 +31,8 @@ export async function ensureAttached(
 }
 
 /**
- * Throws `wrong-state` while its device has the number of one that another volume lost: its data can be seen at that volume's
- * targets.
+ * Throws `wrong-state` while the volume's device has the number of one that another volume lost: its data would be visible at the
+ * targets of that volume.
  */
 async function requireNotExposed(
   domain: Domain,
@@ -51,7 +51,10 @@ async function requireNotExposed(
   );
 }
 
-/** Two devices that write to one image corrupt it. Detaches foreign devices, and throws `wrong-state` if one is in use. */
+/**
+ * Detaches the writable devices that other processes attached, since two devices that write to one image corrupt it. Throws
+ * `wrong-state` if one of them is in use.
+ */
 async function detachForeignDevices(
   domain: Domain,
   volume: FoundVolume,
@@ -110,7 +113,7 @@ function warnOfBufferedIo(domain: Domain, record: VolumeRecord, device: LoopDevi
   );
 }
 
-/** The driver keeps the device of the volume open. Returns whether it is still attached to its image. */
+/** Keeps the device of the volume open in the driver. Returns whether it is still attached to its image. */
 export function keepOpen(
   domain: Domain,
   volume: FoundVolume,
@@ -133,7 +136,7 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   );
 }
 
-/** Mounts a device from `ensureAttached`, which the driver keeps open until then: afterwards the mount keeps it attached. */
+/** Mounts a device from `ensureAttached`. The driver keeps it open until then; afterwards the mount keeps it attached. */
 export async function mountAttached(
   domain: Domain,
   device: LoopDevice,
@@ -171,7 +174,7 @@ export async function keepStagedAttached(
   }
 }
 
-/** A device that is smaller than its volume gets the present size of the image. */
+/** Updates the size of a device that is smaller than its volume to the size of the image. */
 export async function ensureDeviceSize(
   domain: Domain,
   device: LoopDevice,

@@ -11,7 +11,7 @@ import { stagingMountPaths } from './staging-path.ts';
 
 /**
  * The attachment of a volume for calls that end its use. If the image is gone or was replaced, only the label of a device
- * identifies its volume: this suffices to detach the device, never to use it.
+ * identifies its volume. The label suffices to detach the device, never to use it.
  */
 export async function attachmentForTeardown(
   domain: Domain,
@@ -31,8 +31,8 @@ export async function attachmentForTeardown(
 }
 
 /**
- * The attachment of volumes that cannot be looked up: their pool is unavailable, or their record is gone or unreadable. `path`
- * is the staging or target path that the caller names.
+ * The attachment of volumes that cannot be looked up: their pool is unavailable, or their record is gone or unreadable. `path` is
+ * the staging or target path in the request.
  */
 export async function attachmentByLabel(
   domain: Domain,
@@ -54,10 +54,10 @@ export async function attachmentByLabel(
 }
 
 /**
- * A label alone proves nothing. Older drivers truncated it, so several ids may share one. Another driver of this node that serves
- * other pools, Docker's for example, gives equal ids to equal names, perhaps in its own mount namespace, where we cannot see its
- * images. A device is ours if its image is in the volume's entry of one of our pools or has been deleted, or if it is mounted
- * at the path that the caller names.
+ * A label alone proves nothing. Older drivers truncated it, so several ids may have the same label. Another driver of this node
+ * that serves other pools, for example for Docker, derives equal ids from equal names, perhaps in its own mount namespace, where we
+ * cannot see its images. A device is ours if its image is in the volume's entry of one of our pools or has been deleted, or if it
+ * is mounted at the path in the request.
  */
 async function isOurs(
   domain: Domain,

@@ -11,22 +11,22 @@ import { readNodeState, readNodeStateIfReadable } from './node-state.ts';
 
 /** The kernel's view of one image: its loop devices, found by inode, and their mounts in our mount namespace. */
 export interface Attachment {
-  /** Status of the image when its devices were searched for; undefined if it is gone. */
+  /** Status of the image, read before its devices were looked up; undefined if it is gone. */
   readonly image: ImageStatus | undefined;
   readonly readWrite: LoopDevice | undefined;
   readonly readOnly: LoopDevice | undefined;
   readonly devices: readonly LoopDevice[];
   /** Mounts of its filesystem and bind mounts of its device nodes, bottom first. */
   readonly mounts: readonly Mount[];
-  /** Bind mounts at its own targets that no longer show it, because another process detached its device. */
+  /** Bind mounts at the volume's own targets that no longer lead to it, because another process detached its device. */
   readonly lost: readonly Mount[];
-  /** Bind mounts at targets of other volumes that show it, because its device has the number of a lost one. */
+  /** Bind mounts at targets of other volumes that lead to this one, because its device has the number of a lost one. */
   readonly exposed: readonly Mount[];
   /** All mounts of our namespace, read at the same time; undefined if they were not needed. */
   readonly table: readonly Mount[] | undefined;
 }
 
-/** The mounts at exactly that target, bottom first, from the same mount table. Reads the table if that was not needed before. */
+/** The mounts at exactly that target, bottom first, from the same mount table. Reads the table if it was not needed before. */
 export async function mountsAt(
   domain: Domain,
   attachment: Attachment,
@@ -37,8 +37,8 @@ export async function mountsAt(
 }
 
 /**
- * Reads the attachment of a volume from the kernel; nothing is cached. `withTable`: the result always has the mount table. Throws
- * `unavailable` if the image is gone.
+ * Reads the attachment of a volume from the kernel; nothing is cached. With `withTable`, the result always contains the mount
+ * table. Throws `unavailable` if the image is gone.
  */
 export async function attachmentOf(
   domain: Domain,
@@ -50,7 +50,7 @@ export async function attachmentOf(
   return attachmentOfDevices(domain, devices, { image, volume, ...options });
 }
 
-/** What the caller already knows about the image. */
+/** Facts about the image that the caller already knows. */
 interface KnownImageFacts {
   readonly image?: ImageStatus | undefined;
   readonly volume?: FoundVolume | undefined;
@@ -60,7 +60,7 @@ interface KnownImageFacts {
   readonly table?: readonly Mount[];
   /** Read the mount table even if no device is attached. */
   readonly withTable?: boolean;
-  /** For unpublish and unstage: a node state that cannot be read from the disk counts as none. */
+  /** Set by unpublish and unstage: a node state that cannot be read from the disk counts as none. */
   readonly isTeardown?: boolean;
 }
 

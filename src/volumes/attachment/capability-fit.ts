@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Capability } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Throws `reason` if the request asks for another kind of volume or another filesystem than the volume has. */
+/** Throws an error with that reason if the request asks for a volume kind or filesystem that the volume does not have. */
 export function requireMatchingCapability(
   volume: FoundVolume,
   capability: Capability,
@@ -23,14 +23,14 @@ export function requireMatchingCapability(
   }
 }
 
-/** The arguments of a stage or publish call by which a repeated call is recognised. */
+/** The arguments of a stage or publish call that identify a repeated call. */
 interface RecordedArguments {
   readonly accessMode: string;
   readonly mountFlags: readonly string[];
   readonly fsType: string;
 }
 
-/** Whether a call repeats a recorded one. An empty filesystem type fits every other one. */
+/** Whether a call repeats a recorded one. An empty filesystem type matches any other. */
 export function areSameArguments(recorded: RecordedArguments, wanted: RecordedArguments): boolean {
   return (
     recorded.accessMode === wanted.accessMode &&

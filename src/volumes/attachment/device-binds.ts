@@ -9,9 +9,9 @@ import { readNodeState } from './node-state.ts';
 import { stagedNodePath } from './staging-path.ts';
 
 /**
- * Bind mounts of device nodes. Such a mount shows whatever is attached to its device number: it does not keep the device, nor
- * does it identify the volume. It belongs to the volume whose node state names its target; the number only shows whether the
- * volume is still there.
+ * Bind mounts of device nodes. Such a mount leads to whatever is attached to its device number: it neither keeps the device
+ * attached nor identifies the volume. It belongs to the volume whose node state lists its target; the device number only shows
+ * whether it still leads to that volume.
  */
 
 /** Targets at which the device nodes of a block volume are bound, according to its node state. */
@@ -32,9 +32,9 @@ export interface BindContext {
 }
 
 /**
- * `live`: it belongs to the volume and shows it. `lost`: it belongs to the volume, but another process detached its device.
- * `exposed`: it belongs to another volume and shows this one, whose device has the number that the other one lost. undefined: it
- * has nothing to do with the volume.
+ * `live`: the mount belongs to the volume and leads to it. `lost`: it belongs to the volume, but another process detached the
+ * device. `exposed`: it belongs to another volume but leads to this one, whose device has the number that the other volume lost.
+ * undefined: it has nothing to do with this volume.
  */
 export async function classifyBind(
   domain: Domain,
@@ -53,7 +53,7 @@ export async function classifyBind(
   }
   if (isRecorded) return 'lost';
   if (others.length > 0) return undefined;
-  // No node state names the target, so only the caller's claim is left.
+  // No node state lists the target, so only the claim of the caller is left.
   if (device === undefined) return 'lost';
   // The targets of our own devices are known; a device of another driver may be in use there.
   if (isLabelled(device))
@@ -62,7 +62,7 @@ export async function classifyBind(
   return hasNoTargets ? 'lost' : undefined;
 }
 
-/** Other block volumes whose node state names the target: at most one, unless an entry outlived its bind mount. */
+/** Other block volumes whose node state lists the target: at most one, unless an entry has outlived its bind mount. */
 async function findVolumesBoundAt(
   domain: Domain,
   target: string,
@@ -72,7 +72,7 @@ async function findVolumesBoundAt(
   for (const pool of domain.pools.all) {
     for (const record of pool.volumes.values()) {
       if (record.kind !== 'block' || record.id === except) continue;
-      // By the configured path, which is known also while the pool is not served.
+      // With the configured path, which is known even while the pool is not served.
       const volume = pool.volumeOf('volumes', record, pool.settings.path);
       const nodeState = await nodeStateOf(domain, volume);
       if (nodeState !== undefined && bindTargetsIn(nodeState).includes(target)) found.push(volume);
@@ -81,7 +81,7 @@ async function findVolumesBoundAt(
   return found;
 }
 
-/** Ids of the other block volumes whose node state names the target. */
+/** Ids of the other block volumes whose node state lists the target. */
 export async function ownersOf(
   domain: Domain,
   target: string,
@@ -90,7 +90,7 @@ export async function ownersOf(
   return (await findVolumesBoundAt(domain, target, except)).map(({ record }) => record.id);
 }
 
-/** While the pool is unavailable, only what was read before. */
+/** While the pool is unavailable, only a node state that was read before is known. */
 async function nodeStateOf(domain: Domain, volume: FoundVolume): Promise<NodeState | undefined> {
   const { pool, record } = volume;
   if (pool.problem !== undefined) return pool.nodeStates.get(record.id);

@@ -5,7 +5,7 @@ import { foundName } from '../ids.ts';
 import { parseTrashName, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** The entry of one of our pools that a loop device is attached to, by the image path that the kernel reports. */
+/** The entry of one of our pools to which a loop device is attached, according to the image path that the kernel reports. */
 export interface EntryOfPool {
   readonly area: string;
   readonly entry: string;

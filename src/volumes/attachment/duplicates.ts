@@ -27,9 +27,9 @@ const lockKindOf = {
 } as const satisfies Record<RecordArea, string>;
 
 /**
- * Ids are unique across pools, but an id may have been created again while the pool that has it was not served. From then on
- * the driver uses one of the two entries, always the same one. It records the other one as a duplicate, on the disk too, and
- * only an operator removes that.
+ * Ids are unique across pools, but an id may have been created again while the pool that has it was not served. From then on the
+ * driver uses one of the two entries, always the same one. It records the other one as a duplicate, on the disk too, and only an
+ * operator may remove it.
  */
 export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<void> {
   await waitForOtherPools(domain, pool);
@@ -65,7 +65,10 @@ function hasEntry(pool: Pool, { area, name }: NamedEntry): boolean {
   return index.get(name) !== undefined || index.aside.get(name)?.kind === 'unreadable';
 }
 
-/** Symmetric, since both pools may be opened at the same time. The other pool wins at once if calls may already use it. */
+/**
+ * The result does not depend on which pool is `pool`, since both may be opened at the same time. The other pool wins at once if
+ * calls may already use it.
+ */
 async function isOtherUsed(
   domain: Domain,
   { pool, other }: { readonly pool: Pool; readonly other: Pool },
@@ -119,7 +122,7 @@ async function setAside(
   }
 }
 
-/** Reads what was set aside under that id again: an operator may have moved or repaired it. */
+/** Reads again the entries that are set aside under that id: an operator may have moved or repaired them. */
 export async function reloadSetAside(
   domain: Domain,
   { area, id }: { readonly area: RecordArea; readonly id: EntryId },
@@ -127,7 +130,7 @@ export async function reloadSetAside(
   for (const pool of domain.pools.served) await reloadEntry(domain, pool, { area, name: id });
 }
 
-/** The same for every entry of a pool that is set aside and not locked by a call. */
+/** Reads again every entry of a pool that is set aside and not locked by a call. */
 export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
     for (const name of [...pool.indexOf(area).aside.keys()]) {

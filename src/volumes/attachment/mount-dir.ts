@@ -7,13 +7,13 @@ import type { VolumeId } from '../ids.ts';
 import { lockForProcess, type ProcessLock } from '../pool/process-lock.ts';
 
 /**
- * The driver's own staging directory (--mount-dir), with one path per volume: for Docker, which does not stage, and for a
- * container platform that publishes without staging. A volume is staged there or by NodeStageVolume, never both.
+ * The driver's own staging directory (--mount-dir), with one path per volume. It serves Docker, which does not stage, and container
+ * platforms that publish without staging. A volume is staged either there or by NodeStageVolume, never both.
  */
 
 /**
- * Makes the directory, accessible to root only, and locks it: two drivers of one node give equal ids to equal names, so each
- * needs its own. Returns its path as mountinfo shows it. Throws `unavailable` while another driver uses it.
+ * Creates the directory, accessible to root only, and locks it: two drivers of one node derive equal ids from equal names, so each
+ * needs its own. Returns its path as in mountinfo. Throws `unavailable` while another driver uses it.
  */
 export async function lockMountDir(
   files: Files,

@@ -2,8 +2,8 @@ import type { VolumeRecord } from '../../state/records.ts';
 import { parseMountOptions } from '../parameters/mount-options.ts';
 
 /**
- * The options of the filesystem's mount at the staging path: those of the volume, then those of the request. Throws `invalid`
- * and names the option if one is not allowed. A raw block volume has none.
+ * The options with which the filesystem is mounted at the staging path: those of the volume, then those of the request. Throws
+ * `invalid` with the name of an option that is not allowed. A raw block volume has none.
  */
 export function mountOptionsOf(
   record: VolumeRecord,
@@ -16,7 +16,7 @@ export function mountOptionsOf(
     : options;
 }
 
-/** Throws `invalid` for a mount flag that the volume's filesystem may not be mounted with. */
+/** Throws `invalid` for a mount flag that is not allowed for the filesystem of the volume. */
 export function requireAllowedMountFlags(
   record: VolumeRecord,
   mountFlags: readonly string[],

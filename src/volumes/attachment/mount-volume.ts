@@ -13,8 +13,8 @@ import { targetOptions } from './target-path.ts';
 import { duplicateUuidError } from './uuid-conflict.ts';
 
 /**
- * Mounts a volume at its staging path: prepares its image, attaches, mounts, and grows the filesystem if that is due. Returns
- * `not-permitted` if the kernel refuses the growth.
+ * Mounts a volume at its staging path: prepares its image, attaches and mounts it, and grows a filesystem that is smaller than its
+ * volume. Returns `not-permitted` if the kernel refuses the growth.
  */
 export async function mountVolume(
   domain: Domain,
@@ -63,8 +63,8 @@ function hasErrnoOfDamage(error: unknown): boolean {
 }
 
 /**
- * The error for a mount that was refused twice. If the superblock cannot be read at all, or the pool accepts no changes, the
- * disk below has failed.
+ * The error for a mount that was refused twice. If the superblock cannot be read at all, or the pool accepts no changes, the disk
+ * has failed.
  */
 async function refusedMountError(
   domain: Domain,
@@ -85,7 +85,7 @@ async function refusedMountError(
     }
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}' was left untouched: its mount ended with an I/O error twice (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: check the kernel's log. ` +
+      `volume '${volume.record.id}' was left untouched: mounting it failed twice with an I/O error (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: check the kernel's log. ` +
         `If it names the disk, replace the disk; otherwise restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
       { cause: error },
     );
@@ -111,7 +111,7 @@ async function tryDetach(domain: Domain, volume: FoundVolume, device: LoopDevice
   await domain.host.loops.detach(device).catch((error: unknown) => {
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
-      'a device could not be detached after a failed mount; the next start does it',
+      'a device could not be detached after a failed mount; the next start detaches it',
     );
   });
 }
@@ -136,7 +136,7 @@ export async function growIfSmaller(
   if (outcome === 'not-permitted') {
     domain.log.warn(
       { volumeId: record.id },
-      'ext4 could not be grown while mounted, since the driver lacks CAP_SYS_RESOURCE; it grows when the volume is staged the next time',
+      'ext4 could not be grown while mounted, since the driver lacks CAP_SYS_RESOURCE; it grows the next time that the volume is staged',
     );
     return outcome;
   }

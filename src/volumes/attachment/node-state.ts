@@ -14,9 +14,9 @@ const emptyState: NodeState = {
 };
 
 /**
- * The arguments of the stage and publish calls of one volume, which the kernel does not keep. An entry is what was requested;
- * the caller checks mountinfo for whether it is still mounted. It is read from the disk once, since no other process writes in
- * a pool. A torn file counts as empty; a read that fails makes the call fail.
+ * Reads the node state of a volume: the arguments of its stage and publish calls, which the kernel does not keep. An entry contains
+ * what was requested; the caller checks mountinfo to determine whether it is still mounted. The file is read from the disk once,
+ * since no other process writes to a pool. A torn file counts as empty; a read that fails makes the call fail.
  */
 export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeState> {
   const { pool, record } = volume;
@@ -28,8 +28,8 @@ export async function readNodeState(domain: Domain, volume: FoundVolume): Promis
 }
 
 /**
- * The same for unpublish and unstage, since pods must be able to end: undefined if the disk cannot read the file. The callers
- * then use the kernel's mount table alone, and do not overwrite a file that may be intact.
+ * Reads the node state for unpublish and unstage. Returns undefined if the disk cannot read the file, since pods must be able to
+ * end. The callers then rely on the mount table of the kernel alone, and do not overwrite a file that may be intact.
  */
 export async function readNodeStateIfReadable(
   domain: Domain,
@@ -84,7 +84,7 @@ export async function writeNodeState(
       await writeRecord(files, path, { schema: nodeStateSchema, value: nodeState, durable: false });
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    // If a crash tears it, it cannot be read and counts as empty.
+    // A file that a crash tears cannot be decoded and counts as empty.
     await files.overwrite(path, encodeJson(nodeState)).catch((second: unknown) => {
       if (strict) throw error;
       domain.log.warn(

@@ -11,8 +11,8 @@ import { detach } from './attach.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from './attachment.ts';
 
 /**
- * Call before an image is read, changed or attached. Throws `busy` while a program that an earlier driver process started still
- * works on it, and undoes the changes of such a program that was killed.
+ * Must be called before an image is read, changed or attached. Throws `busy` while a program that an earlier driver process started
+ * still works on it. If such a program was killed, its changes are undone.
  */
 export async function recoverImage(
   domain: Domain,
@@ -62,18 +62,18 @@ function truncatedError(
   );
 }
 
-/** How an image shows that its end is lost. */
+/** Describes an image whose end is lost. */
 interface Truncation {
-  /** How large it was, for messages. */
+  /** Its former size, for messages. */
   readonly was: string;
-  /** The size it must have at least; undefined if not even its superblock is left. */
+  /** The size to which the image must be extended; undefined if not even its superblock is left. */
   readonly minBytes: bigint | undefined;
 }
 
 /**
- * Whether the image is smaller than its reached size, or than its filesystem. A smaller image of an interrupted growth is not
- * truncated: it never had its promised size. Only for a raw block volume of an earlier driver that cannot be told, so it counts as
- * truncated.
+ * Whether the image is smaller than its reached size or its filesystem; undefined if it is not. A smaller image of an interrupted
+ * growth is not truncated: it never had its promised size. For a raw block volume of an earlier driver the two cannot be told
+ * apart, so it counts as truncated.
  */
 export async function truncationOf(
   { host }: Pick<Domain, 'host'>,
@@ -107,7 +107,7 @@ function noSuperblock(fsType: FsType, imagePath: string): string {
   return `no valid ${fsType} superblock is in ${imagePath}`;
 }
 
-/** For an image without a superblock of its type that has a valid checksum. */
+/** The error for an image that has no superblock of its filesystem type with a valid checksum. */
 export function noSuperblockError(volume: FoundVolume, fsType: FsType): VolumeError {
   return damagedVolumeError(volume, noSuperblock(fsType, volume.imagePath));
 }
@@ -151,9 +151,9 @@ export async function recordReachedSize(domain: Domain, volume: FoundVolume): Pr
 }
 
 /**
- * Makes an image ready for a read-write mount: its superblock must exist and be ours, and the image must be as large as its
- * filesystem. ext4 with its error flag set is checked. With `growsOffline`, an ext4 that cannot be grown while it is mounted
- * grows here, while the image is detached. Also returns the attachment afterwards.
+ * Makes an image ready for a read-write mount: its superblock must be valid, and the image must be as large as its filesystem. An
+ * ext4 with its error flag set is checked. With `growsOffline`, an ext4 that cannot be grown while it is mounted is grown here,
+ * while the image is detached. Returns the superblock and the attachment afterwards.
  */
 export async function prepareImage(
   domain: Domain,
@@ -195,7 +195,10 @@ export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
   return rest >= MiB && rest >= (superblock.unusableTailBytes ?? 0n);
 }
 
-/** Programs must never change an attached image. Returns false if a device is in use, for example in another mount namespace. */
+/**
+ * Detaches all devices of the image, because programs must never change an attached image. Returns false if a device is in use, for
+ * example in another mount namespace.
+ */
 async function detachAll(
   domain: Domain,
   volume: FoundVolume,
@@ -221,7 +224,7 @@ async function checkFilesystem(
   );
 }
 
-/** For a volume that the driver no longer touches. */
+/** The error for a damaged volume, which the driver leaves untouched. */
 export function damagedVolumeError(volume: FoundVolume, detail: string): VolumeError {
   const { id } = volume.record;
   return new VolumeError(

@@ -20,7 +20,7 @@ export function isReadOnly(input: PublishInput): boolean {
   );
 }
 
-/** The entry of the node state that tells a repeated publish call from a conflicting one. */
+/** The entry of the node state by which a repeated publish call is distinguished from a conflicting one. */
 export function publicationOf(input: PublishInput): Publication {
   const { accessMode, mountFlags, fsType } = input.capability;
   return {
@@ -32,7 +32,7 @@ export function publicationOf(input: PublishInput): Publication {
   };
 }
 
-/** Publications that are still mounted. A node whose device was lost counts until its target is unpublished. */
+/** Publications that are still mounted. A publication whose device was lost counts until its target is unpublished. */
 export function livePublications(
   published: readonly Publication[],
   attachment: Attachment,

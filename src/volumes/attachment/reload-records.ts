@@ -20,9 +20,9 @@ interface Entry {
 }
 
 /**
- * Reads the records again that an operation had locked (`volume:ID`), once a kernel call of it that hung has returned: that call
- * may have replaced a record or renamed an entry after its caller got an error. Only records in memory are read; an entry that
- * was created so late is found by the next call that creates it.
+ * Reads again the records that an operation had locked, after a kernel call of it that hung has returned: that call may have
+ * replaced a record or renamed an entry after the caller of the operation got an error. Only records that are in memory are read
+ * again; an entry that was created so late is found by the next call that creates it.
  */
 export async function reloadLocked(domain: Domain, locks: readonly string[]): Promise<void> {
   const entries = locks.flatMap((key) => lockedEntry(key, domain.settings.nodeTag) ?? []);

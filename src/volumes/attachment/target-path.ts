@@ -8,7 +8,7 @@ import { poolAreas } from '../pool/layout.ts';
 import { isInMountDir } from './mount-dir.ts';
 
 /**
- * The path of a stage or publish call as mountinfo shows it, with symlinks above its last element resolved. If a kubelet
+ * Returns the path of a stage or publish call as in mountinfo, with symlinks above its last element resolved. If a kubelet
  * directory is configured, throws `invalid` for a path outside it; below it, no later use follows a symlink.
  */
 export async function checkedTargetPath(
@@ -53,7 +53,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
     );
   }
   try {
-    // In a lane of its own directory, so that one that hangs does not delay calls for other directories.
+    // Each parent directory has its own lane, so that one that hangs does not delay calls for others.
     const above = dirname(path);
     const { host } = inLane(domain, { kind: 'target', id: above });
     return join(await host.files.resolveDirectory(above), basename(path));
@@ -71,7 +71,7 @@ export function targetOptions(domain: Domain, path: string): TargetOptions {
 }
 
 /**
- * Makes the last element of a mount target: a directory, or an empty file for a device node (CSI spec, NodePublishVolume).
+ * Creates the last element of a mount target: a directory, or an empty file for a device node (CSI spec, NodePublishVolume).
  * Idempotent. Throws `wrong-state` if a symlink or a file of another kind exists there.
  */
 export async function ensureTarget(
@@ -122,7 +122,7 @@ export async function requireFreeTarget(
   kind: 'directory' | 'file',
 ): Promise<void> {
   const found = await files.status(path).catch(() => undefined);
-  // The kind is checked again when the target is opened for the mount, so replacing it meanwhile gains nothing.
+  // The kind is checked again when the target is opened for the mount, so nothing is gained by replacing the target in between.
   if (found === undefined) return;
   if (found.kind === 'symlink')
     throw targetError(new KernelError('lstat', 'ELOOP', path), path, kind);

@@ -3,16 +3,16 @@ import type { Pool } from '../pool/pool.ts';
 import type { Attachment } from './attachment.ts';
 
 /**
- * Mounts below a pool's `tmp/`, which belong to the driver: private mounts of a growth or log replay that a crash interrupted,
- * and `thaw.N` of earlier versions.
+ * Whether a mount is below the `tmp/` of the pool, where all mounts belong to the driver: private mounts of a growth or log replay
+ * that a crash interrupted, and `thaw.N` of earlier versions.
  */
 export function isTemporaryMount(pool: Pool, target: string): boolean {
   return pool.marker !== undefined && target.startsWith(`${pool.directoryOf('tmp')}/`);
 }
 
 /**
- * Unmounts those of a volume that is being unstaged or deleted, and returns the attachment without them. Throws KernelError
- * EBUSY while one is in use.
+ * Unmounts the temporary mounts of a volume that is being unstaged or deleted, and returns the attachment without them. Throws
+ * KernelError EBUSY while one is in use.
  */
 export async function endTemporaryMounts(
   domain: Domain,

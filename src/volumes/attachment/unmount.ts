@@ -3,8 +3,9 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Host, LoopDevice, MountUser, TargetOptions } from '../../host/host.ts';
 
 /**
- * Unmounts the topmost mount at `target`. Throws `wrong-state` and names the users if it is in use. `isFrozen`: the space guard
- * has frozen the filesystem. It then stays frozen, since a thaw for an unmount that fails would let its writers fill the pool.
+ * Unmounts the topmost mount at `target`. If it is in use, throws `wrong-state` with the names of its users. `isFrozen`: the space
+ * guard has frozen the filesystem. It then stays frozen, since a thaw for an unmount that fails would let its writers fill the
+ * pool.
  */
 export async function unmountVolume(
   host: Host,
@@ -24,7 +25,7 @@ export async function unmountVolume(
   }
 }
 
-/** The error that names what uses the volume's mount at `target`; undefined if no user can be found. */
+/** The error that names the users of the volume's mount at `target`; undefined if none can be found. */
 async function busyError(
   host: Host,
   { volumeId, target, cause }: { volumeId: string; target: string; cause: unknown },
@@ -32,22 +33,22 @@ async function busyError(
   const table = await host.mounts.list();
   const top = table.findLast((mount) => mount.target === target);
   if (top === undefined) return undefined;
-  const what = `volume '${volumeId}' cannot be unmounted from ${target}`;
+  const problem = `volume '${volumeId}' cannot be unmounted from ${target}`;
   const below = table.filter(({ parentId }) => parentId === top.id).map((mount) => mount.target);
   if (below.length > 0) {
     return new VolumeError(
       'wrong-state',
-      `${what}: ${below.join(', ')} is mounted below it; unmount that first`,
+      `${problem}: ${below.join(', ')} is mounted below it; unmount that first`,
       { cause },
     );
   }
   const users = await host.users.ofMounts([top]).catch(() => []);
   if (users.length === 0) return undefined;
-  const message = `${what}: it is in use by ${usersText(users)}; end those processes, then repeat the call`;
+  const message = `${problem}: it is in use by ${usersText(users)}; end those processes, then repeat the call`;
   return new VolumeError('wrong-state', message, { cause });
 }
 
-/** Continues "in use": ` by dm-1 (group-volume), postgres (1234)`, or '' if no user can be found. */
+/** Text that follows "in use": ` by dm-1 (group-volume), postgres (1234)`, or '' if no user can be found. */
 export async function inUseByText(host: Host, device: LoopDevice): Promise<string> {
   const above = await host.users.devicesAbove(device).catch(() => []);
   const users = await host.users.ofDevice(device).catch(() => []);

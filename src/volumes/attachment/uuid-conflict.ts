@@ -4,7 +4,10 @@ import type { Filesystem, FsType, Mount } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** The errno of a mount that is refused for a duplicate UUID, and the command that sets a new one. ext4 mounts both. */
+/**
+ * The errno with which the kernel refuses to mount a filesystem with a duplicate UUID, and the command that sets a new UUID. ext4
+ * can mount both filesystems.
+ */
 const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
   // A damaged XFS gives the same errno.
   xfs: { errno: 'EINVAL', newUuid: 'xfs_admin -U generate' },
@@ -12,8 +15,9 @@ const refusals: Partial<Record<FsType, { errno: string; newUuid: string }>> = {
 };
 
 /**
- * The error for a mount that the kernel refused because a filesystem with the same UUID is mounted, as after a manual copy of an
- * image; undefined if it was refused for another reason. For btrfs it suffices that the other device is registered with the kernel.
+ * The error for a mount that the kernel refused because a filesystem with the same UUID is mounted, for example after an image was
+ * copied manually; undefined if the mount was refused for another reason. btrfs also refuses if the other device is merely
+ * registered with the kernel.
  */
 export async function duplicateUuidError(
   domain: Domain,

@@ -42,7 +42,7 @@ export function watchDevices(domain: Domain): () => void {
   };
 }
 
-/** For the devices that only the driver keeps open. */
+/** Cancels requested detaches of the devices that only the driver keeps open. */
 async function cancelDetachesOfOpenDevices(domain: Domain): Promise<void> {
   for (const open of domain.openDevices.all) {
     if (!domain.host.loops.isAutoclear(open.device)) continue;
@@ -50,7 +50,7 @@ async function cancelDetachesOfOpenDevices(domain: Domain): Promise<void> {
   }
 }
 
-/** For all devices in use, mounted ones too. */
+/** Cancels requested detaches of all devices in use, including mounted ones. */
 export async function cancelAllDetaches(domain: Domain): Promise<void> {
   const deps = inLane(domain, { kind: 'devices', id: 'all' });
   for (const device of await deps.host.loops.listAutoclear()) {
