@@ -136,20 +136,6 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   );
 }
 
-/** Mounts a device from `ensureAttached`. The driver keeps it open until then; afterwards the mount keeps it attached. */
-export async function mountAttached(
-  domain: Domain,
-  device: LoopDevice,
-  mount: () => Promise<void>,
-): Promise<void> {
-  try {
-    await mount();
-    await domain.host.loops.clearAutoclear(device);
-  } finally {
-    await domain.openDevices.close(domain.host, device);
-  }
-}
-
 /**
  * Keeps the devices of a staged volume attached, even if another process requested their detach. Throws `busy` if one was just
  * detached.

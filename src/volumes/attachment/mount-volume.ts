@@ -5,7 +5,7 @@ import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { probeWrite } from '../pool/problem.ts';
-import { ensureAttached, ensureDeviceSize, mountAttached } from './attach.ts';
+import { ensureAttached, ensureDeviceSize } from './attach.ts';
 import { type Attachment, attachmentOf } from './attachment.ts';
 import { mountOptionsOf } from './mount-flags.ts';
 import { damagedVolumeError, isSmaller, noSuperblockError, prepareImage } from './prepare-image.ts';
@@ -29,33 +29,58 @@ export async function mountVolume(
   },
 ): Promise<'grown' | 'not-permitted'> {
   const { fsType, recordStaging, ...found } = context;
-  const mountOptions = mountOptionsOf(volume.record, input.capability.mountFlags);
   const filesystem = domain.host.filesystems[fsType];
   const { superblock, attachment } = await prepareImage(domain, volume, { filesystem, ...found });
   const device = await ensureAttached(domain, volume, attachment);
   await domain.reached('stage:attached');
   await recordStaging();
   const target = input.stagingTargetPath;
+  const { mountFlags } = input.capability;
+  await mountAttached(domain, volume, { fsType, device, target, mountFlags });
+  await domain.reached('stage:mounted');
+  return growIfSmaller(domain, volume, { device, superblock, target });
+}
+
+/**
+ * Mounts a device from `ensureAttached`, which the driver holds open until then; from then on the mount keeps it attached. If the
+ * kernel refuses, the device is detached and the error says why.
+ */
+export async function mountAttached(
+  domain: Domain,
+  volume: FoundVolume,
+  asked: {
+    readonly fsType: FsType;
+    readonly device: LoopDevice;
+    readonly target: string;
+    readonly mountFlags: readonly string[];
+    readonly isReadOnly?: boolean;
+  },
+): Promise<void> {
+  const { fsType, device, target, mountFlags, isReadOnly = false } = asked;
+  const { host, openDevices } = domain;
+  const filesystem = host.filesystems[fsType];
+  const mountOptions = mountOptionsOf(volume.record, mountFlags);
   const mount = () =>
-    domain.host.mounts.mountDevice(device.path, target, {
+    host.mounts.mountDevice(device.path, target, {
       fsType,
-      options: [...filesystem.mountOptions, ...mountOptions],
+      options: [...filesystem.mountOptions, ...mountOptions, ...(isReadOnly ? ['ro'] : [])],
       ...targetOptions(domain, target),
     });
   try {
-    await mountAttached(domain, device, () =>
-      mount().catch((error: unknown) => {
+    try {
+      await mount().catch((error: unknown) => {
         // A transient failure of the disk has the same errno, so such a mount is tried twice.
         if (!hasErrnoOfDamage(error)) throw error;
         return mount();
-      }),
-    );
+      });
+      await host.loops.clearAutoclear(device);
+    } finally {
+      await openDevices.close(host, device);
+    }
   } catch (error) {
     await tryDetach(domain, volume, device);
     throw await refusedMountError(domain, volume, { error, mountOptions, filesystem });
   }
-  await domain.reached('stage:mounted');
-  return growIfSmaller(domain, volume, { device, superblock, target });
 }
 
 function hasErrnoOfDamage(error: unknown): boolean {

@@ -1,10 +1,10 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { formatBytes } from '../../units.ts';
-import { detach, ensureAttached, mountAttached } from '../attachment/attach.ts';
+import { detach, ensureAttached } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { isStagedInMountDir } from '../attachment/mount-dir.ts';
-import { mountOptionsOf } from '../attachment/mount-flags.ts';
+import { mountAttached } from '../attachment/mount-volume.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { recoverImage } from '../attachment/prepare-image.ts';
 import { targetOptions } from '../attachment/target-path.ts';
@@ -52,14 +52,12 @@ export async function growOffline(
     const now = await attachmentOf(domain, volume);
     await recoverImage(domain, volume, now.devices);
     const again = await ensureAttached(domain, volume, now);
-    const options = {
+    await mountAttached(domain, volume, {
       fsType: record.fsType,
-      options: [...filesystem.mountOptions, ...mountOptionsOf(record, mountFlags)],
-      ...targetOptions(domain, path),
-    };
-    await mountAttached(domain, again, () =>
-      domain.host.mounts.mountDevice(again.path, path, options),
-    );
+      device: again,
+      target: path,
+      mountFlags,
+    });
   }
 }
 

@@ -1,8 +1,9 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { formatBytes } from '../../units.ts';
-import { ensureAttached, mountAttached } from '../attachment/attach.ts';
+import { ensureAttached } from '../attachment/attach.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
-import { mountOptionsOf } from '../attachment/mount-flags.ts';
+import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
+import { mountAttached } from '../attachment/mount-volume.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
 import { prepareImage } from '../attachment/prepare-image.ts';
 import {
@@ -197,9 +198,9 @@ function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: SizeReque
 async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInput): Promise<void> {
   const { record } = volume;
   if (record.fsType === null) throw new Error('an inline volume without a filesystem');
+  requireAllowedMountFlags(record, input.capability.mountFlags);
   const wanted = publicationOf(input);
   const filesystem = domain.host.filesystems[record.fsType];
-  const mountOptions = mountOptionsOf(record, input.capability.mountFlags);
   const before = await attachmentOf(domain, volume);
   const { attachment } = await prepareImage(domain, volume, { filesystem, attachment: before });
   const device = await ensureAttached(domain, volume, attachment);
@@ -213,14 +214,13 @@ async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInp
   await domain.reached('publish:recorded');
   await ensureTarget(domain, input.targetPath, 'directory');
   await domain.reached('publish:target-made');
-  const options = {
+  await mountAttached(domain, volume, {
     fsType: record.fsType,
-    options: [...filesystem.mountOptions, ...mountOptions, ...(isReadOnly(input) ? ['ro'] : [])],
-    ...targetOptions(domain, input.targetPath),
-  };
-  await mountAttached(domain, device, () =>
-    domain.host.mounts.mountDevice(device.path, input.targetPath, options),
-  );
+    device,
+    target: input.targetPath,
+    mountFlags: input.capability.mountFlags,
+    isReadOnly: isReadOnly(input),
+  });
   await domain.reached('publish:mounted');
 }
 
