@@ -44,7 +44,7 @@ export async function callWhenLate(
 }
 
 /** How attempts are repeated. The last attempt is made when the time limit passes. */
-export interface RepeatOptions {
+interface RepeatOptions {
   readonly timeoutMs: number;
   readonly pauseMs: number;
   /** The pause doubles up to this value; by default it stays the same. */
@@ -53,7 +53,7 @@ export interface RepeatOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface RetryOptions extends RepeatOptions {
+interface RetryOptions extends RepeatOptions {
   /** Whether a later attempt may succeed without any action by the caller. */
   readonly isTransient: (error: unknown) => boolean;
 }
@@ -156,7 +156,7 @@ export async function runConcurrently(
 }
 
 /** Runs `work` once a slot is free. Calls start in order of arrival. */
-export type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
+type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Allows `count` concurrent calls of `work`; others wait in order of arrival. A failed call frees its slot. */
 export function makeSemaphore(count: number): Semaphore {

@@ -26,13 +26,13 @@ const responseTimeoutMs = 1_000;
 /** Minimum thread pool size. In a smaller pool, file operations on a hung disk can occupy every libuv thread. */
 const minThreads = 64;
 
-export interface ServeOptions {
+interface ServeOptions {
   /** Called at every fault point; tests stop or kill the driver there. */
   readonly reached?: Reached;
   readonly log?: Logger;
 }
 
-export interface RunningDriver {
+interface RunningDriver {
   readonly opened: OpenedVolumes;
   /** Port of the HTTP listener; undefined if there is none. */
   readonly httpPort: number | undefined;

@@ -6,14 +6,14 @@ import { dirname } from 'node:path';
 import { messageOf, VolumeError } from './errors.ts';
 import type { Logger } from './observe/log.ts';
 
-export interface SocketAddress {
+interface SocketAddress {
   readonly path: string;
   /** The option that set the path, for error messages. */
   readonly flag: string;
   readonly log: Logger;
 }
 
-export interface ListeningSocket {
+interface ListeningSocket {
   /**
    * Removes the socket file. Call it after closing the server, whose `close` unlinks only the temporary name that was
    * bound.

@@ -6,7 +6,7 @@ import { freezeAdvice } from '../volumes/model.ts';
 
 /** Exit codes of every command (docs/command-line.md). */
 export const exitCodes = { success: 0, failure: 1, usageError: 2 } as const;
-export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
+type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
 /** Thrown for an invalid command line, before anything was changed. */
 export class UsageError extends Error {
@@ -24,7 +24,7 @@ export class FailedError extends Error {
   }
 }
 
-export interface Failure {
+interface Failure {
   readonly exitCode: ExitCode;
   /** Empty if nothing should be printed. */
   readonly message: string;

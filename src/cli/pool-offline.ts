@@ -46,7 +46,7 @@ export interface LostPool {
   readonly forget: (uuid: string) => Promise<void>;
 }
 
-export interface LostPoolFacts {
+interface LostPoolFacts {
   readonly path: string;
   readonly uuid: string;
   readonly volumeIds: readonly string[];

@@ -5,7 +5,7 @@ import { UsageError } from './errors.ts';
 
 /** A stream that may be a terminal. */
 export type Output = Writable & { readonly isTTY?: boolean; readonly columns?: number };
-export type Input = Readable & { readonly isTTY?: boolean };
+type Input = Readable & { readonly isTTY?: boolean };
 
 export interface Streams {
   readonly stdin: Input;

@@ -17,7 +17,7 @@ export function formatOf({ kind, fs_type }: Pick<Volume, 'kind' | 'fs_type'>): s
   return kind === 'BLOCK' ? 'block' : fs_type;
 }
 
-export function sourceOf(volume: Volume): { readonly kind: string; readonly id: string } | null {
+function sourceOf(volume: Volume): { readonly kind: string; readonly id: string } | null {
   if (volume.source === undefined) return null;
   return volume.source === 'source_snapshot_id'
     ? { kind: 'snapshot', id: volume.source_snapshot_id }
@@ -50,7 +50,7 @@ export function volumeAsJson(volume: Volume) {
 }
 
 /** `ok`, or the status of the worst problem. */
-export function healthOf({ problems }: Volume): string {
+function healthOf({ problems }: Volume): string {
   const order = ['DATA_LOSS', 'INACCESSIBLE', 'DEGRADED'];
   const worst = order.find((status) => problems.some((problem) => problem.status === status));
   return problems.length === 0 ? 'ok' : (worst ?? 'DEGRADED').toLowerCase().replace('_', ' ');

@@ -79,7 +79,7 @@ export function parsePositiveInteger(value: string): number {
   return Number(value);
 }
 
-export interface HttpAddress {
+interface HttpAddress {
   readonly host: string;
   readonly port: number;
 }

@@ -4,7 +4,7 @@ import { serviceDefinition } from './codec.ts';
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 import type { MethodName, Partially, ServiceName, Services } from './rpc-types.ts';
 
-export interface ClientCallOptions {
+interface ClientCallOptions {
   /** When it is aborted, the call fails with CANCELLED. */
   readonly signal?: AbortSignal;
   /** Time limit, after which the call fails with DEADLINE_EXCEEDED. By default there is none. */

@@ -86,7 +86,7 @@ export function decode(type: protobuf.Type, bytes: Uint8Array): object {
 }
 
 /** A method of a service, read from the descriptor without building reflected types. Type names are full names. */
-export interface MethodShape {
+interface MethodShape {
   readonly name: string;
   readonly requestType: string;
   readonly responseType: string;

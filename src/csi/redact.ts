@@ -9,7 +9,7 @@ import type { MethodName, ServiceName } from './rpc-types.ts';
 export const redacted = '[redacted]';
 
 /** Copies a message with masked secrets. Returns the same object if its type has no secret fields. */
-export type Redactor = (message: unknown) => unknown;
+type Redactor = (message: unknown) => unknown;
 
 const unchanged: Redactor = (message) => message;
 const redactors = new Map<protobuf.Type, Redactor>();

@@ -10,7 +10,7 @@ export interface CallMeasurement {
   readonly durationMs: number;
 }
 
-export interface CommandMeasurement {
+interface CommandMeasurement {
   readonly file: string;
   /** The exit code, or `none` for a program that was killed or never ran. */
   readonly result: string;
@@ -62,7 +62,7 @@ export const metricNames = [
   'process_cpu_seconds_total',
   'process_start_time_seconds',
 ] as const;
-export type MetricName = (typeof metricNames)[number];
+type MetricName = (typeof metricNames)[number];
 
 interface Instruments {
   readonly registry: Registry;
@@ -77,7 +77,7 @@ const lagSampleMs = 1000;
 /** Histogram buckets, in seconds. A bind mount takes about 1 ms, creating a thick volume of 1 TB several minutes. */
 const buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-export interface MetricsOptions {
+interface MetricsOptions {
   readonly version: string;
   /** Collects the values for a scrape. Must have its own time limit. */
   readonly observe: () => Promise<Observed>;

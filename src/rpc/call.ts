@@ -31,7 +31,7 @@ export interface Method {
 }
 
 /** Counts a call as running, or throws `unavailable` if too many are running. The returned function ends the count. */
-export type Admit = () => () => void;
+type Admit = () => () => void;
 
 /** Limits the number of concurrent calls, so that no caller can exhaust the memory. */
 export function limitCalls(limit: number): Admit {

@@ -22,7 +22,7 @@ export type Implementation<N extends ServiceName> = {
 };
 
 /** How the methods of a service are served. */
-export interface ServiceOptions {
+interface ServiceOptions {
   /** Log class of each call and whether it is offered. A call without an entry is not offered. */
   readonly calls: ReadonlyMap<string, { readonly logClass: LogClass; readonly offered: boolean }>;
   /** Whether CSI's size limits are checked; they apply only to csi.v1. */

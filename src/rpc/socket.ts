@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import type { Logger } from '../observe/log.ts';
 import { listenOnSocket } from '../unix-socket.ts';
 
-export interface SocketOptions {
+interface SocketOptions {
   readonly path: string;
   /** Connections beyond this number are closed immediately. */
   readonly maxConnections: number;
@@ -13,7 +13,7 @@ export interface SocketOptions {
   readonly onConnection: (socket: Socket) => void;
 }
 
-export interface SocketListener {
+interface SocketListener {
   /** Refuses new connections and removes the socket. Open connections are kept. */
   close(): Promise<void>;
 }

@@ -13,7 +13,7 @@ import {
 const refusedModes: readonly string[] = ['MULTI_NODE_SINGLE_WRITER', 'MULTI_NODE_MULTI_WRITER'];
 
 /** Reasons of the errors for a well-formed capability that this driver does not support. */
-export interface Refusals {
+interface Refusals {
   /** The access mode needs a volume on several nodes. */
   readonly mode: Reason;
   readonly fsType: Reason;

@@ -5,7 +5,7 @@ import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 /** Image sizes are multiples of this, so that they are whole numbers of sectors and filesystem blocks. */
 export const imageUnit = MiB;
 /** The size of a volume whose request specifies none. */
-export const defaultSizeBytes = GiB;
+const defaultSizeBytes = GiB;
 /** The maximum file size on ext4 with 4 KiB blocks, rounded down. */
 export const maxImageBytes = 16n * TiB - GiB;
 

@@ -5,7 +5,7 @@ import type { Call, Operation } from './engine/operations.ts';
 import type { FoundVolume } from './pool/pool.ts';
 
 /** A call about one volume. */
-export interface VolumeCall {
+interface VolumeCall {
   /** Name of the RPC or command, for messages. */
   readonly name: string;
   readonly volumeId: string;

@@ -12,7 +12,7 @@ const unreliableAddress =
   constants.FIEMAP_EXTENT_DATA_TAIL;
 
 /** The start of an extent map. */
-export interface MapWindow {
+interface MapWindow {
   readonly extents: readonly Extent[];
   /** The extents are complete up to this offset. */
   readonly to: bigint;

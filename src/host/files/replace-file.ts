@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 
 /** Fault points of `replaceFile`. */
 export const replaceFilePoints = ['record:written', 'record:synced', 'record:renamed'] as const;
-export type ReplaceFilePoint = (typeof replaceFilePoints)[number];
+type ReplaceFilePoint = (typeof replaceFilePoints)[number];
 
 /**
  * Replaces the content of `path` atomically: temporary file, fsync, rename, fsync of the directory (rename(2)). After a

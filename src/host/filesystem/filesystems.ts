@@ -6,7 +6,7 @@ import { Ext4, type Ext4State } from './ext4/ext4.ts';
 import type { PrivateMountDeps } from './private-mount.ts';
 import { Xfs } from './xfs/xfs.ts';
 
-export interface FilesystemDeps extends PrivateMountDeps {
+interface FilesystemDeps extends PrivateMountDeps {
   readonly ext4State: Ext4State;
   readonly run: Run;
   /** The kernel release from uname(2), such as `6.18.0-1-amd64`. */

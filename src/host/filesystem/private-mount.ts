@@ -17,7 +17,7 @@ export interface WorkOptions {
   readonly workDir: string;
 }
 
-export interface PrivateMountOptions extends WorkOptions {
+interface PrivateMountOptions extends WorkOptions {
   readonly fsType: FsType;
   readonly mountOptions: readonly string[];
 }

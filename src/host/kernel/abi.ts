@@ -4,7 +4,7 @@
  */
 
 /** The size of a structure and the offsets of the fields that the driver uses, in bytes. */
-export interface Layout {
+interface Layout {
   readonly size: number;
   readonly fields: Readonly<Record<string, number>>;
 }

@@ -8,10 +8,10 @@ import { type GateOptions, gate } from './gate.ts';
 
 /** Functions of the C library, called through koffi. Only this file imports koffi; calls.ts has the typed calls. */
 
-export type Argument = number | bigint | string | null | Uint8Array;
+type Argument = number | bigint | string | null | Uint8Array;
 type Callback = (error: Error | null, result: number | bigint) => void;
 /** A C function as koffi exposes it. */
-export interface Native {
+interface Native {
   (...args: readonly Argument[]): number | bigint;
   async(...args: readonly (Argument | Callback)[]): void;
 }
@@ -20,7 +20,7 @@ interface Koffi {
   errno(): number;
 }
 
-export interface Libc {
+interface Libc {
   readonly koffi: Koffi;
   readonly mount: Native;
   readonly umount2: Native;
@@ -133,7 +133,7 @@ function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
 }
 
 /** The name of a call and the object it acts on, for error messages. */
-export interface Call {
+interface Call {
   readonly name: string;
   readonly subject: string;
 }

@@ -29,7 +29,7 @@ const statDescriptor = promisify(fstat);
  * Opens `path` below the directory `root` with O_PATH, without following symlinks below `root`; `root` itself is
  * trusted. Closes the descriptor after `work`. KernelError ELOOP for a symlink, EXDEV for a path outside `root`.
  */
-export async function openBeneath<T>(
+async function openBeneath<T>(
   lane: Lane,
   root: string,
   path: string,

@@ -6,7 +6,7 @@ import { type ImageLock, lockImage } from './image-lock.ts';
 import { type Program, programDirectories, programs } from './programs.ts';
 
 /** How to run a program. */
-export interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {
+interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {
   /**
    * Time limit, after which the program gets SIGTERM, and SIGKILL two seconds later. Waiting for a slot does not count.
    */
@@ -26,7 +26,7 @@ export interface CommandOptions<ExitCodes extends readonly number[] = readonly n
   readonly signal?: AbortSignal;
 }
 
-export interface CommandResult<ExitCode extends number> {
+interface CommandResult<ExitCode extends number> {
   readonly exitCode: ExitCode;
   readonly stdout: string;
   readonly stderr: string;
@@ -52,7 +52,7 @@ export type Run = <const ExitCodes extends readonly number[] = readonly [0]>(
   options: CommandOptions<ExitCodes>,
 ) => Promise<CommandResult<ExitCodes[number]>>;
 
-export interface RunnerOptions {
+interface RunnerOptions {
   /** Called once for each program that ended, successfully or not. Must not throw. */
   readonly onEnd?: (command: EndedCommand) => void;
   /** Maximum number of concurrent programs; four for each core by default. Others wait in order of arrival. */

@@ -80,7 +80,7 @@ interface CopyTarget {
   readonly name: string;
 }
 
-export interface AdministrationDeps {
+interface AdministrationDeps {
   readonly knownPools: KnownPools;
   /** The driver's directory outside all pools; manually mounted volumes are staged in `mounts/` below it. */
   readonly stateDir: string;

@@ -21,7 +21,7 @@ export function bindTargetsIn({ staged, published }: NodeState): readonly string
 }
 
 /** The volume for which a bind mount is classified. */
-export interface BindContext {
+interface BindContext {
   /** undefined if the volume cannot be looked up. */
   readonly volume: FoundVolume | undefined;
   readonly devices: readonly LoopDevice[];

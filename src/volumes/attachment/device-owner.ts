@@ -6,7 +6,7 @@ import { parseTrashName, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /** The entry of one of our pools to which a loop device is attached, according to the image path that the kernel reports. */
-export interface EntryOfPool {
+interface EntryOfPool {
   readonly area: string;
   readonly entry: string;
 }

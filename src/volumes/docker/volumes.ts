@@ -33,7 +33,7 @@ export interface FoundSource {
 }
 
 /** How much a volume uses, as observed now. */
-export interface VolumeUsage {
+interface VolumeUsage {
   /** undefined while it is not mounted: nobody can say without mounting it. */
   readonly usedBytes: bigint | undefined;
   /** Blocks of the pool that its image has, shared ones included. */

@@ -12,7 +12,7 @@ import type { Logger } from '../../observe/log.ts';
 import { onDiskOf } from './lanes.ts';
 
 /** The disk of a pool, to which the failure of a call may be attributed. */
-export interface Disk {
+interface Disk {
   /** The pool's name. */
   readonly name: string;
   /** Makes the next check of the pool probe a write, because a call on its disk has failed. */

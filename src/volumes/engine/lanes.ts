@@ -13,7 +13,7 @@ export interface LaneSpec {
   readonly pool?: string | undefined;
 }
 
-export type LaneKind =
+type LaneKind =
   // Operations, by the kind of object that they change.
   | 'volume'
   | 'snapshot'

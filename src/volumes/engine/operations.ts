@@ -37,7 +37,7 @@ export interface OperationProgress {
   readonly totalBytes: bigint;
 }
 
-export interface OperationPlan extends LockPlan {
+interface OperationPlan extends LockPlan {
   /** The name of the RPC or command, for messages. */
   readonly name: string;
   /** The lane in which the blocking calls of the operation run. */

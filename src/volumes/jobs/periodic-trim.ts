@@ -25,7 +25,7 @@ const checkIntervalMs = 600_000;
 const lastTrim = v.object({ schemaVersion: v.literal(1), trimmedAtMs: v.number() });
 
 /** The parts of the domain that periodic trimming needs. */
-export interface PeriodicTrimDeps {
+interface PeriodicTrimDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly pools: Pools;

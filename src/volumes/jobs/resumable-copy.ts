@@ -1,7 +1,7 @@
 import type { Host } from '../../host/host.ts';
 
 /** A copy of an image's data that can be resumed after the driver was killed. */
-export interface ResumableCopy {
+interface ResumableCopy {
   readonly from: string;
   readonly to: string;
   /** Bytes that an interrupted copy has copied already; 0 for a new one. */

@@ -30,7 +30,7 @@ const maxConcurrentCopies = 2;
 const maxFailures = 1_000;
 
 /** The parts of the domain that copies need. */
-export interface CopyDeps {
+interface CopyDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly reached: Reached;
@@ -38,7 +38,7 @@ export interface CopyDeps {
   readonly locks: Locks;
 }
 
-export interface CopyJob {
+interface CopyJob {
   readonly pool: Pool;
   readonly record: SnapshotRecord;
   readonly source: FoundVolume;

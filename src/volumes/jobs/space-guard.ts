@@ -13,7 +13,7 @@ import { FrozenVolumes, type FrozenVolumesDeps } from './frozen-volumes.ts';
 import { findMountedThinVolumes, type MountedThinVolume } from './mounted-thin-volumes.ts';
 import type { Trims } from './trims.ts';
 
-export interface SpaceGuardDeps extends FrozenVolumesDeps {
+interface SpaceGuardDeps extends FrozenVolumesDeps {
   readonly trims: Trims;
 }
 

@@ -8,14 +8,14 @@ import { callIdOf } from '../pool/contents.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MountedThinVolume } from './mounted-thin-volumes.ts';
 
-export interface TrimDeps {
+interface TrimDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly locks: Locks;
 }
 
 /** How a trim ended. `interrupted`: a call on the volume ended it. */
-export type TrimResult = 'done' | 'failed' | 'interrupted';
+type TrimResult = 'done' | 'failed' | 'interrupted';
 
 export interface TrimCounts {
   readonly runs: Readonly<Record<TrimResult, number>>;

@@ -7,7 +7,7 @@ interface AllowedValue {
   readonly hint: string;
 }
 
-export interface AllowedFlag {
+interface AllowedFlag {
   /** The spelling that is passed to mkfs and listed in docs/parameters.md. */
   readonly flag: string;
   /** Other spellings of the same flag. */

@@ -2,7 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 
 /** An option without a value, or the name of an option whose value must match the pattern. */
-export type AllowedMountOption = string | { readonly name: string; readonly value: RegExp };
+type AllowedMountOption = string | { readonly name: string; readonly value: RegExp };
 
 const number = (name: string): AllowedMountOption => ({ name, value: /^\d{1,9}$/ });
 

@@ -6,7 +6,7 @@ import { poolNamePattern } from '../ids.ts';
 import type { SnapshotSettings, VolumeSettings } from '../model.ts';
 import { parseMkfsOptions } from './mkfs-options.ts';
 
-export interface ParameterDoc {
+interface ParameterDoc {
   readonly values: string;
   readonly default: string;
   readonly meaning: string;

@@ -20,7 +20,7 @@ import { makeTemporaryName, parseTemporaryName, type RecordArea, recordFiles } f
 import type { Pool } from './pool.ts';
 
 /** The parts of the domain that a commit needs. */
-export interface CommitDeps {
+interface CommitDeps {
   readonly host: Host;
   readonly log: Logger;
   readonly reached: Reached;

@@ -63,7 +63,7 @@ export const entryFiles = {
 } as const;
 
 /** An entry in `tmp/` that is being built. */
-export interface TemporaryEntry {
+interface TemporaryEntry {
   /** The value of `pool.openings` when the entry was begun. */
   readonly opening: number;
   readonly id: string;

@@ -20,7 +20,7 @@ import { duplicateMessage } from './set-aside.ts';
 const recordsPerBatch = 128;
 
 /** One area of a pool: its directory, the form of its records, and its index. */
-export interface Area<T extends VolumeRecord | SnapshotRecord | GroupRecord> {
+interface Area<T extends VolumeRecord | SnapshotRecord | GroupRecord> {
   readonly directory: string;
   /** File name of the record in an entry. */
   readonly file: string;

@@ -48,7 +48,7 @@ import type { PoolSettings } from './settings.ts';
 import { PoolSpace } from './space.ts';
 import { fullBytes, poolCheckTimeoutMs } from './thresholds.ts';
 
-export interface PoolDeps {
+interface PoolDeps {
   readonly host: Host;
   readonly knownPools: KnownPools;
   readonly nodeTag: string;

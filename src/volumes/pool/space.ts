@@ -10,7 +10,7 @@ import { isOvercommitted, type PoolSettings } from './settings.ts';
 import { isGuarded, minFreeInodes, watermarksOf } from './thresholds.ts';
 
 /** Bytes set aside for one operation until its record counts them. */
-export interface Reservation {
+interface Reservation {
   release(): void;
 }
 

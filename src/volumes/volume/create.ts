@@ -178,7 +178,7 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
 }
 
 /** Throws `conflict` if the volume of that name differs from the request (CSI spec, "CreateVolume Errors"). */
-export function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
+function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record } = existing;
   const differences: string[] = [];
   const compare = (what: string, actual: unknown, requested: unknown): void => {

@@ -17,7 +17,7 @@ import {
 } from './superblock.ts';
 
 /** Minimum size that mkfs.btrfs accepts with duplicated metadata and single data. */
-export const btrfsMinBytes = 109n * MiB;
+const btrfsMinBytes = 109n * MiB;
 
 /** The sector size of btrfs. It is independent of the device's, which may be 512 or 4096. */
 const sectorBytes = 4096n;

@@ -33,7 +33,7 @@ import { UndoLog } from './undo-log.ts';
 import { writeExt4Uuid } from './write-uuid.ts';
 
 /** Minimum size: mke2fs creates no journal below 8 MiB. */
-export const ext4MinBytes = 8n * MiB;
+const ext4MinBytes = 8n * MiB;
 
 const blockBytes = 4096n;
 

@@ -181,7 +181,7 @@ function sliceOf(runs: readonly ByteRun[], at: number, length: number): Buffer |
 }
 
 /** One contiguous write, made of bytes of the template and updated structures. */
-export interface TemplateWrite {
+interface TemplateWrite {
   readonly at: number;
   readonly parts: readonly Buffer[];
 }

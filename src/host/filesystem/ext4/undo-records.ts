@@ -5,7 +5,7 @@ import type { Lane } from '../../lane.ts';
 import { crc32c } from '../crc32c.ts';
 
 /** The content that a block of the image had before it was first overwritten. */
-export interface UndoRecord {
+interface UndoRecord {
   readonly offset: bigint;
   readonly bytes: Buffer;
 }

@@ -15,7 +15,7 @@ import { requireUuid } from '../uuid.ts';
 import { parseXfsSuperblock, type XfsSuperblock, xfsSuperblockBytes } from './superblock.ts';
 
 /** Minimum size that mkfs.xfs accepts. */
-export const xfsMinBytes = 300n * MiB;
+const xfsMinBytes = 300n * MiB;
 
 /** mkfs writes a single record, the clean unmount, at the start of the log. It ends well before this offset. */
 const logRecordBytes = 16n * 1024n;
