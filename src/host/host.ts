@@ -406,6 +406,8 @@ export interface Filesystem {
   readonly minBytes: bigint;
   /** Minimum size to which a filesystem of this type can be grown: the kernel refuses to resize btrfs below 256 MiB. */
   readonly minGrownBytes: bigint;
+  /** Maximum factor of a single growth; undefined if it is not limited. */
+  readonly maxGrowthFactor: bigint | undefined;
   /** Mount options that precede the caller's in every mount of this type. */
   readonly mountOptions: readonly string[];
   /**

@@ -1,5 +1,5 @@
 import { VolumeError } from '../errors.ts';
-import type { FsType, Host } from '../host/host.ts';
+import type { Filesystem, FsType, Host } from '../host/host.ts';
 import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
 /** Image sizes are multiples of this, so that they are whole numbers of sectors and filesystem blocks. */
@@ -12,6 +12,25 @@ export const maxImageBytes = 16n * TiB - GiB;
 /** Minimum image size for the filesystem; a raw block volume needs 1 MiB. */
 export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | null): bigint {
   return fsType === null ? MiB : filesystems[fsType].minBytes;
+}
+
+/** How far a filesystem can grow at once. */
+export interface GrowthLimit {
+  readonly factor: bigint;
+  readonly presentBytes: bigint;
+  readonly maxBytes: bigint;
+}
+
+/** Returns undefined if the growth is not limited. `sizeBytes` counts if the image has no valid superblock. */
+export async function findGrowthLimit(
+  filesystem: Filesystem,
+  image: { readonly path: string; readonly sizeBytes: bigint },
+): Promise<GrowthLimit | undefined> {
+  const factor = filesystem.maxGrowthFactor;
+  if (factor === undefined) return undefined;
+  const superblock = await filesystem.readSuperblock(image.path);
+  const presentBytes = superblock?.sizeBytes ?? image.sizeBytes;
+  return { factor, presentBytes, maxBytes: presentBytes * factor };
 }
 
 export interface CapacityRange {

@@ -48,7 +48,7 @@ function makeFakeFilesystem(
   real: Filesystem,
   { kernel, mounts, facts, programs }: Deps,
 ): Filesystem {
-  const { type, minBytes, minGrownBytes, mountOptions } = real;
+  const { type, minBytes, minGrownBytes, maxGrowthFactor, mountOptions } = real;
   const sizeOfUnattached = async (imagePath: string): Promise<bigint> => {
     const { dev, ino, size } = await stat(imagePath, { bigint: true });
     const identity = { device: dev, inode: ino };
@@ -78,6 +78,7 @@ function makeFakeFilesystem(
     type,
     minBytes,
     minGrownBytes,
+    maxGrowthFactor,
     mountOptions,
     make: async (imagePath, options) => {
       const sizeBytes = await sizeOfUnattached(imagePath);

@@ -1,9 +1,8 @@
 import { VolumeError } from '../../errors.ts';
-import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
-import type { FsType, ImageStatus, SectorSize } from '../../host/host.ts';
+import type { FsType, Host, ImageStatus, SectorSize } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
-import { chooseCapacity, minBytesOf } from '../capacity.ts';
+import { chooseCapacity, findGrowthLimit, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { CopySource } from '../jobs/interrupted-restores.ts';
@@ -59,7 +58,7 @@ export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subj
 
 /** At least the size of the source; if more is requested, at least the minimum to which the filesystem can grow. Throws `out-of-range`. */
 export function chooseSize(
-  domain: Domain,
+  filesystems: Host['filesystems'],
   input: CreateVolumeInput,
   origin: Origin,
   subject: string,
@@ -74,29 +73,32 @@ export function chooseSize(
   }
   const grows = requiredBytes > sizeBytes && origin.fsType !== null;
   const minFilesystemBytes = grows
-    ? domain.host.filesystems[origin.fsType].minGrownBytes
-    : minBytesOf(domain.host.filesystems, origin.fsType);
+    ? filesystems[origin.fsType].minGrownBytes
+    : minBytesOf(filesystems, origin.fsType);
   const minBytes = sizeBytes > minFilesystemBytes ? sizeBytes : minFilesystemBytes;
   return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, subject });
 }
 
-/** Throws `out-of-range` if ext4 would have to grow by a larger factor than it supports at once. */
+/** Throws `out-of-range` if the filesystem would have to grow by a larger factor than it can at once. */
 export async function requireGrowable(
   domain: Domain,
   source: VolumeSource,
   growth: { origin: Origin; sizeBytes: bigint; subject: string },
 ): Promise<void> {
   const { origin, sizeBytes, subject } = growth;
-  if (origin.fsType !== 'ext4') return;
+  const { fsType } = origin;
+  if (fsType === null) return;
   const { imagePath } =
     source.kind === 'snapshot'
       ? domain.pools.getSnapshot(source.id)
       : domain.pools.getVolume(source.id);
-  const superblock = await domain.host.filesystems.ext4.readSuperblock(imagePath);
-  const maxBytes = (superblock?.sizeBytes ?? origin.image.sizeBytes) * ext4MaxGrowthFactor;
-  if (sizeBytes <= maxBytes) return;
+  const limit = await findGrowthLimit(domain.host.filesystems[fsType], {
+    path: imagePath,
+    sizeBytes: origin.image.sizeBytes,
+  });
+  if (limit === undefined || sizeBytes <= limit.maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `${subject}: the ext4 filesystem of ${origin.subject} can grow at most by a factor of ${ext4MaxGrowthFactor} at once, to ${formatBytes(maxBytes)}; request that size, and expand the volume afterwards`,
+    `${subject}: the ${fsType} filesystem of ${origin.subject} can grow at most by a factor of ${limit.factor} at once, to ${formatBytes(limit.maxBytes)}; request that size, and expand the volume afterwards`,
   );
 }

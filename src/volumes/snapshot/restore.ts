@@ -46,7 +46,7 @@ export async function createFromSource(
     const origin = await originOf(domain, source, { id, pool, subject });
     const completed = withSourceDefaults(input, origin);
     requireSameFormat(completed, origin, subject);
-    const sizeBytes = chooseSize(domain, input, origin, subject);
+    const sizeBytes = chooseSize(domain.host.filesystems, input, origin, subject);
     await requireGrowable(domain, source, { origin, sizeBytes, subject });
     const mountOptions = checkedMountOptions(completed.fsType, completed);
     const draft = { id, input: completed, sizeBytes, mountOptions };

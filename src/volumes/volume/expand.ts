@@ -1,6 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { ext4MaxGrowthFactor } from '../../host/filesystem/ext4/superblock.ts';
-import type { ImageStatus } from '../../host/host.ts';
+import type { Host, ImageStatus } from '../../host/host.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
@@ -12,7 +11,7 @@ import {
   recoverImage,
   requireNotTruncated,
 } from '../attachment/prepare-image.ts';
-import { type CapacityRange, chooseCapacity } from '../capacity.ts';
+import { type CapacityRange, chooseCapacity, findGrowthLimit } from '../capacity.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
@@ -69,7 +68,7 @@ export async function expandImage(
   }
   const image = await imageStatusOf(domain, volume);
   await requireNotTruncated(domain, volume, image);
-  await requireGrowthFactor(domain, volume, sizeBytes);
+  await requireGrowthFactor(domain.host.filesystems, volume, sizeBytes);
   await requirePromisable(volume, sizeBytes);
   beginEffects();
   const allocate = record.provisioning === 'thick';
@@ -127,18 +126,19 @@ function minGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bi
 }
 
 async function requireGrowthFactor(
-  domain: Domain,
-  volume: FoundVolume,
+  filesystems: Host['filesystems'],
+  { record, imagePath }: FoundVolume,
   sizeBytes: bigint,
 ): Promise<void> {
-  if (volume.record.fsType !== 'ext4') return;
-  const superblock = await domain.host.filesystems.ext4.readSuperblock(volume.imagePath);
-  const present = superblock?.sizeBytes ?? volume.record.sizeBytes;
-  if (sizeBytes <= present * ext4MaxGrowthFactor) return;
+  const { id, fsType } = record;
+  if (fsType === null) return;
+  const image = { path: imagePath, sizeBytes: record.sizeBytes };
+  const limit = await findGrowthLimit(filesystems[fsType], image);
+  if (limit === undefined || sizeBytes <= limit.maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${volume.record.id}': ext4 can grow at most by a factor of ${ext4MaxGrowthFactor} at once, from ${formatBytes(present)} to ` +
-      `${formatBytes(present * ext4MaxGrowthFactor)}; expand it to that size first, or create a new volume`,
+    `volume '${id}': ${fsType} can grow at most by a factor of ${limit.factor} at once, from ${formatBytes(limit.presentBytes)} to ` +
+      `${formatBytes(limit.maxBytes)}; expand it to that size first, or create a new volume`,
   );
 }
 

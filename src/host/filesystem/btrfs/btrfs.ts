@@ -27,6 +27,7 @@ export class Btrfs implements Filesystem {
   readonly type = 'btrfs';
   readonly minBytes = btrfsMinBytes;
   readonly minGrownBytes = 256n * MiB;
+  readonly maxGrowthFactor = undefined;
   /**
    * Since Linux 6.2, btrfs discards continuously by default if the device supports it, but whether to trim is a setting
    * of the volume. A later `discard` option overrides this one.

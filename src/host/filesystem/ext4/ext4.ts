@@ -56,6 +56,7 @@ export class Ext4 implements Ext4Filesystem {
   readonly type = 'ext4';
   readonly minBytes = ext4MinBytes;
   readonly minGrownBytes = ext4MinBytes;
+  readonly maxGrowthFactor = ext4MaxGrowthFactor;
   readonly mountOptions: readonly string[] = [];
   readonly #lane: Lane;
   readonly #run: Run;

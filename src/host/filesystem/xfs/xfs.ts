@@ -27,6 +27,7 @@ export class Xfs implements Filesystem {
   readonly type = 'xfs';
   readonly minBytes = xfsMinBytes;
   readonly minGrownBytes = xfsMinBytes;
+  readonly maxGrowthFactor = undefined;
   readonly mountOptions: readonly string[] = [];
   readonly #lane: Lane;
   readonly #run: Run;
