@@ -16,13 +16,14 @@ import { freezeAdvice } from '../model.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 
 /**
- * How the data of a volume is captured at one point in time: by sharing blocks, or by copying while nothing can write. A mounted
- * filesystem is frozen meanwhile. A raw block device in use is flushed, so its clone has what a power loss would have left.
+ * How the data of a volume is captured at one point in time: by sharing its blocks, or by copying them while nothing can write. A
+ * mounted filesystem is frozen for that time. A raw block device in use is flushed, so its clone contains what would have survived
+ * a power loss.
  */
 export interface Capture {
   readonly source: FoundVolume;
   readonly image: ImageStatus;
-  /** Captured with FICLONE; otherwise the data extents are copied. */
+  /** The image is cloned with FICLONE; otherwise its data extents are copied. */
   readonly isShared: boolean;
   readonly freeze: { readonly target: string; readonly device: LoopDevice } | undefined;
   /** An attached device whose page cache is written back first. */
@@ -38,12 +39,12 @@ const boundMsPerExtent = 0.1;
 const graceMs = 10_000;
 /** Processes that write to a frozen filesystem cannot even be killed, so no freeze may take longer. */
 const maxFreezeMs = 10 * 60_000;
-/** Minimum write rate that is expected of a copy, in bytes per second. */
+/** The minimum write rate expected of a copy, in bytes per second. */
 const copyBytesPerSecond = 100n * MiB;
 
 /**
- * Decides how `source` can be captured into `pool`. Throws `wrong-state`, with what to do instead, for a volume that is in use
- * and cannot be frozen or must be copied, for one in use in another mount namespace, and for a truncated image.
+ * Decides how `source` can be captured into `pool`. Throws `wrong-state`, with advice, for a volume that is in use and cannot be
+ * frozen or must be copied, for one in use in another mount namespace, and for a truncated image.
  */
 export async function planCapture(
   domain: Domain,
@@ -95,7 +96,7 @@ async function isInUse(domain: Domain, attachment: Attachment): Promise<boolean>
 export interface CaptureResult {
   /** The point in time, in milliseconds since the epoch. */
   readonly atMs: number;
-  /** How long filesystems were frozen; 0 if none was. */
+  /** For how many milliseconds filesystems were frozen; 0 if none was. */
   readonly frozenMs: number;
 }
 
@@ -106,8 +107,8 @@ export interface CaptureOptions {
 }
 
 /**
- * Captures all volumes at one point in time into the new files `to`: flushes, freezes all, clones all, and always thaws all. Throws
- * `busy` if another process has frozen one, `unavailable` if the time limit of the freeze expired.
+ * Captures all volumes at one point in time into the new files `to`: flushes all, freezes all, clones or copies all, and always
+ * thaws all. Throws `busy` if another process has frozen one, `unavailable` if the time limit of the freeze expired.
  */
 export async function captureVolumes(
   domain: Domain,
@@ -134,7 +135,7 @@ export async function captureVolumes(
   return { atMs, frozenMs };
 }
 
-/** Writes dirty pages back before the freeze, so that writers need not wait for them during it. */
+/** Writes dirty pages back before the freeze, so that writers do not wait for that during the freeze. */
 async function writeBackPages(
   domain: Domain,
   captures: readonly { readonly capture: Capture }[],

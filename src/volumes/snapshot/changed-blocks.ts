@@ -16,10 +16,13 @@ import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { alignedBatches, blockStart, mergeRanges, metadataBlockBytes } from './block-ranges.ts';
 
-/** How often part of an extent map is read again if blocks were moved meanwhile, for example by a btrfs balance. */
+/** How many times part of an extent map is read while blocks are being moved, for example by a btrfs balance. */
 const maxMapAttempts = 10;
 
-/** CSI spec, GetMetadataAllocated: the snapshot's data, from its extent map where the pool's filesystem has one. */
+/**
+ * CSI spec, GetMetadataAllocated: returns the ranges of the snapshot that contain data, from its extent map if the pool's
+ * filesystem has one.
+ */
 export async function allocatedRanges(
   domain: Domain,
   call: Call,
@@ -39,8 +42,8 @@ export async function allocatedRanges(
 }
 
 /**
- * CSI spec, GetMetadataDelta. Within one pool with reflink, the extent maps alone give the answer. Otherwise the data of both
- * snapshots is read and compared.
+ * CSI spec, GetMetadataDelta: returns the ranges that differ. Within one pool with reflink, comparing the extent maps suffices.
+ * Otherwise the data of both snapshots is read and compared.
  */
 export async function changedRanges(
   domain: Domain,
@@ -89,7 +92,7 @@ function readySnapshot(domain: Domain, snapshotId: string): FoundSnapshot {
   );
 }
 
-/** The start of the block that contains the offset. The size of the volume is allowed, too; the answer is then empty. */
+/** The start of the block that contains the offset. An offset equal to the size of the volume is allowed; the answer is then empty. */
 function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigint {
   if (startingOffset >= 0n && startingOffset <= record.sizeBytes) return blockStart(startingOffset);
   throw new VolumeError(
@@ -129,7 +132,7 @@ function requireNotCancelled(call: Call): void {
   if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
 }
 
-/** Ranges of an image with data: from its extent map, or by SEEK_DATA if the filesystem has no FIEMAP. */
+/** Yields the ranges of an image that contain data: from its extent map, or by SEEK_DATA if the filesystem has no FIEMAP. */
 async function* dataRanges(
   { extents }: Host,
   path: string,
@@ -156,7 +159,7 @@ interface Pair {
   readonly end: bigint;
 }
 
-/** Compares the maps one batch at a time, so that neither has to fit into memory. */
+/** Compares the extent maps one batch at a time, so that neither has to fit into memory. */
 async function* changedByMaps(host: Host, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
   let at = pair.from;
   while (at < pair.end) {
@@ -168,8 +171,8 @@ async function* changedByMaps(host: Host, call: Call, pair: Pair): AsyncGenerato
 }
 
 /**
- * Compares as far as one batch of each map reaches. The first map is read again after the second: only if it is unchanged were
- * both valid at one moment, so that equal addresses mean the same block.
+ * Compares one batch of each map. The first map is read again after the second: only if it is unchanged were both valid at one
+ * moment, so that equal addresses mean the same block.
  */
 async function compareBatch(
   host: Host,
@@ -200,7 +203,7 @@ async function firstBatch(
   return [];
 }
 
-/** Reads what is data in either image, and yields the blocks that differ. */
+/** Reads all ranges with data in either image, and yields the blocks that differ. */
 async function* changedByContent(host: Host, call: Call, pair: Pair): AsyncGenerator<BlockRange> {
   const { a, b, from, end } = pair;
   const either = mergeRanges(dataRanges(host, a, from), dataRanges(host, b, from));

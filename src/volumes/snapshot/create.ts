@@ -18,13 +18,13 @@ import { recoverCopy } from './recover.ts';
 import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord, type SnapshotDraft } from './snapshot-record.ts';
 
-/** An idle volume with less data than this is copied within the call, in tenths of a second. */
+/** An idle volume with less data than this is copied within the call, which takes a few tenths of a second. */
 const quickCopyBytes = 256n * MiB;
 
 /**
- * CSI spec, CreateSnapshot: finds the snapshot of that name or takes it, in the pool of its source. Throws `conflict` when the
- * name belongs to a snapshot of another volume, `not-found`, `no-space`, `busy`, and `wrong-state` when the source is in use and
- * the pool cannot share blocks.
+ * CSI spec, CreateSnapshot: returns the snapshot with that name, or takes it, in the pool of its source. Throws `conflict` if the
+ * name belongs to a snapshot of another volume, `not-found`, `no-space`, `busy`, and `wrong-state` if the source is in use and the
+ * pool cannot share blocks.
  */
 export async function createSnapshot(
   domain: Domain,
@@ -97,7 +97,7 @@ async function resumeCopy(
   return pool.snapshots.get(record.id);
 }
 
-/** A long copy of an idle source runs in the background: its lock keeps the source from being staged meanwhile. */
+/** A long copy of an idle source runs in the background. Its lock keeps the source from being staged in the meantime. */
 function canCopyInBackground(capture: Capture): boolean {
   return (
     !capture.isShared &&
@@ -140,7 +140,7 @@ async function takeSnapshot(
     });
     operation.log.info(
       { snapshotId: record.id, frozenMs: record.frozenMs, shared: capture.isShared },
-      'snapshot taken',
+      'a snapshot was taken',
     );
     return record;
   } finally {

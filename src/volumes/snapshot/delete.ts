@@ -8,9 +8,9 @@ import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
- * CSI spec, DeleteSnapshot. An unknown snapshot counts as deleted, but only if every pool is served. Throws `busy` while it is
- * restored or compared, `invalid` for a member of a group, `wrong-state` for a snapshot of another node, a duplicate, and one that
- * a later version of the driver wrote.
+ * CSI spec, DeleteSnapshot. An unknown snapshot counts as deleted, but only if every pool is served. Throws `busy` while the
+ * snapshot is being restored or compared, `invalid` for a member of a group, `wrong-state` for a snapshot of another node, a
+ * duplicate, and one that a later version of the driver wrote.
  */
 export async function deleteSnapshot(
   domain: Domain,
@@ -56,7 +56,7 @@ export async function removeSnapshot(domain: Domain, pool: Pool, id: SnapshotId)
   });
 }
 
-/** The pool whose snapshot of that id is in use; if there is none, a pool that has set it aside. */
+/** The pool whose snapshot with that id is used; if there is none, a pool that has set one aside. */
 function poolOf({ pools }: Domain, id: SnapshotId): Pool | undefined {
   const aside = pools.findSetAside('snapshots', id);
   const kept = aside.find(({ why }) => why.kind !== 'unreadable') ?? aside[0];

@@ -18,8 +18,8 @@ import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations
 const maxMembers = 64;
 
 /**
- * CSI spec, CreateVolumeGroupSnapshot: finds the group of that name or takes it. All members are of one point in time: all are
- * frozen, then all captured, then all thawed. The group's record, in the pool of the first member, is the commit. Throws as
+ * CSI spec, CreateVolumeGroupSnapshot: returns the group with that name, or takes it. All members are of one point in time: all are
+ * frozen, then all captured, then all thawed. The record of the group, in the pool of the first member, is the commit. Throws as
  * CreateSnapshot does, and `wrong-state` for more than one block volume in use, since those cannot be frozen.
  */
 export async function createGroupSnapshot(
@@ -79,7 +79,7 @@ function requireMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): vo
   }
 }
 
-/** The slash makes the id a hash, so it cannot collide with the id of a snapshot that has a plain name. */
+/** Because of the slash, the id is a hash, so it cannot collide with the id of a snapshot that has a plain name. */
 function memberName(groupName: string, volumeId: string): string {
   return `${groupName}/${volumeId}`;
 }
@@ -137,7 +137,7 @@ async function takeGroup(
 
 /**
  * One device that cannot be frozen is captured while the others are frozen, which is still one point in time. Two such devices are
- * captured one after the other, so the second could contain a write whose predecessor is missing from the first.
+ * captured at different moments, so one capture could contain a write whose predecessor is missing from the other.
  */
 function requireOnePointInTime(captures: readonly Capture[], subject: string): void {
   const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
@@ -164,7 +164,10 @@ interface NewGroup {
   readonly atMs: number;
 }
 
-/** Renames the members into place, then the group, which makes them count. After a failure in between nothing is left. */
+/**
+ * Renames the members into place, then commits the record of the group, without which they do not count. If that fails, discards
+ * the members.
+ */
 async function commitGroup(
   domain: Domain,
   operation: Operation,
@@ -185,10 +188,13 @@ async function commitGroup(
       isCommitted = true;
     });
   } catch (error) {
-    if (!isCommitted) for (const member of placed) await discardPlaced(domain, member);
+    if (!isCommitted) for (const member of placed) await discardMember(domain, member);
     throw error;
   }
-  operation.log.info({ groupId: id, members: members.length, frozenMs }, 'group snapshot taken');
+  operation.log.info(
+    { groupId: id, members: members.length, frozenMs },
+    'a group snapshot was taken',
+  );
   return groupOf(domain, record);
 }
 
@@ -222,7 +228,7 @@ async function commitRecord(
   });
 }
 
-async function discardPlaced(domain: Domain, member: NewMember): Promise<void> {
+async function discardMember(domain: Domain, member: NewMember): Promise<void> {
   try {
     await domain.trash.discard(domain.host, member.pool, 'snapshots', member.id);
   } catch (error) {

@@ -9,8 +9,8 @@ import { removeSnapshot } from './delete.ts';
 import { requireMembersOf } from './group-get.ts';
 
 /**
- * CSI spec, DeleteVolumeGroupSnapshot: deletes the group's record first, then the members. After a crash in between, recovery
- * removes members without a group. Throws `busy` while a member is restored or compared.
+ * CSI spec, DeleteVolumeGroupSnapshot: deletes the record of the group first, then its members. After a crash in between, recovery
+ * removes the members. Throws `busy` while a member is being restored or compared.
  */
 export async function deleteGroupSnapshot(
   domain: Domain,
@@ -68,7 +68,7 @@ function findMembers(domain: Domain, record: GroupRecord): readonly FoundSnapsho
   return record.snapshotIds.flatMap((id) => domain.pools.findSnapshot(id) ?? []);
 }
 
-/** For an earlier delete that was interrupted after it had removed the group's record. */
+/** Removes the members that remain of a group whose earlier delete was interrupted after it had removed the record. */
 async function removeMembersOf(domain: Domain, groupId: GroupId): Promise<void> {
   for (const pool of domain.pools.all) {
     for (const record of [...pool.snapshots.values()]) {

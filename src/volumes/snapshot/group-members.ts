@@ -25,7 +25,7 @@ export interface NewMember {
 
 export type BuiltMember = NewMember & { readonly record: SnapshotRecord };
 
-const entryOf = ({ pool, id }: NewMember) =>
+const memberEntry = ({ pool, id }: NewMember) =>
   ({
     pool,
     area: 'snapshots',
@@ -56,7 +56,7 @@ export async function buildMembers(
   }));
   const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });
   await reserveCaptured(domain, { members, reserved, subject });
-  // Waits even if one fails: the directories that are then removed must not be written to any more.
+  // Waits for all even if one fails: their directories are then removed, and must not be written to any more.
   const made = await settleAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
@@ -67,7 +67,7 @@ export async function buildMembers(
         { id, name, groupId, groupPool, parameters: input.parameters },
         taken,
       );
-      await completeEntry(deps, entryOf(member), { temporary, record });
+      await completeEntry(deps, memberEntry(member), { temporary, record });
       return { ...member, record };
     }),
   );
@@ -75,7 +75,7 @@ export async function buildMembers(
   return { members: made, ...taken };
 }
 
-/** Sources may have been written to since the first reservation. */
+/** Raises the reservations to the captured sizes, since sources may have been written to after the first reservation. */
 async function reserveCaptured(
   domain: Domain,
   made: { members: readonly NewMember[]; reserved: CaptureReservation[]; subject: string },
@@ -96,10 +96,10 @@ async function reserveCaptured(
 export async function placeMember(domain: Domain, member: BuiltMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const deps = onDiskOf(domain, pool);
-  const place = () => renameIntoPlace(deps, entryOf(member), { temporary, record });
+  const place = () => renameIntoPlace(deps, memberEntry(member), { temporary, record });
   const existing = await place();
   if (existing === record) return;
-  // A failed group left this member and could not remove it: it is of another point in time.
+  // An earlier, failed group could not remove this member, which is of another point in time.
   await domain.trash.discard(deps.host, pool, 'snapshots', id);
   await place();
 }

@@ -7,13 +7,13 @@ import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from '../model.
 import type { Pool } from '../pool/pool.ts';
 import { pageOf } from '../pool/record-index.ts';
 
-/** Throws `not-found`. */
+/** Throws `not-found` if the snapshot does not exist. */
 export function getSnapshot(domain: Domain, snapshotId: string): Snapshot {
   const { record, pool } = domain.pools.getSnapshot(snapshotId);
   return { record, pool: pool.name };
 }
 
-/** CSI spec, ListSnapshots: ascending by id over all pools. A filter with an unknown id gives an empty page. */
+/** CSI spec, ListSnapshots: returns the snapshots of all pools, sorted by id. A filter with an unknown id gives an empty page. */
 export function listSnapshots(
   domain: Domain,
   request: SnapshotFilter & { maxEntries: number; startingToken: string },
@@ -47,7 +47,7 @@ function snapshotProgress(domain: Domain, snapshotId: SnapshotId): SnapshotProgr
   return domain.snapshotCopies.progressOf(domain.pools.getSnapshot(snapshotId).record);
 }
 
-/** Yields the progress now and at each change, until the snapshot is ready, or its copy failed and it was removed. */
+/** Yields the current progress and then every change, until the snapshot is ready, or its copy has failed and it was removed. */
 export async function* watchSnapshot(
   domain: Domain,
   call: Call,
@@ -58,7 +58,7 @@ export async function* watchSnapshot(
   let last = snapshotProgress(domain, id);
   yield last;
   while (!last.ready && last.error === '') {
-    // `moves` was read before the progress, so a change while the caller was busy is not missed.
+    // `count` was read before the progress, so a change while the caller was busy is not missed.
     await domain.snapshotCopies.progressSince(count, call.signal);
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller cancelled the request');
     count = domain.snapshotCopies.progressCount;

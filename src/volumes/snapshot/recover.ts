@@ -11,7 +11,7 @@ import { removeSnapshot } from './delete.ts';
 
 /**
  * Recovers the snapshots of one pool at its start. An interrupted copy is resumed if its source is unchanged; otherwise the
- * snapshot is removed, and a repeated CreateSnapshot takes a new one. Then members of groups without a record are removed.
+ * snapshot is removed, and a repeated CreateSnapshot takes a new one. Afterwards, members of groups without a record are removed.
  */
 export async function recoverSnapshots(domain: Domain, pool: Pool): Promise<void> {
   for (const record of [...pool.snapshots.values()]) {
@@ -38,7 +38,7 @@ export async function recoverCopy(
     await removeSnapshot(domain, pool, record.id);
     domain.log.error(
       { snapshotId: record.id, volumeId: record.sourceVolumeId },
-      'removed an incomplete snapshot: its source may have changed since; take it again',
+      'an incomplete snapshot was removed because its source may have changed; take it again',
     );
     return;
   }
@@ -51,7 +51,7 @@ export async function recoverCopy(
   domain.snapshotCopies.start({ pool, record, source, resumeFrom });
 }
 
-/** undefined only for ENOENT: a file that cannot be read must not be treated as missing. */
+/** Returns undefined only for ENOENT: a file that cannot be read must not be treated as missing. */
 async function statusIfExists(files: Files, path: string): Promise<ImageStatus | undefined> {
   try {
     return await files.imageStatus(path);
@@ -61,7 +61,7 @@ async function statusIfExists(files: Files, path: string): Promise<ImageStatus |
   }
 }
 
-/** The source; undefined if it may have been written to since the copy began. */
+/** Returns the source, or undefined if it may have been written to since the copy began. */
 async function unchangedSource(
   domain: Domain,
   record: SnapshotRecord,
@@ -91,7 +91,7 @@ async function removeIncompleteGroups(domain: Domain): Promise<void> {
         await removeSnapshot(domain, pool, id);
         domain.log.warn(
           { snapshotId: id, groupId },
-          'removed a member of an incomplete group snapshot',
+          'a member of an incomplete group snapshot was removed',
         );
       });
     }

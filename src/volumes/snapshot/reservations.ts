@@ -8,8 +8,8 @@ export interface CaptureReservation {
 }
 
 /**
- * Raises the reservation in `pool` to `bytes`: first to the allocated size of the source, which may be rewritten completely after
- * the snapshot, then to that of the captured image, since the source may have been written to in between.
+ * Raises the reservation in `pool` to `bytes`. It is called with the allocated size of the source, which may be rewritten
+ * completely after the snapshot, and then with that of the captured image, since the source may have been written to in between.
  */
 export async function reserveUpTo(
   reserved: CaptureReservation[],
@@ -25,7 +25,7 @@ export async function reserveUpTo(
   reserved.push({ pool, bytes: missing, release: () => reservation.release() });
 }
 
-/** Measures the pools anew, since the last measurement may predate the captured images. */
+/** Releases all reservations. The pools are measured again, since their last measurement may be older than the captured images. */
 export function releaseAll(reserved: readonly CaptureReservation[]): void {
   for (const { pool, release } of reserved) {
     pool.space.invalidate();

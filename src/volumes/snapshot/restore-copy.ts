@@ -21,7 +21,7 @@ export function hasInterruptedCopy(files: Files, directory: string): Promise<boo
   return files.exists(join(directory, entryFiles.restoreProgress));
 }
 
-/** Copies a snapshot's image to `to`, from offset `resumeFrom` on, and records the progress. */
+/** Copies the image of a snapshot to `to`, starting at offset `resumeFrom`, and records the progress. */
 export async function copySnapshot(
   { host, reached }: { readonly host: Host; readonly reached: Reached },
   from: string,
@@ -55,7 +55,7 @@ export async function copySnapshot(
     },
   });
   if (!isRecorded) return;
-  // The image changes from here on, for example by a new UUID, so the copy must not be resumed, not even after a power cut.
+  // From now on the image changes, for example by a new UUID, so the copy must not be resumed, not even after a power cut.
   await host.files.removeFile(progressFile);
   await host.files.sync(directory);
 }

@@ -19,27 +19,27 @@ export interface Origin {
   readonly sectorSize: SectorSize;
   readonly provisioning: VolumeRecord['provisioning'];
   readonly image: ImageStatus;
-  /** Present for a snapshot: since it never changes, a copy of it can be resumed after a restart. */
+  /** Present for a snapshot. Since a snapshot never changes, a copy of it can be resumed after a restart. */
   readonly copySource?: CopySource;
-  /** Copies the data into a new file, or from `resumeFrom` on into one that has the data before it. */
+  /** Copies the data into a new file, or into an unfinished copy, starting at `resumeFrom`. */
   readonly copyTo: (to: string, operation: Operation, resumeFrom: bigint) => Promise<void>;
   /** Blocks of a source volume that become shared with the clone: the source needs new ones when it rewrites them. */
   readonly sharedBytes: bigint;
 }
 
-/** The source's sector size and filesystem are used where the request does not set them. */
+/** Fills in the sector size and the filesystem of the source where the request does not set them. */
 export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
   const { sectorSize = origin.sectorSize } = input.settings;
   const fsType = input.isFsTypeUnset === true ? origin.fsType : input.fsType;
   return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 
-/** Throws `invalid` if the request asks for another volume kind, filesystem or sector size than the source has. */
+/** Throws `invalid` if the request asks for a volume kind, filesystem or sector size that the source does not have. */
 export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subject: string): void {
   if (input.kind !== origin.kind) {
     throw new VolumeError(
       'invalid',
-      `${subject}: the data of ${origin.subject} is that of a ${origin.kind} volume and cannot become a ${input.kind} volume`,
+      `${subject}: ${origin.subject} contains the data of a ${origin.kind} volume, which cannot become a ${input.kind} volume; request a ${origin.kind} volume`,
     );
   }
   if (input.fsType !== origin.fsType) {
@@ -56,7 +56,10 @@ export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subj
   }
 }
 
-/** At least the size of the source; if more is requested, at least the minimum to which the filesystem can grow. Throws `out-of-range`. */
+/**
+ * Chooses the size of the copy: at least that of the source; if more is requested, at least the minimum to which the filesystem can
+ * grow. Throws `out-of-range`.
+ */
 export function chooseSize(
   filesystems: Host['filesystems'],
   input: CreateVolumeInput,

@@ -27,10 +27,10 @@ import {
 } from './restore-source.ts';
 
 /**
- * Restores a snapshot or clones a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of both. The copy,
- * log replay, new UUID, check and growth all happen in `tmp/`. By default the volume gets the pool and the size of the source.
- * Throws `not-found` without a source, `busy` while the snapshot is being copied, `invalid` for another kind, `out-of-range` for a
- * smaller size.
+ * Restores a snapshot or clones a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of the new volume
+ * and its source. The copy, log replay, new UUID, check and growth all happen in `tmp/`. By default the volume gets the pool and
+ * the size of the source. Throws `not-found` without a source, `busy` while the snapshot is being copied, `invalid` for another
+ * kind, `out-of-range` for a smaller size.
  */
 export async function createFromSource(
   domain: Domain,
@@ -93,7 +93,7 @@ async function makeCopy(
       },
     });
   } finally {
-    // Blocks that the source now shares are no longer exclusively its own.
+    // Some blocks of the source are now shared, so its exclusive bytes have changed.
     pool.space.invalidate();
     reservation.release();
   }
@@ -161,7 +161,7 @@ async function withSourceReason<T>(
   }
 }
 
-/** A copy of a truncated image would be a smaller volume, or one whose end reads as zeros. */
+/** Throws for a missing or truncated image. A copy of a truncated image would be a smaller volume, or one whose end reads as zeros. */
 async function requireWholeImage(
   domain: Domain,
   { record, imagePath }: FoundSnapshot,
@@ -220,7 +220,7 @@ async function captureForClone(
   if (frozenMs > 0) {
     domain.log.info(
       { volumeId: capture.source.record.id, frozenMs },
-      'volume was frozen for its clone',
+      'a volume was frozen for its clone',
     );
   }
 }
@@ -244,8 +244,8 @@ async function copyImage(
 }
 
 /**
- * The order matters: the UUID is renewed before anything else can attach the image, and growth comes last, so that the tools that
- * write the UUID work on the filesystem at its original size.
+ * Copies the image and makes it a volume of its own. The order matters: the UUID is renewed before anything else can attach the
+ * image, and growth comes last, so that the tools that write the UUID work on the filesystem at its original size.
  */
 async function buildVolume(
   domain: Domain,
@@ -278,7 +278,7 @@ async function buildVolume(
   await domain.reached('restore:grown');
 }
 
-/** Refuses a damaged copy before anything is written to it. */
+/** Throws for a damaged copy, before anything is written to it. */
 async function requireUndamaged(
   domain: Domain,
   image: string,

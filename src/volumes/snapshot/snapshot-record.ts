@@ -2,7 +2,7 @@ import type { SnapshotRecord } from '../../state/records.ts';
 import type { GroupId, SnapshotId } from '../ids.ts';
 import type { Capture } from './capture.ts';
 
-/** The fields of a snapshot's record that do not follow from its source. */
+/** The fields of a snapshot's record that are not derived from its source. */
 export interface SnapshotDraft {
   readonly id: SnapshotId;
   readonly name: string;

@@ -143,8 +143,8 @@ test('the log has a member of an incomplete group as removed only if it was remo
     logged.sort(),
     [
       `an entry could not be recovered ${failed}`,
-      `removed a member of an incomplete group snapshot ${removed}`,
-      `removed a member of an incomplete group snapshot ${failed}`,
+      `a member of an incomplete group snapshot was removed ${removed}`,
+      `a member of an incomplete group snapshot was removed ${failed}`,
     ].sort(),
   );
 });
