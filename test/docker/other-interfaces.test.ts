@@ -128,7 +128,7 @@ test.serial(
       onNode.NodeStageVolume({ volume_id, staging_target_path, volume_capability }),
       {
         message:
-          /in use by containers of this machine \(mounted at .*\); stop and remove them first/,
+          /in use by Docker containers of this machine \(mounted at .*\); stop and remove them first/,
       },
     );
     await t.throwsAsync(controller.DeleteVolume({ volume_id }), { message: /is in use/ });

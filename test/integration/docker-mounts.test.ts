@@ -128,7 +128,7 @@ onNode(
     t.is(staged.reason, 'wrong-state');
     t.regex(
       staged.message,
-      /in use by containers of this machine \(mounted at .*\); stop and remove/,
+      /in use by Docker containers of this machine \(mounted at .*\); stop and remove/,
     );
     // An unstage with another path does not affect it.
     const elsewhere = { volumeId, stagingTargetPath: node.pathOf('elsewhere') };

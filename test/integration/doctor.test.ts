@@ -67,7 +67,7 @@ onNode('a volume that is attached but not mounted is reported', async (t) => {
   const [finding] = await leftovers(node);
   await node.host.loops.detach(device);
   t.is(finding?.name, `loop-device:${device.path}`);
-  t.regex(finding?.message ?? '', /mounted nowhere/);
+  t.regex(finding?.message ?? '', /not mounted in this mount namespace/);
 });
 
 onNode('incomplete entries, unreadable records and truncated images are reported', async (t) => {

@@ -1,9 +1,9 @@
-import { inLane, type LaneSpec, poolLane } from '../engine/lanes.ts';
-/** The calls of the command line. `api.ts` has those of CSI. */
+/** The calls of the command line. The calls of CSI are in `api.ts`. */
 
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
+import { inLane, type LaneSpec, poolLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
@@ -32,18 +32,21 @@ import { recoverPool } from './pools/recover-marker.ts';
 
 export interface Administration {
   listPools(): Promise<readonly PoolFacts[]>;
-  /** Throws `unavailable` for a directory that must not become a pool, `invalid` for a path that is not the configured one. */
+  /** Throws `unavailable` for a directory that must not become a pool, `invalid` if the path differs from the configured one. */
   initPool(input: InitInput): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }>;
-  /** Succeeds for a pool that is served already. Throws `not-found`, and `wrong-state` while one of its images is attached. */
+  /** Succeeds if the pool is already served. Throws `not-found`, and `wrong-state` while one of its images is in use. */
   adoptPool(name: string): Promise<PoolFacts>;
-  /** With uuid '', only returns what would be given up. Throws `not-found`, and `wrong-state` unless the pool is lost. */
+  /**
+   * If the uuid is '', only returns the pool that would be forgotten. Throws `not-found`, and `wrong-state` unless the pool is
+   * lost.
+   */
   forgetPool(input: PoolIdentity): Promise<RememberedPool>;
-  /** Writes the lost marker of a configured pool and serves it. Throws `not-found`, `wrong-state`, `busy`. */
+  /** Writes the lost marker of a configured pool again and serves the pool. Throws `not-found`, `wrong-state`, `busy`. */
   recoverPool(name: string): Promise<PoolFacts>;
-  /** Grows the image of an embedded pool. Throws `wrong-state` for any other pool, `out-of-range`, `no-space`. */
+  /** Grows the image of an embedded pool. Throws `wrong-state` for a pool that is not embedded, `out-of-range`, `no-space`. */
   growPool(input: { readonly name: string; readonly sizeBytes: bigint }): Promise<PoolFacts>;
   listVolumes(page: PoolPageInput): Promise<Page<VolumeFacts>>;
-  /** By id or name. Throws `not-found`. */
+  /** Finds a volume by its id or name. Throws `not-found`. */
   getVolume(idOrName: string): Promise<VolumeFacts>;
   mountVolume(
     call: Call,
@@ -66,15 +69,15 @@ export interface Administration {
   listSnapshots(
     page: PoolPageInput & { readonly sourceVolumeId: string },
   ): Promise<Page<SnapshotFacts>>;
-  /** By id or name. Throws `not-found`. */
+  /** Finds a snapshot by its id or name. Throws `not-found`. */
   getSnapshot(idOrName: string): Promise<SnapshotFacts>;
-  /** Progress of the copy for a volume or snapshot that is being created; undefined if nothing is copied for it. */
+  /** Returns the progress of the copy for a volume or snapshot that is being created; undefined if no data is copied for it. */
   progress(target: CopyTarget): Promise<OperationProgress | undefined>;
   /** Runs all checks. Changes nothing. */
   diagnose(): Promise<readonly Finding[]>;
 }
 
-/** The volume or snapshot for which data is copied. */
+/** The volume or snapshot that is created by a copy. */
 interface CopyTarget {
   readonly kind: 'volume' | 'snapshot';
   readonly name: string;
@@ -137,7 +140,7 @@ async function recoverAndServe(
   return poolFactsOf(pool);
 }
 
-/** The id that is derived from the name, as the create operation has it. */
+/** Returns the lane of the create operation, whose id is derived from the name. */
 function laneOf({ settings: { nodeTag } }: Domain, { kind, name }: CopyTarget): LaneSpec {
   const id = kind === 'volume' ? volumeIdFor(name, nodeTag) : snapshotIdFor(name, nodeTag);
   return { kind, id };

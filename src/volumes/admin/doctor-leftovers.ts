@@ -1,4 +1,4 @@
-/** Finds what a crash, an operator or another program left behind. Changes nothing. */
+/** Finds state that a crash, an operator or another program left behind. Changes nothing. */
 
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
@@ -16,22 +16,22 @@ interface LeftoverContext {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly volumes: readonly VolumeFacts[];
-  /** An operation is running, so entries in `tmp/` may belong to it. */
-  readonly isWorking: boolean;
+  /** Whether an operation is running: entries in `tmp/` may then belong to it. */
+  readonly isOperationRunning: boolean;
 }
 
-/** Leftovers in all pools, or one `ok` finding if there are none. */
+/** Returns the leftovers of all pools, or one `ok` finding if there are none. */
 export async function checkLeftovers(
   domain: Domain,
   ask: AskPool = makeAskPool(),
 ): Promise<readonly Finding[]> {
-  const isWorking = domain.operations.runningCount > 0;
+  const isOperationRunning = domain.operations.runningCount > 0;
   const [devices, mounts, page] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
     listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, ask),
   ]);
-  const context: LeftoverContext = { devices, mounts, volumes: page.entries, isWorking };
+  const context: LeftoverContext = { devices, mounts, volumes: page.entries, isOperationRunning };
   const findings = [
     ...(await orphanDevices(domain, context)),
     ...unusedDevices(context),
@@ -47,20 +47,20 @@ export async function checkLeftovers(
   ];
 }
 
-/** Devices that are attached to files of our pools without a record, or to deleted images. */
+/** Finds loop devices that are attached to deleted images, or to files of the pools that have no record. */
 async function orphanDevices(
   domain: Domain,
   context: LeftoverContext,
 ): Promise<readonly Finding[]> {
-  const ours = new Set(context.volumes.flatMap(({ device }) => device?.number ?? []));
+  const numbersOfVolumes = new Set(context.volumes.flatMap(({ device }) => device?.number ?? []));
   const roots = domain.pools.served.map((pool) => `${pool.root}/`);
   const findings: Finding[] = [];
   for (const device of context.devices) {
-    if (ours.has(device.number) || !isLabelled(device)) continue;
+    if (numbersOfVolumes.has(device.number) || !isLabelled(device)) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
-    if (context.isWorking && file.includes('/tmp/')) continue;
+    if (context.isOperationRunning && file.includes('/tmp/')) continue;
     const at = context.mounts
       .filter((mount) => exposesDevice(mount, device))
       .map(({ target }) => target);
@@ -78,13 +78,13 @@ async function orphanDevices(
 }
 
 function unusedDevices(context: LeftoverContext): readonly Finding[] {
-  if (context.isWorking) return [];
+  if (context.isOperationRunning) return [];
   return context.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
     if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
     return [
       warn(
         `loop-device:${device.path}`,
-        `${device.path} is attached to volume '${record.id}', which is mounted nowhere in this mount namespace`,
+        `${device.path} is attached to volume '${record.id}', which is not mounted in this mount namespace`,
         'another mount namespace may use it; if not, the next start of the driver detaches it',
       ),
     ];
@@ -100,13 +100,13 @@ async function leftoversInPools(
   for (const pool of domain.pools.served) {
     const deps = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
     const inspectDirectories = async (): Promise<readonly Finding[]> => [
-      ...(context.isWorking ? [] : await incompleteEntries(deps, pool)),
+      ...(context.isOperationRunning ? [] : await incompleteEntries(deps, pool)),
       ...(await trashFinding(deps, pool)),
     ];
     try {
       findings.push(...(await ask(pool, inspectDirectories)));
     } catch (error) {
-      // `checkPools` reports that the pool does not answer.
+      // `checkPools` reports a pool that does not answer.
       if (!isUnavailable(error)) throw error;
     }
     findings.push(...setAsideEntries(pool), ...orphanMembers(pool));
@@ -156,7 +156,7 @@ function setAsideEntries(pool: Pool): readonly Finding[] {
   );
 }
 
-/** Snapshots of a group snapshot that has no record and so was never complete. */
+/** Finds snapshots of a group that has no record, which means that the group snapshot was never completed. */
 function orphanMembers(pool: Pool): readonly Finding[] {
   return [...pool.snapshots.values()].flatMap(({ id, groupId }) => {
     if (groupId === null || pool.groups.get(groupId) !== undefined) return [];
@@ -170,7 +170,7 @@ function orphanMembers(pool: Pool): readonly Finding[] {
   });
 }
 
-/** Reported once for the pool, not for each of its volumes. */
+/** Conditions of a pool, which are reported once and not for each of its volumes. */
 const poolReasons = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
 
 function unhealthyVolumes(context: LeftoverContext): readonly Finding[] {

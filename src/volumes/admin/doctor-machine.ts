@@ -1,12 +1,12 @@
-/** Checks of the node: kernel, capabilities, devices, filesystems, programs. They need no running driver. */
+/** Checks of the machine: kernel, capabilities, devices, filesystems, programs. They do not need a running driver. */
 import { messageOf } from '../../errors.ts';
 import { type Files, fsTypes, type Host } from '../../host/host.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 
-/** mount_setattr(2), which sets the attributes of a bind mount before it becomes visible. */
+/** The first version with mount_setattr(2), which sets the attributes of a bind mount before it becomes visible. */
 const minKernel = [5, 12] as const;
 
-/** Checks the machine of this process. Changes nothing. */
+/** Checks the machine on which this process runs. Changes nothing. */
 export async function checkMachine(host: Host): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
@@ -26,7 +26,7 @@ function kernelFinding(release: string): Finding {
   return fail(
     'kernel',
     `Linux ${release} is older than ${minMajor}.${minMinor}`,
-    'boot a newer kernel: the driver mounts with mount_setattr(2)',
+    'boot a newer kernel: the driver needs mount_setattr(2)',
   );
 }
 
@@ -43,7 +43,7 @@ function rightsFindings(host: Host): readonly Finding[] {
     : warn(
         'ext4-online-growth',
         'ext4 cannot grow while it is mounted (no CAP_SYS_RESOURCE); xfs and btrfs can',
-        'give the driver CAP_SYS_RESOURCE; without it, an ext4 volume grows when it is mounted the next time',
+        'give the driver CAP_SYS_RESOURCE; without it, an ext4 volume grows at its next mount',
       );
   return [mount, grow];
 }
@@ -52,7 +52,7 @@ async function loopControlFinding(files: Files): Promise<Finding> {
   const path = '/dev/loop-control';
   try {
     const { kind } = await files.status(path);
-    if (kind !== 'character-device') throw new Error('it is not a device');
+    if (kind !== 'character-device') throw new Error('it is not a character device');
     await files.requireReadWrite(path);
     return ok('loop-control', `${path} can be opened`);
   } catch (error) {

@@ -15,7 +15,7 @@ import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thr
 import { type Finding, fail, ok, splitMessage, warn } from './doctor.ts';
 import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
-/** Pools of the running driver: one finding for each, and one for each missing ability. */
+/** Checks the pools of the running driver. Returns one finding for each pool, and one for each ability that it lacks. */
 export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
   const pools = await listPoolFacts(domain, ask);
   return pools.flatMap((pool) => poolFindings(pool));
@@ -86,7 +86,8 @@ function abilityFindings(
 }
 
 /**
- * Pools of this node that no --pool names. A first `--pool` replaces the default pool, whose volumes then seem to be gone.
+ * Finds pools of this node that no --pool names. The first `--pool` replaces the default pool, whose volumes then seem to be
+ * lost.
  */
 export async function checkUnconfiguredPools(
   deps: { readonly host: Host },
@@ -97,7 +98,7 @@ export async function checkUnconfiguredPools(
   for (const path of await knownPools.directories()) {
     if (configured.includes(path)) continue;
     const { files } = inLane(deps, { kind: 'inspect', id: path }).host;
-    // A disk that hangs is skipped.
+    // A pool whose disk hangs is skipped.
     const volumes = await withTimeout(countVolumesIn(files, path), poolAnswerTimeoutMs).catch(
       () => 0,
     );
@@ -113,7 +114,7 @@ export async function checkUnconfiguredPools(
   return findings;
 }
 
-/** `checkUnconfiguredPools` while no driver runs. */
+/** Runs `checkUnconfiguredPools` while no driver is running. */
 export async function checkUnconfiguredPoolsOffline(
   host: Host,
   stateDir: string,
@@ -124,14 +125,14 @@ export async function checkUnconfiguredPoolsOffline(
   return checkUnconfiguredPools({ host }, await KnownPools.open(files, stateDir), configured);
 }
 
-/** Number of volumes in the pool at the directory; 0 if there is none. */
+/** Returns the number of volumes in the pool at the directory; 0 if it is not a pool. */
 async function countVolumesIn(files: Files, path: string): Promise<number> {
   const root = await poolRootIn(files, path);
   if ((await findMarker(files, root, path)) === undefined) return 0;
   return (await files.list(areaIn(root, 'volumes'))).length;
 }
 
-/** Checks a pool while no driver runs. Changes nothing. */
+/** Checks a pool while no driver is running. Changes nothing. */
 export async function checkPoolOffline(
   settings: PoolSettings,
   node: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
@@ -161,7 +162,7 @@ export async function checkPoolOffline(
     if (seen !== undefined && seen !== marker.uuid) {
       return fail(
         name,
-        `${path} has pool ${marker.uuid}, but pool ${seen} was seen there before`,
+        `${path} contains pool ${marker.uuid}, but pool ${seen} was seen there before`,
         `mount the right disk, or accept this pool with 'loopcsi pool adopt ${settings.name}'`,
       );
     }
@@ -180,7 +181,7 @@ function withoutMarker({ name, path, create }: PoolSettings, seen: string | unde
   if (seen !== undefined) {
     return fail(
       `pool:${name}`,
-      `${path} has no pool, but pool ${seen} was seen there before`,
+      `${path} contains no pool, but pool ${seen} was seen there before`,
       'mount its disk',
     );
   }

@@ -1,11 +1,11 @@
 /** The result of one check, and what to do if it is not `ok`. */
 export interface Finding {
-  /** Kebab-case and stable: `loop-control`, `program:mkfs.xfs`, `pool:default`. */
+  /** A stable name in kebab case: `loop-control`, `filesystem:xfs`, `pool:default`. */
   readonly name: string;
-  /** `warn`: works with a limitation. `fail`: something does not work. */
+  /** `warn`: it works with a limitation. `fail`: it does not work. */
   readonly state: 'ok' | 'warn' | 'fail';
   readonly message: string;
-  /** '' when ok. */
+  /** '' if the state is `ok`. */
   readonly remedy: string;
 }
 

@@ -1,4 +1,4 @@
-/** Volumes and snapshots as the command line lists them: their records and their state in the kernel. Changes nothing. */
+/** Lists volumes and snapshots for the command line, with their records and their state in the kernel. Changes nothing. */
 
 import { mapConcurrently } from '../../async.ts';
 import type { LoopDevice, Mount } from '../../host/host.ts';
@@ -23,10 +23,10 @@ import { conditionsOf } from '../volume/health.ts';
 export interface VolumeFacts {
   readonly record: VolumeRecord;
   readonly pool: string;
-  /** An inline volume: its name is the id that the kubelet chose. */
+  /** Whether it is an inline volume, whose name is the id that the kubelet chose. */
   readonly isEphemeral: boolean;
   readonly imagePath: string;
-  /** Bytes that the image occupies; 0 if it is gone, which `conditions` then reports. */
+  /** Bytes allocated to the image; 0 if the image is missing, which is then one of the `conditions`. */
   readonly allocatedBytes: bigint;
   readonly stagedAt: readonly string[];
   readonly publishedAt: readonly string[];
@@ -48,14 +48,17 @@ export interface PoolPageInput {
   readonly pool: string;
 }
 
-/** The kernel's tables, read once for a whole page, and the way to query its pools. */
+/** Loop devices and mounts, which are read once for a whole page, and the function that queries pools. */
 interface PageContext {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
   readonly ask: AskPool;
 }
 
-/** Volumes of one pool or of all, including inline volumes, ascending by id. Throws `invalid` for an unknown pool. */
+/**
+ * Lists the volumes of one pool or of all pools, including inline volumes, in the order of their ids. Throws `invalid` for an
+ * unknown pool.
+ */
 export async function listVolumeFacts(
   domain: Domain,
   page: PoolPageInput,
@@ -71,7 +74,7 @@ export async function listVolumeFacts(
   return { entries: facts, nextToken };
 }
 
-/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
+/** Finds a volume by its id or name. Throws `not-found`, or `unavailable` while a pool that may contain it is unavailable. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
   const context = await readPageContext(domain, makeAskPool());
   return factsOf(domain, findByIdOrName(domain, idOrName), context);
@@ -88,11 +91,11 @@ function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
       if (record !== undefined) return pool.volumeOf(area, record, rootOf(pool));
     }
   }
-  // Throws with the reason: unknown, of another node, unreadable, or in an unavailable pool.
+  // Throws an error that says whether it is unknown, belongs to another node, is unreadable, or may be in an unavailable pool.
   return domain.pools.getVolume(idOrName);
 }
 
-/** The real path of a pool that is not served is unknown, so its configured path is used. */
+/** Returns the root of the pool. While the pool is not served, its root is unknown, and the configured path is used. */
 function rootOf(pool: Pool): string {
   return pool.isServed ? pool.root : pool.settings.path;
 }
@@ -119,7 +122,7 @@ const noKernelFacts: KernelFacts = {
   device: undefined,
 };
 
-/** Conditions of a volume whose disk is not queried further. */
+/** Reasons of conditions that exclude further queries of the volume's disk. */
 const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
 
 async function factsOf(
@@ -130,7 +133,7 @@ async function factsOf(
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
   const conditions = await conditionsOf(domain, volume, context.ask);
-  // A hung volume must not hang the list: its condition is reported, and its disk is not queried. The same for an unreadable one.
+  // A disk that hangs or cannot be read must not delay the list, so only the condition is reported and the disk is not queried.
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
@@ -161,7 +164,7 @@ async function kernelFactsOf(
     volume,
     table: context.mounts,
   });
-  // A node whose device was lost stays mounted until it is unpublished.
+  // A bind-mounted device node whose device was lost stays mounted until it is unpublished.
   const targets = [...attachment.mounts, ...attachment.lost]
     .map(({ target }) => target)
     .filter((target) => !isTemporaryMount(pool, target));
@@ -172,7 +175,7 @@ async function kernelFactsOf(
   };
 }
 
-/** The mount table has the targets; the node state tells which of them is the staging path. */
+/** Splits the mount targets: the node state says which of them is the staging path. */
 async function stagedAndPublished(
   domain: Domain,
   volume: FoundVolume,
@@ -188,7 +191,7 @@ async function stagedAndPublished(
   };
 }
 
-/** Snapshots of one volume, one pool or all, ascending by id. */
+/** Lists the snapshots of one volume, of one pool or of all pools, in the order of their ids. */
 export async function listSnapshotFacts(
   domain: Domain,
   page: PoolPageInput & { readonly sourceVolumeId: string },
@@ -207,7 +210,7 @@ export async function listSnapshotFacts(
   };
 }
 
-/** By id or by name. Throws `not-found`, or `unavailable` while a pool that may have it is unavailable. */
+/** Finds a snapshot by its id or name. Throws `not-found`, or `unavailable` while a pool that may contain it is unavailable. */
 export async function getSnapshotFacts(domain: Domain, idOrName: string): Promise<SnapshotFacts> {
   for (const pool of domain.pools.all) {
     for (const record of pool.snapshots.values()) {

@@ -1,4 +1,7 @@
-/** Manual mounts, without an orchestrator: staged in a directory of the driver, published where the operator says. */
+/**
+ * Manual mounts, without an orchestrator. The volume is staged in a directory of the driver and published at the path that the
+ * operator chooses.
+ */
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
@@ -19,18 +22,21 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { expandVolume } from '../volume/expand.ts';
 import { getVolumeFacts, type VolumeFacts } from './inspect.ts';
 
-/** Staging path of the volume's manual mounts; `directory` belongs to the driver. */
+/** Returns the staging path for manual mounts of the volume, below a directory of the driver. */
 function stagingPathOf(directory: string, volumeId: VolumeId): string {
   return join(directory, volumeId);
 }
 
-/** With an access mode that allows several target paths. */
+/** Returns a capability with an access mode that allows several target paths. */
 function capabilityOf({ record }: FoundVolume, mountFlags: readonly string[]): Capability {
   const fsType = record.fsType ?? '';
   return { kind: record.kind, fsType, mountFlags, accessMode: 'SINGLE_NODE_MULTI_WRITER' };
 }
 
-/** Stages and publishes the volume. Idempotent. Throws what stage and publish throw, and then leaves nothing staged. */
+/**
+ * Stages and publishes the volume. Idempotent. Throws the errors of stage and publish; after an error, the volume is unstaged
+ * unless it is in use.
+ */
 export async function mountManually(
   domain: Domain,
   call: Call,
@@ -70,12 +76,14 @@ export async function mountManually(
     const cause = isConflict(error)
       ? await conflictError(domain, volume, targetPath, error)
       : error;
-    await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch((second: unknown) => {
-      call.log.warn(
-        { volumeId: id, problem: messageOf(second) },
-        'a volume whose mount failed could not be unstaged',
-      );
-    });
+    await unstageIfUnused(domain, call, { ...input, volumeId: id }).catch(
+      (unstageError: unknown) => {
+        call.log.warn(
+          { volumeId: id, problem: messageOf(unstageError) },
+          'a volume whose mount failed could not be unstaged',
+        );
+      },
+    );
     throw cause;
   }
 }
@@ -84,7 +92,7 @@ function isConflict(error: unknown): error is VolumeError {
   return error instanceof VolumeError && error.reason === 'conflict';
 }
 
-/** The conflict in terms of the command line, which has mounts and options, no stage or publish calls. */
+/** Converts the conflict to the terms of the command line, which has mounts and options instead of stage and publish calls. */
 async function conflictError(
   domain: Domain,
   volume: FoundVolume,
@@ -108,7 +116,7 @@ async function conflictError(
   );
 }
 
-/** The user of a volume that is staged elsewhere than at `manualPath`, the staging path of manual mounts. */
+/** Returns the user of a volume that is staged at a path other than `manualPath`, the staging path for manual mounts. */
 function otherUserOf(
   domain: Domain,
   stagedAt: readonly string[],
@@ -120,8 +128,8 @@ function otherUserOf(
 
 /**
  * Unpublishes the volume at `targetPath`, or everywhere if that is '', and unstages a manually mounted volume after its last
- * unmount. A target directory belongs to the operator and stays; the empty file below a device node is removed. Returns the
- * paths that were unmounted.
+ * unmount. A target directory belongs to the operator and is kept; the empty file on which a device node was mounted is removed.
+ * Returns the paths that were unmounted.
  */
 export async function unmountManually(
   domain: Domain,
@@ -152,12 +160,12 @@ export async function unmountManually(
   return targetPaths.filter((path) => publishedAt.includes(path));
 }
 
-/** A path is longer than those above it. */
+/** A path is longer than its parents, so sorting by length puts nested paths first. */
 function deepestFirst(paths: readonly string[]): readonly string[] {
   return [...paths].sort((a, b) => b.length - a.length);
 }
 
-/** A mount in use may be free soon, so it is reported as `busy`, which the command line retries. */
+/** Reports a mount in use as `busy`, which the command line retries, because the use may end soon. */
 async function busyIfInUse(work: () => Promise<void>): Promise<void> {
   try {
     await work();
@@ -167,7 +175,7 @@ async function busyIfInUse(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** Deletes an inline volume that is not mounted: its pod is gone, but was never unpublished. */
+/** Deletes an inline volume that is not mounted, because its pod was deleted without an unpublish. */
 async function deleteInline(
   domain: Domain,
   call: Call,
@@ -177,7 +185,7 @@ async function deleteInline(
   if ((await domain.host.mounts.at(target)) !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${record.name}' is the inline volume of a pod and mounted at ${target}; delete the pod, which deletes the volume too. ` +
+      `volume '${record.name}' is the inline volume of a pod and is mounted at ${target}; delete the pod, which deletes the volume too. ` +
         'If the pod no longer exists, unmount the volume with umount(8) first',
     );
   }
@@ -202,8 +210,8 @@ async function unstageIfUnused(
 }
 
 /**
- * Grows the promised size, the image, the device and the filesystem as far as possible now. `atNextMount`: the filesystem
- * grows at the next mount, because it is not mounted now or the kernel does not permit its growth while mounted.
+ * Grows the promised size, the image, the device and, if possible, the filesystem. `atNextMount`: the filesystem will grow at the
+ * next mount, because it is not mounted now or the kernel does not permit it to grow while mounted.
  */
 export async function expandAndGrow(
   domain: Domain,
@@ -225,7 +233,7 @@ export async function expandAndGrow(
   return { facts: await getVolumeFacts(domain, id), atNextMount };
 }
 
-/** Whether the filesystem has grown; false if an ext4 can only grow at its next mount. */
+/** Grows the mounted filesystem. Returns false if an ext4 filesystem can only grow at its next mount. */
 async function tryGrowMounted(
   domain: Domain,
   call: Call,

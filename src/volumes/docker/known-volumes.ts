@@ -9,10 +9,10 @@ import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
 /**
- * Ids of the volumes that Docker knows. Each is a file in a directory outside all pools, with the uuid of the volume's pool. Docker
- * takes every error about a volume for its absence, forgets the volume, and gives the next container an empty local volume of that
- * name. So while a pool is not served, these files distinguish its volumes from volumes that never existed. Several drivers may
- * share the directory: each forgets volumes of its own pools only.
+ * The volumes that Docker knows. Each is a file in a directory outside all pools; its name is the volume's id, its content the
+ * uuid of the volume's pool. Docker interprets every error about a volume as a missing volume, forgets it, and gives the next
+ * container an empty local volume of that name. While a pool is not served, these files distinguish its volumes from volumes that
+ * never existed. Several drivers may share the directory, so each forgets volumes of its own pools only.
  */
 export class KnownVolumes {
   readonly #directory: string;
@@ -25,7 +25,7 @@ export class KnownVolumes {
     this.#log = deps.log;
   }
 
-  /** Logs a failure instead of throwing it: the volume exists already, and is only less protected without its file. */
+  /** Errors are logged and not thrown, because the volume already exists and is only less protected without its file. */
   async remember(id: VolumeId, poolUuid: string): Promise<void> {
     try {
       const path = join(this.#directory, id);
@@ -35,7 +35,7 @@ export class KnownVolumes {
     } catch (error) {
       this.#log.warn(
         { volumeId: id, problem: messageOf(error) },
-        'a volume could not be remembered',
+        'the file of a volume that Docker knows could not be written',
       );
     }
   }
@@ -48,7 +48,7 @@ export class KnownVolumes {
     return this.#files.exists(join(this.#directory, id));
   }
 
-  /** Ids of the known volumes of a pool. */
+  /** Returns the ids of the known volumes of a pool. */
   async ofPool(uuid: string): Promise<readonly VolumeId[]> {
     const ids: VolumeId[] = [];
     for (const id of await this.#ids()) if ((await this.#poolOf(id)) === uuid) ids.push(id);
@@ -56,8 +56,8 @@ export class KnownVolumes {
   }
 
   /**
-   * Forgets deleted volumes of the pools that are served. A file of an earlier version does not name its pool: it gets the uuid if
-   * one of these pools has the volume, and is left as it is otherwise.
+   * Forgets deleted volumes of the pools that are served. A file written by an earlier version does not contain the pool's uuid;
+   * the uuid is added if one of these pools has the volume.
    */
   async forgetDeleted({ served }: Pools): Promise<void> {
     for (const id of await this.#ids()) {
@@ -71,7 +71,7 @@ export class KnownVolumes {
     }
   }
 
-  /** The pool's uuid; '' in a file of an earlier version, undefined without a file. */
+  /** Returns the uuid of the volume's pool; '' for a file of an earlier version, undefined if there is no file. */
   async #poolOf(id: VolumeId): Promise<string | undefined> {
     try {
       return (await this.#files.readText(join(this.#directory, id))).trim();

@@ -21,7 +21,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 
 export interface MountInput {
   readonly volumeId: VolumeId;
-  /** Docker's ID of the mount. A repeated call with the same ID counts once. */
+  /** Docker's mount ID. Repeated calls with the same ID count once. */
   readonly mountId: string;
 }
 
@@ -33,13 +33,14 @@ const driverMountCapability: Capability = {
   accessMode: 'SINGLE_NODE_MULTI_WRITER',
 };
 
-/** How long a device may stay in use after its unmount, in milliseconds. */
+/** Time limit for a device to become unused after its unmount. */
 const releaseTimeoutMs = 2_000;
 const releasePollMs = 20;
 
 /**
- * Mounts the volume in the driver's mount directory for one more mount ID, and returns the path. The IDs are recorded while it is
- * mounted, so that they survive restarts of the driver. Throws `wrong-state` when it is staged for CSI or has no filesystem.
+ * Mounts the volume in the driver's mount directory, unless it is already mounted there, adds the mount ID to the node state, and
+ * returns the path. The node state survives restarts of the driver. Throws `wrong-state` if the volume is staged for CSI or has
+ * no filesystem.
  */
 export async function mountForDocker(
   domain: Domain,
@@ -57,7 +58,7 @@ export async function mountForDocker(
   return path;
 }
 
-/** Removes the mount ID; with the last one the volume is unmounted and detached. An unknown ID or volume is fine. */
+/** Removes the mount ID. With the last one, the volume is unmounted and detached. Succeeds for an unknown ID or volume. */
 export async function unmountForDocker(
   domain: Domain,
   call: Call,
@@ -78,8 +79,8 @@ export async function unmountForDocker(
 }
 
 /**
- * Unmounts a volume that no container uses, whatever mount IDs are recorded: only the kernel knows, since containers may have ended
- * while the driver was stopped. Throws `wrong-state` when the volume is in use, and leaves it mounted then.
+ * Unmounts a volume that no container uses according to the kernel. Recorded mount IDs are ignored, because containers may have
+ * ended while the driver was not running. Throws `wrong-state` if the volume is in use, and then leaves it mounted.
  */
 export async function unmountUnused(domain: Domain, call: Call, volumeId: VolumeId): Promise<void> {
   const volumeCall = { name: 'Remove', volumeId, request: { volumeId } };
@@ -100,7 +101,7 @@ export async function unmountUnused(domain: Domain, call: Call, volumeId: Volume
   });
 }
 
-/** Does nothing for a volume that does not exist on this node. */
+/** Runs `work` on the locked volume. Does nothing if the volume does not exist on this node. */
 async function changeIfExists(
   domain: Domain,
   call: Call,
@@ -128,7 +129,7 @@ async function mount(
     await removeEmptyLostAndFound(domain.host.files, volume, path);
   }
   const nodeState = await readNodeState(domain, volume);
-  // IDs of a mount that ended without an unmount, with a reboot for example, count no more.
+  // Mount IDs of a mount that ended without an unmount, for example at a reboot, are stale.
   const others = isMounted ? nodeState.dockerMountIds.filter((one) => one !== mountId) : [];
   const mounted = { ...nodeState, dockerMountIds: [...others, mountId] };
   await writeNodeState(domain, volume, mounted, { strict: true });
@@ -145,7 +146,7 @@ function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Prom
 
 /**
  * Removes an empty lost+found from a filesystem that has no other content: Docker copies an image's content only into an empty
- * directory, and databases require one. It is removed at each mount, since e2fsck makes it again. ext4 does not need it.
+ * directory, and databases require one. It is removed at each mount, since e2fsck creates it again. ext4 does not need it.
  */
 async function removeEmptyLostAndFound(
   files: Files,
@@ -158,12 +159,12 @@ async function removeEmptyLostAndFound(
   try {
     await files.removeDirectory(join(path, 'lost+found'));
   } catch (error) {
-    // Files that e2fsck recovered stay, and a read-only filesystem is left alone.
+    // Files that e2fsck has recovered are kept, and a read-only filesystem is not changed.
     if (!hasErrno(error, 'ENOTEMPTY', 'EROFS')) throw error;
   }
 }
 
-/** Throws `wrong-state` naming the path when the volume is published, or mounted without being mounted at `path`. */
+/** Throws `wrong-state` with the path if the volume is published, or if it is mounted but not at `path`. */
 async function requireNotCsi(
   domain: Domain,
   volume: FoundVolume,
@@ -172,7 +173,8 @@ async function requireNotCsi(
 ): Promise<void> {
   const nodeState = await readNodeState(domain, volume);
   const published = livePublications(nodeState.published, attachment);
-  // Mounts beside the driver's own are Docker's: 'docker cp' binds a volume into the root of its container meanwhile.
+  // While the driver's own mount exists, other mounts are Docker's: for example, 'docker cp' temporarily binds a volume into the
+  // root of its container.
   const elsewhere = isMountedAt(attachment, path)
     ? []
     : attachment.mounts.map(({ target }) => target);
@@ -180,11 +182,11 @@ async function requireNotCsi(
   if (at === undefined) return;
   throw new VolumeError(
     'wrong-state',
-    `volume '${volume.record.id}' is in use outside Docker (mounted at ${at}); end the pods that use it, or 'loopcsi volume unmount' it, first`,
+    `volume '${volume.record.id}' is in use outside Docker (mounted at ${at}); first stop the pods that use it, or run 'loopcsi volume unmount'`,
   );
 }
 
-/** Removes the driver's own mount. Mounts that containers made from it stay. */
+/** Unmounts the driver's own mount. Bind mounts of it in containers are kept. */
 async function unmount(domain: Domain, volume: FoundVolume, attachment: Attachment): Promise<void> {
   const volumeId = volume.record.id;
   const path = driverMountPathOf(domain, volumeId);
@@ -195,18 +197,21 @@ async function unmount(domain: Domain, volume: FoundVolume, attachment: Attachme
       const options = targetOptions(domain, path);
       await unmountVolume(domain.host, { volumeId, target: path, options, isFrozen });
     } catch (error) {
-      if (hasErrno(error, 'EBUSY')) throw inUseError(volumeId, `something has ${path} open`);
+      if (hasErrno(error, 'EBUSY')) throw inUseError(volumeId, `a process has ${path} open`);
       throw error;
     }
   }
   await domain.reached('docker-unmount:unmounted');
 }
 
-/** A device that a container still uses stays attached until the next mount, remove or start of the driver. */
+/**
+ * Detaches the volume, unless CSI still has it mounted, and clears its mount IDs. A device that a container still uses stays
+ * attached until the next mount, remove or start of the driver.
+ */
 async function detachAndForget(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
   const { devices, mounts } = await attachmentOf(domain, volume);
-  // Mounts that are left are CSI's: its unstage thaws and detaches.
+  // Any remaining mount belongs to CSI, whose unstage thaws and detaches.
   const isUnmounted = mounts.length === 0;
   if (isUnmounted) {
     await domain.guard.thaw(id);
@@ -227,18 +232,21 @@ async function detachUnlessInUse(
   volumeId: string,
 ): Promise<void> {
   if (!(await staysInUse(domain, device))) return detach(domain, device, volumeId);
-  domain.log.info({ volumeId, device: device.path }, 'a device that is in use stayed attached');
+  domain.log.info({ volumeId, device: device.path }, 'a device in use was left attached');
 }
 
-/** An unmount ends in the background, and a container's mounts end with its last process, so the device gets some time. */
+/**
+ * Whether the device is still in use after a wait. The wait is needed because an unmount completes in the background, and the
+ * mounts of a container end with its last process.
+ */
 async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
   const isUnused = async () => !(await domain.host.loops.isInUse(device));
   return !(await pollUntil(isUnused, { timeoutMs: releaseTimeoutMs, pauseMs: releasePollMs }));
 }
 
-function inUseError(id: string, why: string): VolumeError {
+function inUseError(id: string, cause: string): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `volume '${id}' is in use: ${why}; stop the containers that use it first`,
+    `volume '${id}' is in use: ${cause}; stop the containers that use it first`,
   );
 }

@@ -1,4 +1,7 @@
-/** What Docker's front calls besides `Volumes`: volumes by name, and mounts in the driver's mount directory. */
+/**
+ * The calls that only Docker's front needs, in addition to `Volumes`: volumes by name, and mounts in the driver's mount
+ * directory.
+ */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
@@ -23,7 +26,7 @@ import { deleteVolume } from '../volume/delete.ts';
 import type { KnownVolumes } from './known-volumes.ts';
 import { type MountInput, mountForDocker, unmountForDocker, unmountUnused } from './mounts.ts';
 
-/** The source of a new volume, with the values that a request may leave open. */
+/** The source of a new volume, with the defaults for values that the request omits. */
 export interface FoundSource {
   readonly source: VolumeSource;
   readonly kind: 'mount' | 'block';
@@ -32,38 +35,41 @@ export interface FoundSource {
   readonly pool: string;
 }
 
-/** How much a volume uses, as observed now. */
+/** The present usage of a volume. */
 interface VolumeUsage {
-  /** undefined while it is not mounted: nobody can say without mounting it. */
+  /** undefined while the volume is not mounted, because only its mounted filesystem reports it. */
   readonly usedBytes: bigint | undefined;
-  /** Blocks of the pool that its image has, shared ones included. */
+  /** Bytes allocated to the image in the pool, including shared blocks. */
   readonly allocatedBytes: bigint;
-  /** Names of its snapshots, ascending. */
+  /** Names of its snapshots, in ascending order. */
   readonly snapshots: readonly string[];
 }
 
 export interface DockerVolumes {
-  /** The volume of that name, else of that id. Throws `unavailable` while a pool that may hold it is not served. */
+  /** Finds a volume by its name, else by its id. Throws `unavailable` while a pool that may contain it is not served. */
   findVolume(name: string): Volume | undefined;
-  /** Whether a volume of that name exists, or existed and Docker knew it, although `findVolume` throws. */
+  /**
+   * Whether a volume of that name exists, or is known to Docker and may be in a pool that is not served. Does not throw when
+   * `findVolume` does.
+   */
   isKnown(name: string): Promise<boolean>;
-  /** Creates it as CreateVolume does, and remembers that Docker knows it. */
+  /** Creates a volume as CreateVolume does, and records that Docker knows it. */
   create(call: Call, input: CreateVolumeInput): Promise<void>;
   /**
-   * The snapshot or volume of that name or id; the prefix `snapshot:` or `volume:` says which if both exist. Throws `not-found`,
-   * and `invalid` for a name that could be either.
+   * Finds a snapshot or volume by its name or id. If both exist, the prefix `snapshot:` or `volume:` is needed. Throws
+   * `not-found`, and `invalid` for an ambiguous name.
    */
   findSource(name: string): FoundSource;
-  /** Mounts it for a mount ID and returns the path. Throws `wrong-state` while it is staged over CSI. */
+  /** Mounts a volume for a mount ID and returns the path. Throws `wrong-state` while it is staged through CSI. */
   mount(call: Call, input: MountInput): Promise<string>;
-  /** Removes a mount ID; unmounts with the last one. */
+  /** Removes a mount ID. With the last one, the volume is unmounted. */
   unmount(call: Call, input: MountInput): Promise<void>;
   /**
-   * Deletes a volume that nobody uses, as the kernel says, whatever mount IDs are recorded. Throws `wrong-state` when it is in
-   * use, and leaves it mounted then.
+   * Deletes a volume that is not in use according to the kernel; recorded mount IDs are ignored. Throws `wrong-state` if it is in
+   * use, and then leaves it mounted.
    */
   remove(call: Call, volumeId: VolumeId): Promise<void>;
-  /** The paths of the volumes that are mounted for Docker now, by volume id. */
+  /** Returns the mount paths of the volumes that are mounted for Docker, by volume id. */
   mountedPaths(): Promise<ReadonlyMap<VolumeId, string>>;
   usage(volumeId: VolumeId): Promise<VolumeUsage>;
 }
@@ -107,7 +113,7 @@ function uuidOf({ pools }: Domain, name: string): string {
   return pools.find(name)?.marker?.uuid ?? '';
 }
 
-/** Ids that the text may mean: as a volume's name, and as an id. */
+/** Returns the ids that the text can mean: the id derived from it as a name, and the text itself if it is an id. */
 function idsOf(domain: Domain, name: string): readonly VolumeId[] {
   const byName = volumeIdFor(name, domain.settings.nodeTag);
   const id = parseVolumeId(name);
@@ -146,7 +152,7 @@ function findSource(domain: Domain, text: string): FoundSource {
   domain.pools.requireAllServed();
   const tag = otherNodeTagIn(name, domain.settings.nodeTag);
   const where =
-    tag === undefined ? '' : `; by its id it is on the node with tag ${tag}: make the copy there`;
+    tag === undefined ? '' : `; its id belongs to the node with tag ${tag}: create the copy there`;
   throw new VolumeError(
     'not-found',
     `there is no ${kind ?? 'volume or snapshot'} '${name}' on this node${where}`,
@@ -169,7 +175,7 @@ function sourceOf(
   };
 }
 
-/** Reads mountinfo once for all volumes: a list must not read it for each. */
+/** Reads mountinfo once for all volumes, because reading it for each would make long lists slow. */
 async function mountedPaths(domain: Domain): Promise<ReadonlyMap<VolumeId, string>> {
   const mounted = new Set((await domain.host.mounts.list()).map(({ target }) => target));
   const paths = new Map<VolumeId, string>();

@@ -12,7 +12,10 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { expandImage } from '../volume/expand.ts';
 import { growOffline, restageInterrupted } from './grow-offline.ts';
 
-/** CSI spec, NodeExpandVolume: grows device and filesystem, and the promised size, too, if the controller left that to the node. */
+/**
+ * CSI spec, NodeExpandVolume: grows the device and filesystem, and also the promised size and the image if ControllerExpandVolume
+ * has not.
+ */
 export async function nodeExpandVolume(
   domain: Domain,
   call: Call,
@@ -40,7 +43,7 @@ function requireMountedAt(volume: FoundVolume, volumePath: string, attachment: A
   if (attachment.mounts.some(({ target }) => paths.includes(target))) return;
   throw new VolumeError(
     'not-found',
-    `volume '${id}' is not mounted at ${volumePath}; name the path where it is staged or published`,
+    `volume '${id}' is not mounted at ${volumePath}; use the path where it is staged or published`,
   );
 }
 

@@ -14,8 +14,8 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { stageLocked } from './stage.ts';
 
 /**
- * Grows ext4 without CAP_SYS_RESOURCE. A volume that is staged but not published is briefly unmounted; a published one keeps its
- * size until it is staged the next time.
+ * Grows an ext4 filesystem if the driver lacks CAP_SYS_RESOURCE. A volume that is staged but not published is briefly unmounted.
+ * The filesystem of a published volume grows when the volume is staged the next time.
  */
 export async function growOffline(
   domain: Domain,
@@ -32,7 +32,7 @@ export async function growOffline(
   if (staged === null || isPublished || isMountedByDocker || record.fsType === null) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${record.id}': its device now has ${formatBytes(record.sizeBytes)}, but ext4 cannot grow while it is in use because the driver lacks CAP_SYS_RESOURCE; ` +
+      `volume '${record.id}': its device has grown to ${formatBytes(record.sizeBytes)}, but ext4 cannot grow while it is in use because the driver lacks CAP_SYS_RESOURCE; ` +
         'the filesystem grows at the next mount of the volume: restart its pods or containers, or give the driver that capability',
     );
   }
@@ -47,8 +47,8 @@ export async function growOffline(
       workDir: pool.directoryOf('tmp'),
     });
   } finally {
-    // Whether it grew or not, it is staged again, since a pod may be published at any moment. If that fails, it stays unmounted
-    // until the repeated call.
+    // The volume is mounted again even if it did not grow, since it may be published at any moment. If that fails, it stays
+    // unmounted until the call is repeated.
     const now = await attachmentOf(domain, volume);
     await recoverImage(domain, volume, now.devices);
     const again = await ensureAttached(domain, volume, now);
@@ -62,8 +62,9 @@ export async function growOffline(
 }
 
 /**
- * A kill between unmount and mount leaves a volume unmounted that its caller considers staged. The repeated NodeExpandVolume stages
- * it again from its node state, which also grows it. After a reboot the caller stages first, so this is not reached.
+ * Stages a volume again from its node state, which also grows it, if the driver was killed between the unmount and mount of
+ * `growOffline`. The caller considers such a volume staged and only repeats NodeExpandVolume. After a reboot, the caller stages
+ * the volume first.
  */
 export async function restageInterrupted(
   domain: Domain,
@@ -76,7 +77,10 @@ export async function restageInterrupted(
   const { mounts } = await attachmentOf(domain, volume);
   const accessMode = accessModes.find((mode) => mode === staged.accessMode);
   if (mounts.length > 0 || accessMode === undefined) return;
-  domain.log.warn({ volumeId: volume.record.id, path }, 'staged again after an interrupted growth');
+  domain.log.warn(
+    { volumeId: volume.record.id, path },
+    'a volume was staged again after an interrupted growth',
+  );
   await stageLocked(domain, volume, {
     volumeId: volume.record.id,
     stagingTargetPath: path,

@@ -34,8 +34,9 @@ import { detachAndDiscard } from '../volume/delete.ts';
 type InlineInput = PublishInput & Required<Pick<PublishInput, 'ephemeral'>>;
 
 /**
- * Publishes an inline volume: makes, attaches and mounts it in one call, and deletes it again if that fails, since the kubelet may
- * not retry. The kubelet chooses its id, which need not be a safe file name, so it is stored in `ephemeral/` under a hash.
+ * Publishes an inline volume: creates, attaches and mounts it in one call. If that fails, the volume is deleted again, since the
+ * kubelet may not retry. The kubelet chooses the volume's id, which may not be safe as a file name, so the entry in `ephemeral/`
+ * is named by a hash.
  */
 export async function publishInline(domain: Domain, call: Call, input: InlineInput): Promise<void> {
   const { volumeId, capability } = input;
@@ -64,12 +65,12 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
     if (await isAlreadyPublished(domain, existing, input)) return;
     await requireFreeTarget(domain.host.files, input.targetPath, 'directory');
     operation.beginEffects();
-    // After a reboot, for example, it is published again: its data stays, even if this call fails.
+    // The volume is published again, for example after a reboot, so its data is kept even if this call fails.
     await mountInline(domain, existing, input);
   });
 }
 
-/** Two volumes with the same id could not be told apart when they are unpublished. */
+/** Two volumes with the same id could not be distinguished when they are unpublished. */
 function notInlineError(volumeId: string): VolumeError {
   return new VolumeError(
     'conflict',
@@ -116,23 +117,24 @@ async function isAlreadyPublished(
   return true;
 }
 
-/** Makes the volume, within the configured limits, since any pod author can request one. */
+/** Creates the volume. The configured limits apply, since any author of a pod can request one. */
 async function createInline(
   domain: Domain,
   input: InlineInput,
   beginEffects: () => void,
 ): Promise<FoundVolume> {
   const { volumeId, capability, ephemeral } = input;
-  const what = `volume '${volumeId}'`;
+  const subject = `volume '${volumeId}'`;
   const { settings } = domain;
-  if (settings.ephemeral.maximumBytes === 0n) throw inlineDisabledError(what);
+  if (settings.ephemeral.maximumBytes === 0n) throw inlineDisabledError(subject);
   const fsType = capability.fsType === '' ? settings.defaultFsType : capability.fsType;
   const pool = await domain.pools.choose(ephemeral.settings.pool);
   const sizeBytes = chooseCapacity(
     { requiredBytes: ephemeral.sizeBytes ?? settings.ephemeral.defaultBytes, limitBytes: 0n },
-    { minBytes: minBytesOf(domain.host.filesystems, fsType), subject: what },
+    { minBytes: minBytesOf(domain.host.filesystems, fsType), subject },
   );
-  if (sizeBytes > settings.ephemeral.maximumBytes) throw tooLargeError(domain, { sizeBytes, what });
+  if (sizeBytes > settings.ephemeral.maximumBytes)
+    throw tooLargeError(domain, { sizeBytes, subject });
   const record = newVolumeRecord({
     id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
@@ -150,7 +152,7 @@ async function createInline(
     ephemeralTarget: input.targetPath,
   });
   beginEffects();
-  const release = reserveShare(domain, pool, { sizeBytes, what });
+  const release = reserveInlineBytes(domain, pool, { sizeBytes, subject });
   try {
     return pool.volumeOf('ephemeral', await createEntry(domain, pool, record));
   } finally {
@@ -158,35 +160,42 @@ async function createInline(
   }
 }
 
-function inlineDisabledError(what: string): VolumeError {
+function inlineDisabledError(subject: string): VolumeError {
   return new VolumeError(
     'unsupported',
-    `${what}: inline volumes are disabled on this node; use a claim or an ephemeral.volumeClaimTemplate, or ask the operator to enable them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
+    `${subject}: inline volumes are disabled on this node; use a claim or an ephemeral.volumeClaimTemplate, or ask the operator to enable them (--ephemeral-max-size, driver.ephemeral.enabled in the chart)`,
   );
 }
 
 interface SizeRequest {
   readonly sizeBytes: bigint;
-  readonly what: string;
+  readonly subject: string;
 }
 
-function tooLargeError(domain: Domain, { sizeBytes, what }: SizeRequest): VolumeError {
+function tooLargeError(domain: Domain, { sizeBytes, subject }: SizeRequest): VolumeError {
   const { maximumBytes } = domain.settings.ephemeral;
   return new VolumeError(
     'out-of-range',
-    `${what}: ${formatBytes(sizeBytes)} is more than an inline volume may have, ${formatBytes(maximumBytes)} (--ephemeral-max-size); use a claim instead`,
+    `${subject}: ${formatBytes(sizeBytes)} is more than the maximum of ${formatBytes(maximumBytes)} for an inline volume (--ephemeral-max-size); use a claim instead`,
   );
 }
 
-/** Counts the bytes against the limit of inline volumes in the pool. Synchronous, so that concurrent calls cannot both use the rest. */
-function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: SizeRequest): () => void {
+/**
+ * Counts the bytes towards the limit of inline volumes in the pool. Synchronous, so that concurrent calls cannot both use the
+ * last bytes.
+ */
+function reserveInlineBytes(
+  domain: Domain,
+  pool: Pool,
+  { sizeBytes, subject }: SizeRequest,
+): () => void {
   const { poolCapBytes } = domain.settings.ephemeral;
-  let taken = pool.inlineBytesInFlight;
-  for (const record of pool.ephemerals.values()) taken += record.sizeBytes;
-  if (taken + sizeBytes > poolCapBytes) {
+  let usedBytes = pool.inlineBytesInFlight;
+  for (const record of pool.ephemerals.values()) usedBytes += record.sizeBytes;
+  if (usedBytes + sizeBytes > poolCapBytes) {
     throw new VolumeError(
       'no-space',
-      `${what}: inline volumes have ${formatBytes(taken)} of the ${formatBytes(poolCapBytes)} that they may have in pool '${pool.name}' (--ephemeral-pool-cap), too much for ${formatBytes(sizeBytes)} more; delete pods with inline volumes, or use a claim instead`,
+      `${subject}: inline volumes in pool '${pool.name}' use ${formatBytes(usedBytes)} of at most ${formatBytes(poolCapBytes)} (--ephemeral-pool-cap), too much for ${formatBytes(sizeBytes)} more; delete pods with inline volumes, or use a claim instead`,
     );
   }
   pool.inlineBytesInFlight += sizeBytes;
@@ -197,7 +206,7 @@ function reserveShare(domain: Domain, pool: Pool, { sizeBytes, what }: SizeReque
 
 async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInput): Promise<void> {
   const { record } = volume;
-  if (record.fsType === null) throw new Error('an inline volume without a filesystem');
+  if (record.fsType === null) throw new Error(`inline volume '${record.name}' has no filesystem`);
   requireAllowedMountFlags(record, input.capability.mountFlags);
   const wanted = publicationOf(input);
   const filesystem = domain.host.filesystems[record.fsType];

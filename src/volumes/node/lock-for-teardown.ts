@@ -4,7 +4,7 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
-/** Runs a call that unmounts at `path`. `work` gets the volume, or undefined if there is no usable record. */
+/** Runs a call that unmounts the volume at `path`. `work` gets the volume, or undefined if there is no usable record. */
 export async function lockForTeardown(
   domain: Domain,
   call: Call,
@@ -20,7 +20,10 @@ export async function lockForTeardown(
   });
 }
 
-/** undefined without a record, with an unreadable one, or while its pool is not served: its pods must be able to terminate anyway. */
+/**
+ * Returns undefined if the record is missing or unreadable, or if its pool is not served, because pods must be able to terminate
+ * even then.
+ */
 function findIfReachable(domain: Domain, volumeId: string): FoundVolume | undefined {
   try {
     return domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);

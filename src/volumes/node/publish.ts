@@ -38,7 +38,9 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { publishInline } from './inline.ts';
 import { stageAndPublish } from './without-staging.ts';
 
-/** Access modes that allow only one target (CSI spec, NodePublishVolume, the table of second publishes). */
+/**
+ * Access modes that allow only one target path (CSI spec, NodePublishVolume, table for a second call with another target path).
+ */
 const singleTarget: ReadonlySet<AccessMode> = new Set<AccessMode>([
   'SINGLE_NODE_WRITER',
   'SINGLE_NODE_READER_ONLY',
@@ -64,7 +66,7 @@ export async function publishVolume(
   if (targetPath === stagingTargetPath || targetPath.startsWith(`${stagingTargetPath}/`)) {
     throw new VolumeError(
       'invalid',
-      `volume '${id}': target_path '${targetPath}' is inside the staging_target_path; choose a path outside of it`,
+      `volume '${id}': target_path '${targetPath}' is inside staging_target_path '${stagingTargetPath}'; choose a path outside of it`,
     );
   }
   const resolved = { ...input, targetPath, stagingTargetPath };
@@ -83,13 +85,13 @@ export async function publishVolume(
   });
 }
 
-/** The staging path of the request; for callers that do not stage, a path in the driver's own directory. */
+/** Returns the staging path of the request, or a path in the driver's own directory for callers that do not stage. */
 async function stagingPathOf(domain: Domain, id: VolumeId, input: PublishInput): Promise<string> {
   if (domain.settings.withoutStaging) return driverMountPathOf(domain, id);
   if (input.stagingTargetPath === '') {
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}': staging_target_path is missing; stage the volume first and name the path`,
+      `volume '${id}': staging_target_path is missing; stage the volume first and pass its staging path`,
     );
   }
   return checkedTargetPath(domain, input.stagingTargetPath, 'staging_target_path');
@@ -127,7 +129,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   } else {
     const flags = new Set(input.capability.mountFlags);
     await keepStagedAttached(domain, volume, attachment);
-    // Options of the superblock were set when the volume was staged; these can differ between targets.
+    // The options of the superblock were set when the volume was staged. The options here can differ between targets.
     await domain.host.mounts.bind(input.stagingTargetPath, input.targetPath, {
       readOnly: wanted.readOnly,
       noSuid: flags.has('nosuid'),
@@ -139,7 +141,10 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   await domain.reached('publish:mounted');
 }
 
-/** A read-only bind mount of a device node does not prevent writes, so a read-only publish gets its own read-only loop device. */
+/**
+ * Bind mounts a device node at the target. A read-only bind mount would not prevent writes to the device, so a read-only publish
+ * uses a separate read-only loop device.
+ */
 async function bindDevice(
   domain: Domain,
   volume: FoundVolume,
@@ -151,7 +156,7 @@ async function bindDevice(
   if (!(await keepOpen(domain, volume, device)))
     throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
-    // The driver keeps the device open, so no last close writes its page cache back to the image.
+    // The driver keeps the device open, so its page cache is not written back to the image by a last close.
     await domain.host.loops.writeBack(device);
     device = await readOnlyDevice(domain, volume, attachment);
     await domain.reached('publish:attached');
@@ -209,7 +214,7 @@ function requireTargetAllowed(
   if (single === undefined) return;
   throw new VolumeError(
     'wrong-state',
-    `volume '${volume.record.id}' is published at ${other.targetPath} already, and access mode ${single.accessMode} allows one target only; ` +
+    `volume '${volume.record.id}' is already published at ${other.targetPath}, and access mode ${single.accessMode} allows only one target path; ` +
       'use SINGLE_NODE_MULTI_WRITER to share it on this node',
   );
 }

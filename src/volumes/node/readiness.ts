@@ -1,7 +1,10 @@
 import { VolumeError } from '../../errors.ts';
 import type { Domain } from '../domain.ts';
 
-/** CSI spec, Probe: why the node cannot serve and what to do; undefined if all programs and at least one pool are available. */
+/**
+ * CSI spec, Probe. Returns why the node is not ready and what to do; undefined if all programs and at least one pool are
+ * available.
+ */
 export async function findReadinessProblem({ host, pools }: Domain): Promise<string | undefined> {
   const missing = await host.missingPrograms();
   if (missing.length > 0) {

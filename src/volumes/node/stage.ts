@@ -24,8 +24,8 @@ import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
- * CSI spec, NodeStageVolume: attaches, checks the superblock, mounts; never runs mkfs. Completes an interrupted growth. Throws
- * `conflict` if it is staged with other arguments, `wrong-state` if the volume is of another kind or damaged.
+ * CSI spec, NodeStageVolume: attaches the volume, checks its superblock and mounts it; never runs mkfs. Completes an interrupted
+ * growth. Throws `conflict` if the volume is staged with other arguments, `wrong-state` if it is of another kind or damaged.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
   const stagingTargetPath = await checkedTargetPath(
@@ -46,13 +46,13 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
   });
 }
 
-/** For callers that have the volume locked and the path resolved. Idempotent. */
+/** Stages a volume that the caller has locked, at a path that the caller has resolved. Idempotent. */
 export async function stageLocked(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
 ): Promise<void> {
-  // A bad flag is refused before the first effect.
+  // An invalid flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
   const attachment = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
@@ -75,7 +75,7 @@ export async function stageLocked(
   });
   // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
-  // The kernel refused to grow it in use, so it is unmounted, grown offline and mounted again.
+  // The kernel refused to grow the mounted filesystem, so it is unmounted, grown offline and mounted again.
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
   const unmounted = {
@@ -86,13 +86,13 @@ export async function stageLocked(
   await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
 }
 
-/** State that is read once for the whole call. */
+/** State that is read once for each call. */
 interface PresentState {
   readonly attachment: Attachment;
   readonly nodeState: NodeState;
 }
 
-/** Throws `conflict` if it is staged with other arguments, `wrong-state` if it is staged at another path. */
+/** Throws `conflict` if the volume is staged with other arguments, `wrong-state` if it is staged at another path. */
 async function isAlreadyStaged(
   domain: Domain,
   volume: FoundVolume,
@@ -103,7 +103,8 @@ async function isAlreadyStaged(
   const path = input.stagingTargetPath;
   const paths = mountedPaths(attachment);
   const node = stagedNodePath(path);
-  // A dead device node at the staging path is unmounted later; at any other path a pod may use it and must end first.
+  // A device node without its device is unmounted later if it is at the staging path. At any other path, a pod may use it and
+  // must end first.
   const lost = targetsOf(attachment.lost).filter((target) => target !== node);
   if (lost.length > 0) throw lostDeviceError(id, lost);
   if (!paths.includes(path)) {
@@ -132,7 +133,7 @@ function stagedElsewhereError(domain: Domain, id: string, path: string): VolumeE
   return new VolumeError(
     'wrong-state',
     isInMountDir(domain, path)
-      ? `volume '${id}' is in use by containers of this machine (mounted at ${path}); stop and remove them first`
+      ? `volume '${id}' is in use by Docker containers of this machine (mounted at ${path}); stop and remove them first`
       : `volume '${id}' is staged at ${path}; unstage it there first`,
   );
 }
@@ -148,7 +149,7 @@ async function requireNotForeign(
   throw foreignMountError(id, top);
 }
 
-/** Paths where the volume's filesystem or device node is mounted; staging and target paths. */
+/** Returns the staging and target paths at which the volume's filesystem or device node is mounted. */
 function mountedPaths(attachment: Attachment): readonly string[] {
   return attachment.mounts.map((mount) =>
     nodeBindOf(mount) === undefined ? mount.target : stagingPathOfNode(mount.target),
@@ -198,7 +199,7 @@ async function recordStaging(
   await domain.reached('stage:recorded');
 }
 
-/** After a crash between mount and growth, the volume is staged but too small; the repeated call grows it. */
+/** Grows a volume that is staged but too small, because a crash interrupted an earlier call between mount and growth. */
 async function finishGrowth(
   domain: Domain,
   volume: FoundVolume,

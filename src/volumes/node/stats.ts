@@ -15,7 +15,7 @@ export async function volumeStats(
 ): Promise<VolumeStats> {
   const { volumeId } = input;
   const volume = domain.pools.findEphemeral(volumeId) ?? domain.pools.getVolume(volumeId);
-  // A path outside the kubelet's directory cannot be a mount of ours: `not-found`, not `invalid`.
+  // No volume can be mounted at a path that is refused as a target, so the error is `not-found` instead of `invalid`.
   const volumePath = await checkedTargetPath(domain, input.volumePath, 'volume_path').catch(
     () => input.volumePath,
   );

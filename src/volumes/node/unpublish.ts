@@ -19,8 +19,9 @@ import { lockForTeardown } from './lock-for-teardown.ts';
 import { unstageUnused } from './without-staging.ts';
 
 /**
- * CSI spec, NodeUnpublishVolume: unmounts the target and removes it. A target without a mount is fine, and so is an unknown volume:
- * otherwise its pod could never terminate. An inline volume is deleted, too. `keepTarget` leaves the directory, as umount(8) does.
+ * CSI spec, NodeUnpublishVolume: unmounts the target and removes it. Succeeds if the target is not mounted, and for an unknown
+ * volume: otherwise, its pod could never terminate. Also deletes an inline volume. With `keepTarget`, the target directory is
+ * kept, as umount(8) does.
  */
 export async function unpublishVolume(
   domain: Domain,
@@ -54,17 +55,20 @@ async function unpublish(
   if (ephemeralTarget !== null) {
     await domain.guard.thaw(id);
     await domain.reached('ephemeral:unmounted');
-    // Unpublishing any other path says nothing about this inline volume, so it stays.
+    // The inline volume is kept if any other path is unpublished.
     if (ephemeralTarget === targetPath) await detachAndDiscard(domain, volume);
     return;
   }
   await detachReadOnly(domain, attachment, { id, targetPath });
   await domain.reached('unpublish:detached');
-  // A publication without its mount no longer counts; the next write of the node state omits it.
+  // The publication is not removed from the node state here: without its mount it is ignored, and the next write omits it.
   await unstageUnused(domain, volume);
 }
 
-/** All targets are bind mounts of the staging mount or its device node, so only NodeUnstageVolume may remove it, after checking for other targets. */
+/**
+ * Throws `invalid` if `targetPath` is the staging path. All targets are bind mounts of the staging mount, so only
+ * NodeUnstageVolume may unmount it, after it has checked for other targets.
+ */
 async function requireNotStaging(
   domain: Domain,
   volume: FoundVolume,
@@ -76,11 +80,14 @@ async function requireNotStaging(
   if (!stagingMountPaths(staged.stagingTargetPath).includes(targetPath)) return;
   throw new VolumeError(
     'invalid',
-    `volume '${volume.record.id}': it is staged at ${targetPath}, not published there; unstage it instead`,
+    `volume '${volume.record.id}' is staged at ${targetPath}, not published there; unstage it instead`,
   );
 }
 
-/** For a volume without a usable record: unmounts the target, and detaches devices with its label that nothing else uses. */
+/**
+ * Unpublishes a volume without a usable record: unmounts the target, and detaches the unused devices that have the volume's
+ * label.
+ */
 async function unpublishUnknown(
   domain: Domain,
   input: UnpublishInput & { volumeId: string },
@@ -111,7 +118,7 @@ async function unmountTarget(
   const isFrozen = await domain.guard.prepareUnmount(id);
   const isOurs = (mount: Mount): boolean =>
     [...attachment.mounts, ...attachment.lost].some((one) => one.id === mount.id);
-  // Stacked mounts are unmounted one by one, the topmost first.
+  // Stacked mounts are unmounted one by one, from the top.
   for (const top of [...(await mountsAt(domain, attachment, targetPath))].reverse()) {
     if (!isOurs(top)) {
       throw foreignMountError(id, top);
@@ -123,7 +130,10 @@ async function unmountTarget(
   if (input.keepTarget !== true) await removeTarget(domain, targetPath);
 }
 
-/** Detaches the read-only device of a raw block volume with its last target. `attachment` was read before the unmount. */
+/**
+ * Detaches the read-only device of a raw block volume after its last target was unmounted. `attachment` was read before the
+ * unmount.
+ */
 async function detachReadOnly(
   domain: Domain,
   attachment: Attachment,

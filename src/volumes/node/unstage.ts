@@ -15,8 +15,8 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { lockForTeardown } from './lock-for-teardown.ts';
 
 /**
- * CSI spec, NodeUnstageVolume: unmounts, detaches, verifies. A volume that is not staged is fine, and so is an unknown one: otherwise
- * its pod could never terminate.
+ * CSI spec, NodeUnstageVolume: unmounts the volume, detaches its devices and verifies this. Succeeds for a volume that is not
+ * staged or unknown: otherwise, its pod could never terminate.
  */
 export async function unstageVolume(
   domain: Domain,
@@ -37,7 +37,7 @@ export async function unstageVolume(
   });
 }
 
-/** For callers that have the volume locked and the path resolved. Idempotent. */
+/** Unstages a volume that the caller has locked, at a path that the caller has resolved. Idempotent. */
 export async function unstageLocked(
   domain: Domain,
   volume: FoundVolume,
@@ -49,7 +49,7 @@ export async function unstageLocked(
     await attachmentForTeardown(domain, volume, path),
   );
   const nodeState = await readNodeStateIfReadable(domain, volume);
-  // It is staged at another path, perhaps by the driver itself: at this path nothing is left to do.
+  // If the volume is staged only at another path, perhaps by the driver itself, there is nothing to do at this path.
   const staged = nodeState?.staged ?? null;
   const isStagedElsewhere =
     staged !== null &&
@@ -63,7 +63,7 @@ export async function unstageLocked(
   if (published.length > 0) throw stillMountedError(id, published);
   await unmountAndDetach(domain, attachment, { volume, id, path });
   domain.guard.forgetExpired(id);
-  // Without a recorded stage or publication, the node state need not be written.
+  // The node state is only written if it contains a stage or a publication.
   if (nodeState !== undefined && (staged !== null || nodeState.published.length > 0)) {
     await writeNodeState(domain, volume, { ...nodeState, staged: null, published: [] });
   }
@@ -92,7 +92,8 @@ async function unmountAndDetach(
     await removeTarget(domain, node);
   }
   await domain.reached('unstage:unmounted');
-  // Detaching a device that is mounted elsewhere would fail, or leave a device node that may later show another image.
+  // The detach of a device that is mounted elsewhere would fail, or leave a bind-mounted device node that may later belong to
+  // another image.
   if (attachment.mounts.some(({ target }) => !targets.includes(target))) {
     const { mounts } = await attachmentOfDevices(domain, attachment.devices, {
       volume,
@@ -121,7 +122,7 @@ function stillMountedError(id: string, targets: readonly string[]): VolumeError 
   );
 }
 
-/** Without a node state, each other mount may be a publication. */
+/** Returns the other mounts, each of which may be a publication if there is no readable node state. */
 function otherTargets({ mounts }: Attachment, path: string): readonly string[] {
   const paths = stagingMountPaths(path);
   return mounts.map(({ target }) => target).filter((target) => !paths.includes(target));

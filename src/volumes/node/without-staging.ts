@@ -11,8 +11,9 @@ import { stageLocked } from './stage.ts';
 import { unstageLocked } from './unstage.ts';
 
 /**
- * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging). All targets
- * share this staging mount, so they must request the same mount options. After a failed publish, an unused stage is undone.
+ * Stages the volume in the driver's own directory, then publishes it, for callers that do not stage (--without-staging). All
+ * targets share this staging mount, so they must request the same mount options. If the publish fails, the volume is unstaged
+ * unless another target uses it.
  */
 export async function stageAndPublish(
   domain: Domain,
@@ -29,16 +30,16 @@ export async function stageAndPublish(
       stagingTargetPath: input.stagingTargetPath,
       capability: {
         ...input.capability,
-        // Read-only applies to one target: another one may write.
+        // `ro` applies to one target only, because another target may be writable.
         mountFlags: mountFlags.filter((flag) => flag !== 'ro'),
         accessMode: 'SINGLE_NODE_MULTI_WRITER',
       },
     });
     await publish();
   } catch (error) {
-    await unstageUnused(domain, volume).catch((second: unknown) => {
+    await unstageUnused(domain, volume).catch((unstageError: unknown) => {
       domain.log.warn(
-        { volumeId: id, err: second },
+        { volumeId: id, err: unstageError },
         'a failed publish could not be undone completely',
       );
     });
@@ -46,7 +47,10 @@ export async function stageAndPublish(
   }
 }
 
-/** Mount IDs without a mount, for example after a reboot, are stale and removed. */
+/**
+ * Throws `wrong-state` if Docker has the volume mounted. Mount IDs without a mount, for example after a reboot, are stale and are
+ * removed.
+ */
 async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): Promise<void> {
   const { id } = volume.record;
   const nodeState = await readNodeState(domain, volume);
@@ -61,7 +65,10 @@ async function requireNotMountedByDocker(domain: Domain, volume: FoundVolume): P
   await writeNodeState(domain, volume, { ...nodeState, dockerMountIds: [] });
 }
 
-/** Unstages a volume that the driver staged itself once it has no publications left. A volume that the caller staged is left alone. */
+/**
+ * Unstages a volume that the driver itself has staged, if it has no publications left. A volume that the caller has staged is not
+ * changed.
+ */
 export async function unstageUnused(domain: Domain, volume: FoundVolume): Promise<void> {
   if (!domain.settings.withoutStaging) return;
   const nodeState = await readNodeState(domain, volume);
@@ -72,6 +79,6 @@ export async function unstageUnused(domain: Domain, volume: FoundVolume): Promis
     if (livePublications(nodeState.published, attachment).length > 0) return;
     await unstageLocked(domain, volume, path);
   } else if (nodeState.staged !== null || attachment.mounts.length > 0) return;
-  // An earlier call may have been interrupted before this last step.
+  // Repeated even if nothing is staged, because an earlier call may have been interrupted before this last step.
   await removeTarget(domain, path);
 }

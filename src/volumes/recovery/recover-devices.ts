@@ -18,7 +18,7 @@ interface KnownImage {
   readonly path: string;
   readonly id: string;
   readonly fsType: FsType | null;
-  /** undefined without a readable record. */
+  /** undefined if there is no readable record. */
   readonly volume?: FoundVolume;
 }
 
@@ -51,7 +51,7 @@ function keyOf(file: { device: bigint; inode: bigint }): string {
   return `${file.device}:${file.inode}`;
 }
 
-/** Every image of the pool by device and inode: of volumes, inline volumes, and entries of `tmp/` and `trash/`. */
+/** Maps device and inode to each image of the pool: of volumes, inline volumes, and entries in `tmp/` and `trash/`. */
 async function imagesByInode(domain: Domain, pool: Pool): Promise<ReadonlyMap<string, KnownImage>> {
   const known: KnownImage[] = [];
   for (const volume of pool.images()) {
@@ -59,7 +59,7 @@ async function imagesByInode(domain: Domain, pool: Pool): Promise<ReadonlyMap<st
     known.push({ path: volume.imagePath, id: callIdOf(volume), fsType, volume });
   }
   for (const area of volumeAreas) {
-    // An entry that is set aside may be frozen or attached, too.
+    // An entry that is set aside can also be frozen or attached.
     for (const id of pool.indexOf(area).aside.keys()) {
       known.push({ path: pool.imagePathOf(area, id), id, fsType: null });
     }
@@ -89,7 +89,7 @@ async function recoverDevice(domain: Domain, pool: Pool, found: FoundDevice): Pr
     }
     if (!ownMounts.every(({ target }) => isTemporaryMount(pool, target)))
       return keepMounted(domain, found);
-    // Only private mounts of an interrupted log replay or growth.
+    // All mounts are temporary mounts of an interrupted log replay or growth.
     for (const mount of ownMounts.toReversed()) await host.mounts.unmount(mount.target);
   } else if (await keepBoundDevice(domain, pool, found)) {
     return;
@@ -98,7 +98,7 @@ async function recoverDevice(domain: Domain, pool: Pool, found: FoundDevice): Pr
     if (await host.loops.isInUse(device)) {
       log.warn(
         { volumeId: image.id, device: device.path },
-        'a device of ours was in use outside this mount namespace and was left attached',
+        'a loop device of the driver was in use outside this mount namespace and was left attached',
       );
       return;
     }
@@ -112,11 +112,11 @@ async function keepMounted(domain: Domain, { device, image }: FoundDevice): Prom
   await domain.host.loops.clearAutoclear(device);
   domain.log.warn(
     { volumeId: image.id, device: device.path },
-    'another process requested the detach of a device in use; it was kept attached',
+    'another process had requested the detach of a device in use; the device was kept attached',
   );
 }
 
-/** Whether the device node is bound for its own volume. If so, this driver keeps the device open from now on. */
+/** Returns whether the device node is bind mounted for its own volume. If it is, this driver now holds the device open. */
 async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): Promise<boolean> {
   const { device, image, mounts } = found;
   if (!mounts.some((mount) => isNodeOf(mount, device))) return false;
@@ -130,7 +130,7 @@ async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): 
   );
 }
 
-/** A filesystem that was unmounted while frozen keeps its device in use without any mount that we could see. */
+/** Thaws a filesystem that was unmounted while frozen. It keeps its device in use although no mount is visible. */
 async function thawWithoutMount(
   { host, log }: Domain,
   { device, image }: FoundDevice,
@@ -145,7 +145,7 @@ async function thawWithoutMount(
     const level = hasErrno(error, 'EBUSY') ? 'debug' : 'warn';
     log[level](
       { volumeId: image.id, device: device.path, problem: messageOf(error) },
-      'could not find out whether a filesystem was left frozen',
+      'could not determine whether a filesystem was left frozen',
     );
   }
 }

@@ -14,9 +14,10 @@ import { recoverVolume } from './recover-volume.ts';
 import { sweepTemporary } from './sweep-temporary.ts';
 
 /**
- * Recovers what a crash left in one pool, before any call is served: thaws filesystems and detaches unused devices, removes from
- * `tmp/` all but copies that can be resumed, removes inline volumes whose target is gone, and queues the trash. An entry that fails
- * or hangs is logged and left alone: only a failure of the pool itself keeps the pool from being served. Idempotent.
+ * Recovers one pool from a crash before it is served: thaws filesystems, detaches unused devices, removes everything from `tmp/`
+ * except copies that can be resumed, removes inline volumes whose target no longer exists, and queues the trash for deletion. If
+ * an entry fails or hangs, this is logged and recovery continues with the others; only a failure of the pool itself prevents it
+ * from being served. Idempotent.
  */
 export async function recoverEntries(domain: Domain, pool: Pool): Promise<void> {
   await logPrograms(domain, pool);
@@ -28,7 +29,9 @@ export async function recoverEntries(domain: Domain, pool: Pool): Promise<void> 
   await domain.trash.sweep(domain.host, pool);
 }
 
-/** Logs programs that an earlier run of the driver started and that still work on an image: calls that need it are refused. */
+/**
+ * Logs programs that an earlier run of the driver started and that still use an image. Calls that need that image are refused.
+ */
 async function logPrograms(domain: Domain, pool: Pool): Promise<void> {
   for (const { name, pid, paths } of await domain.host.runningPrograms()) {
     for (const path of paths) {
@@ -42,13 +45,13 @@ async function logPrograms(domain: Domain, pool: Pool): Promise<void> {
           path,
           ...(area === 'volumes' ? { volumeId: id } : {}),
         },
-        'a program of an earlier run of the driver still worked on an image; calls that need it are refused until it ends',
+        'a program of an earlier run of the driver was still using an image; calls that need the image are refused until the program exits',
       );
     }
   }
 }
 
-/** Logs block volumes that lost their device while no driver kept it open. Only ending their pods helps. */
+/** Logs block volumes that lost their device while no driver held it open. The only remedy is to stop their pods. */
 async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
   const blocks = [...pool.volumes.values()].filter(({ kind }) => kind === 'block');
   const jobs = blocks.map((record) => () => {
@@ -59,7 +62,7 @@ async function logLostDevices(domain: Domain, pool: Pool): Promise<void> {
       if (lost.length === 0) return;
       domain.log.error(
         { volumeId: record.id, targets: targetsOf(lost) },
-        'a block volume lost its device; end the pods that use it',
+        'a block volume had lost its device; stop the pods that use it',
       );
     });
   });
@@ -70,7 +73,7 @@ async function removeOrphanedInline(domain: Domain, pool: Pool): Promise<void> {
   const jobs = [...pool.ephemerals.values()].map((record) => () => {
     const volume = pool.volumeOf('ephemeral', record);
     return recoverVolume(domain, pool, callIdOf(volume), async (domain) => {
-      // A target whose stat fails, for example the root of a filesystem that was shut down, exists.
+      // A target exists even if stat fails, for example for the root of a filesystem that was shut down.
       const target = record.ephemeralTarget;
       if (target !== null && (await domain.host.files.exists(target))) return;
       await detachAndDiscard(domain, volume);

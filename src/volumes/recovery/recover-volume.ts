@@ -5,13 +5,13 @@ import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** Recovery that takes longer continues in the background, with the volume locked, while its pool is served. */
+/** A recovery that takes longer continues in the background, with its volume locked, and the pool is served. */
 const recoveryTimeoutMs = 3_000;
 
 /**
- * Recovers one volume under its lock. A volume that is locked is skipped: when a pool comes back while the driver runs, the call
- * that has the lock is responsible. The kernel calls have a lane of their own, so that a hanging one, for example on a target that
- * is a dead FUSE mount, blocks only its volume.
+ * Recovers one volume under its lock. A locked volume is skipped: if a pool becomes available again while the driver is running,
+ * the call that has the lock is responsible. Each recovery has its own lane, so that a kernel call that hangs, for example on a
+ * target below a dead FUSE mount, blocks only its volume.
  */
 export async function recoverVolume(
   domain: Domain,
@@ -27,6 +27,6 @@ export async function recoverVolume(
   if ((await withTimeout(recovered, recoveryTimeoutMs)) !== timedOut) return;
   domain.log.error(
     { id },
-    'recovery of an entry did not end in time; its pool is served without it',
+    'recovery of an entry did not end in time; its pool is served while it continues',
   );
 }

@@ -6,7 +6,7 @@ import type { Domain } from '../domain.ts';
 import { logFailure } from '../engine/failures.ts';
 import type { Pool } from '../pool/pool.ts';
 
-/** Removes from `tmp/` what interrupted calls left, except for copies that can be resumed. */
+/** Removes the entries that interrupted calls left in `tmp/`, except copies that can be resumed. */
 export async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> {
   const mounts = await domain.host.mounts.list();
   for (const { target } of mounts.filter((one) => isTemporaryMount(pool, one.target)).reverse()) {
@@ -20,16 +20,19 @@ export async function sweepTemporary(domain: Domain, pool: Pool): Promise<void> 
   }
 }
 
-/** Removes nothing below a mount: those files belong to a volume. */
+/** Removes one entry, unless something is mounted in it: the files below a mount belong to a volume. */
 async function sweepEntry(
   domain: Domain,
   pool: Pool,
   { entry, mounts }: { readonly entry: string; readonly mounts: readonly Mount[] },
 ): Promise<void> {
   const path = join(pool.directoryOf('tmp'), entry);
-  const busy = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
-  if (busy !== undefined) {
-    domain.log.warn({ target: busy.target }, 'a private mount was in use and was left alone');
+  const mounted = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
+  if (mounted !== undefined) {
+    domain.log.warn(
+      { target: mounted.target },
+      'a temporary mount was in use and was left in place',
+    );
     return;
   }
   if (isPrivateMountName(entry)) await domain.host.files.removeDirectory(path);
@@ -39,7 +42,10 @@ async function sweepEntry(
   domain.log.info({ pool: pool.name, entry }, 'removed an incomplete entry of an interrupted call');
 }
 
-/** Mount points are removed first, with rmdir(2): if something is mounted on one, it fails before any file is removed. */
+/**
+ * Removes an incomplete entry. Its mount points are removed first, with rmdir(2), which fails if something is mounted there,
+ * before any file is removed.
+ */
 async function removeIncomplete({ files }: Host, path: string): Promise<void> {
   const { kind } = await files.status(path);
   for (const name of kind === 'directory' ? await files.list(path) : []) {

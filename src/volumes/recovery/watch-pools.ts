@@ -6,7 +6,7 @@ import { poolCheckIntervalMs, suspectWaitMs } from '../pool/thresholds.ts';
 import { recoverSnapshots } from '../snapshot/recover.ts';
 import { recoverEntries } from './recover-entries.ts';
 
-/** Opens a pool and recovers what a crash left in it. If it cannot be opened, `Pool.problem` says why. */
+/** Opens a pool and recovers its entries. If the pool cannot be opened, `Pool.problem` says why. */
 export async function openPool(domain: Domain, pool: Pool): Promise<void> {
   const deps = inLane(domain, poolLane(pool.name));
   if (!(await pool.open(() => recoverEntries(deps, pool)))) return;
@@ -15,8 +15,8 @@ export async function openPool(domain: Domain, pool: Pool): Promise<void> {
 }
 
 /**
- * Checks every pool periodically, with one check at a time per pool: a check that hangs must neither delay those of other pools nor
- * accumulate threads. Returns a function that stops the checks.
+ * Checks every pool periodically. Each pool has at most one check at a time, so that a check that hangs neither delays the checks
+ * of other pools nor occupies more and more threads. Returns a function that stops the checks.
  */
 export function watchPools(
   domain: Domain,

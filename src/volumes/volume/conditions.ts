@@ -9,12 +9,12 @@ export function condition(
   return { status, reason, message };
 }
 
-/** For an image or a node state that the disk cannot read; the message names the file. */
+/** Returns the condition for an image or a node state that cannot be read from the disk; the message contains the path. */
 export function imageUnreadableCondition(error: unknown): VolumeCondition {
   return condition('INACCESSIBLE', 'ImageUnreadable', `${messageOf(error)}; check the pool's disk`);
 }
 
-/** For a volume or a pool whose disk does not answer. */
+/** Returns the condition of a volume or pool whose disk does not answer. */
 export function notAnsweringCondition({ message }: Error): VolumeCondition {
   return condition('INACCESSIBLE', 'PoolNotAnswering', message);
 }

@@ -23,9 +23,9 @@ import { createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
 
 /**
- * CSI spec, CreateVolume: finds the volume of that name or creates it. mkfs runs here, in `tmp/`, and never again. Throws `conflict`
- * when the name belongs to a different volume, `no-space` (also for a source on another node), `out-of-range`, `not-found` (source),
- * `busy`.
+ * CSI spec, CreateVolume: returns the volume of that name, or creates it. mkfs runs only here, on an image in `tmp/`. Throws
+ * `conflict` if a different volume has the name, `no-space` (also for a source on another node), `out-of-range`, `not-found`
+ * (source), `busy`.
  */
 export async function createVolume(
   domain: Domain,
@@ -33,7 +33,7 @@ export async function createVolume(
   input: CreateVolumeInput,
 ): Promise<Volume> {
   const id = volumeIdFor(input.name, domain.settings.nodeTag);
-  // A retry may mention other nodes, so they are not part of the request that is compared.
+  // A retry may mention other nodes, so they are not part of the request with which it is compared.
   const { mentionedNodeIds = [], ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
   return domain.operations.run(
@@ -56,10 +56,10 @@ export async function createVolume(
         return { record: existing.record, pool: existing.pool.name };
       }
       if (input.source === null) return createEmpty(domain, operation, { id, input });
-      // Whether all pools are served here says nothing about a source on another node.
+      // A source on another node is refused first: pools that are not served here do not matter for it.
       const { nodeTag } = domain.settings;
-      const what = `volume '${input.name}'`;
-      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, subject: what });
+      const subject = `volume '${input.name}'`;
+      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, subject });
       return createFromSource(domain, operation, { id, input, source: input.source });
     },
   );
@@ -70,9 +70,9 @@ async function createEmpty(
   operation: Operation,
   { id, input }: { id: VolumeId; input: CreateVolumeInput },
 ): Promise<Volume> {
-  // The record keeps the mount options for the life of the volume, so a bad one is refused now and not at the first mount.
+  // The mount options are recorded for the life of the volume, so invalid ones are refused now and not at the first mount.
   const mountOptions = checkedMountOptions(input.fsType, input);
-  // The request may name the pool. Otherwise a pool that is not served may already have the name.
+  // If the request does not specify a pool, a pool that is not served may already have a volume of that name.
   if (input.settings.pool === undefined) await requireNameFree(domain, input.name);
   const pool = await domain.pools.choose(input.settings.pool);
   const sizeBytes = chooseCapacity(input.range, {
@@ -87,8 +87,8 @@ async function createEmpty(
 }
 
 /**
- * Names are unique over all pools. Throws `unavailable` while a pool is not served or does not answer; the message says how to
- * create the volume without it.
+ * Checks that no pool can have a volume of that name, because names are unique over all pools. Throws `unavailable` while a pool
+ * is not served or does not answer; the message says how to create the volume anyway.
  */
 async function requireNameFree(domain: Domain, name: string): Promise<void> {
   const ask = makeAskPool();
@@ -113,7 +113,7 @@ async function requireNameFree(domain: Domain, name: string): Promise<void> {
   if (served.length === 0) throw refusal;
   throw new VolumeError(
     refusal.reason,
-    `${refusal.message}; until then it may have a volume '${name}', so name another pool for a new one (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
+    `${refusal.message}; until then, it may have a volume '${name}', so specify another pool for a new one (${served.join(', ')}): parameter pool, or --pool NAME of 'loopcsi volume create'`,
     { cause: refusal },
   );
 }
@@ -125,25 +125,25 @@ async function waitUntilWritable(domain: Domain, pool: Pool): Promise<void> {
   try {
     await host.files.removeFile(missing);
   } catch (error) {
-    // A read-only filesystem, for example, is reported by the call itself.
+    // An error, for example EROFS, is also an answer; it is reported if the volume is created in this pool.
     if (!(error instanceof KernelError)) throw error;
   }
 }
 
-/** Reserves the space, makes the image and its filesystem in `tmp/`, and commits. */
+/** Reserves the space, creates the image and its filesystem in `tmp/`, and commits the entry. */
 export async function createEntry(
   domain: Domain,
   pool: Pool,
   record: VolumeRecord,
 ): Promise<VolumeRecord> {
-  const what = `volume '${record.name}'`;
+  const subject = `volume '${record.name}'`;
   const allocate = record.provisioning === 'thick';
-  const reservation = await withReason(domain, { subject: what, disk: pool }, (_domain) =>
-    pool.space.reserve(record.sizeBytes, what, { allocate }),
+  const reservation = await withReason(domain, { subject, disk: pool }, (_domain) =>
+    pool.space.reserve(record.sizeBytes, subject, { allocate }),
   );
   const area = record.ephemeralTarget === null ? 'volumes' : 'ephemeral';
   try {
-    return await withReason(domain, { subject: what, disk: pool }, (domain) =>
+    return await withReason(domain, { subject, disk: pool }, (domain) =>
       commitNew(domain, {
         pool,
         area,
@@ -172,23 +172,23 @@ async function buildImage(domain: Domain, image: string, record: VolumeRecord): 
     uuid: record.fsUuid,
     options: record.mkfsOptions,
   });
-  // mkfs discards blocks, so they are allocated again: of a thick volume every block is (tests compare st_blocks).
+  // mkfs discards blocks, so all blocks of a thick volume are allocated again (tests check st_blocks).
   if (allocate) await files.growImage(image, { sizeBytes: record.sizeBytes, allocate });
   await domain.reached('create:filesystem-made');
 }
 
-/** Throws `conflict` if the volume of that name differs from the request (CSI spec, "CreateVolume Errors"). */
+/** Throws `conflict` if the existing volume differs from the request (CSI spec, "CreateVolume Errors"). */
 function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record } = existing;
   const differences: string[] = [];
-  const compare = (what: string, actual: unknown, requested: unknown): void => {
+  const compare = (property: string, actual: unknown, requested: unknown): void => {
     if (actual !== requested) {
-      differences.push(`${what} is ${String(actual)}, not ${String(requested)}`);
+      differences.push(`${property} is ${String(actual)}, not ${String(requested)}`);
     }
   };
   compare('name', record.name, input.name);
   compare('kind', record.kind, input.kind);
-  // A request without a filesystem got that of its source, or the driver's default at that time.
+  // If the request did not specify a filesystem, the volume got that of its source, or the driver's default at that time.
   if (input.isFsTypeUnset !== true || input.kind === 'block') {
     compare('filesystem', record.fsType, input.fsType);
   }
@@ -209,15 +209,15 @@ function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): voi
   );
 }
 
-/** The values that the volume has, and those that the request asks for. */
+/** Returns the actual and the requested value of each parameter. */
 function comparedParameters(
   { record, pool }: FoundVolume,
   { settings, source }: CreateVolumeInput,
 ): Readonly<Record<ParameterName, readonly [actual: unknown, requested: unknown]>> {
-  // A request without a sector size got that of its source.
+  // A copy without a requested sector size got that of its source.
   const defaultOfRequest = source === null ? defaultSectorSize : record.sectorSize;
   return {
-    // A request without a pool accepts any.
+    // A request that does not specify a pool accepts any pool.
     pool: [pool.name, settings.pool ?? pool.name],
     provisioning: [record.provisioning, settings.provisioning],
     sectorSize: [record.sectorSize, settings.sectorSize ?? defaultOfRequest],

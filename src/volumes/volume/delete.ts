@@ -14,16 +14,16 @@ import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
 /**
- * CSI spec, DeleteVolume. An unknown volume counts as deleted, but only if every pool is served; otherwise throws `unavailable`.
- * Throws `wrong-state` while it is staged or published, when it belongs to another node, and when it is set aside as a duplicate
- * or because a later version of the driver wrote it.
+ * CSI spec, DeleteVolume. Succeeds for an unknown volume if every pool is served, otherwise throws `unavailable`. Throws
+ * `wrong-state` if the volume is staged or published, belongs to another node, or is set aside as a duplicate or because a later
+ * version of the driver wrote it.
  */
 export async function deleteVolume(domain: Domain, call: Call, volumeId: string): Promise<void> {
   const id = parseVolumeId(volumeId);
   if (id === undefined) return;
   requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
   const lane = { kind: 'volume', id } as const;
-  // A CreateVolume in progress is cancelled: this call is refused as busy, and its retry finds nothing left.
+  // A CreateVolume in progress is cancelled. This call is still refused as busy, and its retry finds no volume.
   domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
   await domain.operations.run(
     domain,
@@ -63,7 +63,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   );
 }
 
-/** Detaches and discards an unused volume; inline volumes too. */
+/** Detaches an unused volume, which may be an inline volume, and moves it to the trash. */
 export async function detachAndDiscard(domain: Domain, volume: FoundVolume): Promise<void> {
   const found = await attachmentForDelete(domain, volume);
   const { devices } = await endTemporaryMounts(domain, found);
@@ -83,9 +83,9 @@ async function discard(
   });
 }
 
-/** Finds its devices by the inode of the image, which is cheap, and by label only if the image is missing. */
+/** Finds the volume's devices by the inode of its image, which is cheap, or by their label if the image is missing. */
 async function attachmentForDelete(domain: Domain, volume: FoundVolume): Promise<Attachment> {
-  // Throws while the pool is not open. During its start it is open but not served yet.
+  // Throws if the pool is not open. Recovery calls this while the pool is open but not served yet.
   volume.pool.directoryOf(volume.area);
   try {
     return await attachmentOf(domain, volume);
@@ -110,13 +110,13 @@ async function requireUnused(domain: Domain, id: string, attachment: Attachment)
     if (await domain.host.loops.isInUse(device)) {
       throw new VolumeError(
         'wrong-state',
-        `volume '${id}' is in use: another mount namespace or process uses ${device.path}; stop that first`,
+        `volume '${id}' is in use: another mount namespace or process uses ${device.path}; end that use first`,
       );
     }
   }
 }
 
-/** Its record cannot be read, but the kernel knows what is attached and mounted, as for any other volume. */
+/** Deletes a volume whose record cannot be read. Its devices and mounts are known from the kernel. */
 async function removeUnreadable(domain: Domain, pool: Pool, id: VolumeId): Promise<void> {
   const image = await domain.host.files
     .imageStatus(pool.imagePathOf('volumes', id))

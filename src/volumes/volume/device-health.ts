@@ -7,13 +7,16 @@ import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { condition } from './conditions.ts';
 
-/** Conditions of the loop devices of a volume. A device in use that another process wants detached (AUTOCLEAR) is kept. */
+/**
+ * Returns the conditions of a volume's loop devices. If another process has requested the detach of a device in use (AUTOCLEAR),
+ * the device is kept attached.
+ */
 export async function deviceConditions(
   domain: Domain,
   volume: FoundVolume,
   attachment: Attachment,
 ): Promise<VolumeCondition[]> {
-  await keepInUse(domain, volume, attachment);
+  await keepDevicesInUse(domain, volume, attachment);
   return [
     ...lostConditions(attachment),
     ...attachedTwice(attachment),
@@ -21,7 +24,7 @@ export async function deviceConditions(
   ];
 }
 
-async function keepInUse(
+async function keepDevicesInUse(
   domain: Domain,
   volume: FoundVolume,
   { devices, mounts }: Attachment,
@@ -45,12 +48,12 @@ function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
   const other = writers.find((device) => device !== readWrite);
   if (other === undefined) return [];
   const paths = writers.map(({ path }) => path).join(', ');
-  const message = `its image is attached to ${paths}, and writes through more than one device corrupt it; stop what uses ${other.path}, then run 'losetup --detach ${other.path}'`;
+  const message = `its image is attached to ${paths}, and writes through more than one device corrupt it; stop the programs that use ${other.path}, then run 'losetup --detach ${other.path}'`;
   return [condition('DEGRADED', 'AttachedTwice', message)];
 }
 
 function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
   if (device === undefined || !record.directIo || device.directIo) return [];
-  const message = `${device.path} runs without direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
+  const message = `${device.path} does not use direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
   return [condition('DEGRADED', 'BufferedIo', message)];
 }

@@ -20,8 +20,8 @@ import { rewriteRecord } from '../pool/commit.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
- * CSI spec, ControllerExpandVolume: records the promised size, then grows the image. A volume that is large enough already is fine.
- * Node expansion is required while the filesystem or an attached device is smaller.
+ * CSI spec, ControllerExpandVolume: records the promised size, then grows the image. Succeeds if the volume is already large
+ * enough. Node expansion is required while the filesystem or an attached device is smaller than the promised size.
  */
 export async function expandVolume(
   domain: Domain,
@@ -56,13 +56,13 @@ export async function expandImage(
 ): Promise<FoundVolume> {
   const { pool, record } = volume;
   pool.requireServed();
-  const what = `volume '${record.id}'`;
+  const subject = `volume '${record.id}'`;
   const sizeBytes = chooseGrownSize(domain, record, input.range);
   const { devices } = await attachmentOf(domain, volume);
   await recoverImage(domain, volume, devices);
   if (sizeBytes <= record.sizeBytes) {
     beginEffects();
-    // A crash or a full pool may have interrupted an earlier growth after its promise.
+    // A crash or a full pool may have interrupted an earlier growth after the promised size was recorded.
     await growImageToPromisedSize(domain, volume);
     return volume;
   }
@@ -72,7 +72,7 @@ export async function expandImage(
   await requirePromisable(volume, sizeBytes);
   beginEffects();
   const allocate = record.provisioning === 'thick';
-  const reservation = await pool.space.reserve(sizeBytes - record.sizeBytes, what, { allocate });
+  const reservation = await pool.space.reserve(sizeBytes - record.sizeBytes, subject, { allocate });
   try {
     const promised = await recordPromise(domain, volume, { sizeBytes, image });
     await domain.reached('expand:promised');
@@ -86,11 +86,11 @@ export async function expandImage(
 
 function chooseGrownSize(domain: Domain, record: VolumeRecord, range: CapacityRange): bigint {
   const { requiredBytes, limitBytes } = range;
-  const what = `volume '${record.id}'`;
+  const subject = `volume '${record.id}'`;
   if (limitBytes > 0n && limitBytes < record.sizeBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${what} has ${formatBytes(record.sizeBytes)} already and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
+      `${subject} already has ${formatBytes(record.sizeBytes)} and cannot shrink to the limit of ${formatBytes(limitBytes)}`,
     );
   }
   return chooseCapacity(
@@ -98,11 +98,11 @@ function chooseGrownSize(domain: Domain, record: VolumeRecord, range: CapacityRa
       requiredBytes: requiredBytes > record.sizeBytes ? requiredBytes : record.sizeBytes,
       limitBytes,
     },
-    { minBytes: minGrownBytesOf(domain, record, requiredBytes), subject: what },
+    { minBytes: minGrownBytesOf(domain, record, requiredBytes), subject },
   );
 }
 
-/** The promised size goes to the disk first: a crash during the growth then leaves an interrupted growth, not a lost one. */
+/** Records the promised size before the image grows, so that a crash leaves an interrupted growth, which can be completed. */
 async function recordPromise(
   domain: Domain,
   volume: FoundVolume,
@@ -119,7 +119,10 @@ async function recordPromise(
   return { ...volume, record: promised };
 }
 
-/** The minimum size after a growth: btrfs can only grow to 256 MiB or more. Without a growth, the present size is enough. */
+/**
+ * Returns the minimum size after a growth: btrfs can only grow to 256 MiB or more. If the volume does not grow, its present size
+ * is sufficient.
+ */
 function minGrownBytesOf(domain: Domain, record: VolumeRecord, requiredBytes: bigint): bigint {
   if (record.fsType === null || requiredBytes <= record.sizeBytes) return record.sizeBytes;
   return domain.host.filesystems[record.fsType].minGrownBytes;
@@ -137,12 +140,15 @@ async function requireGrowthFactor(
   if (limit === undefined || sizeBytes <= limit.maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `volume '${id}': ${fsType} can grow at most by a factor of ${limit.factor} at once, from ${formatBytes(limit.presentBytes)} to ` +
+    `volume '${id}': ${fsType} can grow by at most a factor of ${limit.factor} at once, from ${formatBytes(limit.presentBytes)} to ` +
       `${formatBytes(limit.maxBytes)}; expand it to that size first, or create a new volume`,
   );
 }
 
-/** A size that even an empty pool could not promise is `out-of-range`; one that only other volumes prevent is `no-space`. */
+/**
+ * Throws `out-of-range` for a size that even an empty pool could not promise. For a size that is prevented only by other volumes,
+ * the reservation throws `no-space`.
+ */
 async function requirePromisable(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
   const facts = await volume.pool.space.facts();
   const maxBytes =

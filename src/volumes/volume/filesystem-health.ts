@@ -8,7 +8,7 @@ import type { AskPool } from '../pool/ask-pools.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { condition, imageUnreadableCondition } from './conditions.ts';
 
-/** Conditions of the filesystem in the image: from the state of its mount, and from its superblock if no device is attached. */
+/** Returns the conditions of the filesystem in the image: from its mount, and from its superblock if no device is attached. */
 export async function filesystemConditions(
   domain: Domain,
   volume: FoundVolume,
@@ -29,10 +29,10 @@ async function mountConditions(
   const device = attachment.readWrite;
   const mount = filesystemMountOf(attachment);
   if (device === undefined && staged !== null && volume.record.kind === 'mount') {
-    conditions.push(...(await foreignMount(domain, staged.stagingTargetPath)));
+    conditions.push(...(await foreignMountConditions(domain, staged.stagingTargetPath)));
   }
   if (mount === undefined) return conditions;
-  // An inline volume is never staged: the options of its only mount show whether read-only was requested.
+  // An inline volume is never staged, but the options of its only mount show whether read-only was requested.
   const requestedFlags =
     volume.record.ephemeralTarget === null ? staged?.mountFlags : mount.options;
   const wantsReadOnly = requestedFlags?.includes('ro') ?? false;
@@ -44,7 +44,7 @@ async function mountConditions(
         condition(
           'DEGRADED',
           'FilesystemErrors',
-          `ext4 counted ${errors} errors; stop its pods soon, so that it is checked when it is mounted again`,
+          `ext4 counted ${errors} errors; stop the pods that use the volume soon, so that the filesystem is checked at the next mount`,
         ),
       );
     }
@@ -65,7 +65,7 @@ async function superblockStateConditions(
       condition(
         'INACCESSIBLE',
         'FilesystemReadOnly',
-        'the kernel made the filesystem read-only after an error; stop its pods, so that it is checked when it is mounted again',
+        'the kernel made the filesystem read-only after an error; stop the pods that use the volume, so that the filesystem is checked at the next mount',
       ),
     );
   }
@@ -74,14 +74,14 @@ async function superblockStateConditions(
       condition(
         'INACCESSIBLE',
         'FilesystemShutdown',
-        'the kernel shut the filesystem down after an error; stop its pods, so that its log is replayed when it is mounted again',
+        'the kernel shut the filesystem down after an error; stop the pods that use the volume, so that the log is replayed at the next mount',
       ),
     );
   }
   return conditions;
 }
 
-/** mountinfo does not show that an XFS was shut down, but stat of its root then fails with EIO. */
+/** mountinfo does not show that an XFS filesystem was shut down, but stat of its root fails with EIO. */
 async function isShutDown(domain: Domain, target: string): Promise<boolean> {
   return domain.host.files.imageStatus(target).then(
     () => false,
@@ -89,8 +89,11 @@ async function isShutDown(domain: Domain, target: string): Promise<boolean> {
   );
 }
 
-/** Another device is mounted at the staging path: the image was replaced, or its disk came back under another device number. */
-async function foreignMount(domain: Domain, path: string): Promise<VolumeCondition[]> {
+/**
+ * Returns a condition if another device is mounted at the staging path: the image was replaced, or its disk reappeared with
+ * another device number.
+ */
+async function foreignMountConditions(domain: Domain, path: string): Promise<VolumeCondition[]> {
   const top = await domain.host.mounts.at(path);
   if (top === undefined) return [];
   return [
@@ -102,7 +105,10 @@ async function foreignMount(domain: Domain, path: string): Promise<VolumeConditi
   ];
 }
 
-/** For a volume that is not in use: without this, an unreadable superblock would only be noticed when a stage fails. */
+/**
+ * Checks the superblock of a volume that is not in use. Otherwise, an unreadable superblock would only be noticed at the next
+ * stage.
+ */
 async function superblockConditions(
   domain: Domain,
   { pool, record, imagePath }: FoundVolume,

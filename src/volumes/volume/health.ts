@@ -18,8 +18,9 @@ import { deviceConditions } from './device-health.ts';
 import { filesystemConditions } from './filesystem-health.ts';
 
 /**
- * Conditions of one volume (CSI spec, ControllerGetVolumeHealth), each read from the kernel or the disk: a missing or truncated
- * image, a pool that is not served, a filesystem that the kernel made read-only, errors that ext4 counted, a mount without its device.
+ * Returns the conditions of one volume (CSI spec, ControllerGetVolumeHealth). Each is observed in the kernel or on the disk: for
+ * example a missing or truncated image, a pool that is not served, a filesystem that the kernel made read-only, errors that ext4
+ * counted, or a mount whose device was lost.
  */
 export async function volumeHealth(
   domain: Domain,
@@ -36,20 +37,20 @@ export async function volumeHealth(
     const isKnown =
       (id !== undefined && pool.volumes.get(id) !== undefined) ||
       [...pool.ephemerals.values()].some(({ name }) => name === volumeId);
-    if (isKnown && !pool.isServed) return [notServed(pool)];
+    if (isKnown && !pool.isServed) return [notServedCondition(pool)];
   }
   const { pools } = domain;
   return conditionsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
 }
 
-/** Conditions of a volume whose record was found. */
+/** Returns the conditions of a volume whose record was found. */
 export async function conditionsOf(
   domain: Domain,
   volume: FoundVolume,
   ask: AskPool = makeAskPool(),
 ): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
-  if (!pool.isServed) return [notServed(pool)];
+  if (!pool.isServed) return [notServedCondition(pool)];
   try {
     await ask(pool, () => waitForAnswer(pool));
     const deps = inLane(domain, { kind: 'health', id: record.id, pool: pool.name });
@@ -63,11 +64,11 @@ export async function conditionsOf(
       return [imageUnreadableCondition(error)];
     }
     if (!isUnavailable(error)) throw error;
-    return [pool.isServed ? notAnsweringCondition(error) : notServed(pool)];
+    return [pool.isServed ? notAnsweringCondition(error) : notServedCondition(pool)];
   }
 }
 
-/** Resolves when the pool answers. Its errors are ignored: the checks that follow report what has failed. */
+/** Resolves when the pool answers. Its errors are ignored, because the checks that follow report failures. */
 async function waitForAnswer(pool: Pool): Promise<void> {
   try {
     await pool.space.capacity();
@@ -104,14 +105,14 @@ async function collectConditions(
   conditions.push(...guardConditions(domain, volume, attachment));
   conditions.push(...(await filesystemConditions(domain, volume, { attachment, ask })));
   conditions.push(...(await deviceConditions(domain, volume, attachment)));
-  // The pool's disk may have failed, too, without any call having noticed.
+  // The pool's disk may also have failed, although no call has noticed it yet.
   if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.requestWriteProbe();
   if (pool.isServed && record.provisioning === 'thin')
     conditions.push(...(await spaceConditions(pool, ask)));
   return conditions;
 }
 
-function notServed(pool: Pool): VolumeCondition {
+function notServedCondition(pool: Pool): VolumeCondition {
   return condition(
     'INACCESSIBLE',
     'PoolNotServed',
@@ -127,14 +128,14 @@ function guardConditions(
   const { id } = volume.record;
   const where = `pool '${volume.pool.name}' is nearly full`;
   if (domain.guard.frozenSince(id) !== undefined) {
-    const what =
+    const state =
       'its filesystem is frozen until space is free; delete volumes or snapshots, or enlarge the pool';
-    return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${what}`)];
+    return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${state}`)];
   }
   if (!domain.guard.isExpired(id) || attachment.mounts.length === 0) return [];
-  const what =
+  const state =
     'its filesystem was frozen for the maximum time and thawed again; its writers can get ENOSPC';
-  return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${what}`)];
+  return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${state}`)];
 }
 
 async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {
@@ -148,10 +149,10 @@ async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeConditio
   const conditions: VolumeCondition[] = [];
   const isBelowWatermark = facts.freeBytes < facts.watermarkBytes;
   if (isBelowWatermark || isFreeBelow(facts, nearlyFullPercent)) {
-    const what = isBelowWatermark
-      ? 'until more is free, its volumes are trimmed, then frozen, and nothing new is created'
-      : 'writes will fail when it is full';
-    const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${what}`;
+    const consequence = isBelowWatermark
+      ? 'until more space is free, its volumes are trimmed, then frozen, and nothing new is created'
+      : 'writes will fail when the pool is full';
+    const message = `pool '${pool.name}' has ${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free; ${consequence}`;
     conditions.push(condition('DEGRADED', 'PoolNearlyFull', message));
   }
   if (!hasInodes(facts)) {
@@ -161,7 +162,7 @@ async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeConditio
   return conditions;
 }
 
-/** Conditions of all pools (CSI spec, NodeGetStorageHealth). */
+/** Returns the conditions of all pools (CSI spec, NodeGetStorageHealth). */
 export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
   const ask = makeAskPool();
   return (await Promise.all(domain.pools.all.map((pool) => poolConditions(pool, ask)))).flat();
@@ -183,18 +184,18 @@ async function poolConditions(pool: Pool, ask: AskPool): Promise<readonly Storag
   return [...conditions, ...asideConditions(pool)];
 }
 
-/** Reasons for entries that are set aside, in the health of a volume and of its pool. */
+/** Reasons with which entries that are set aside are reported, for a volume and for its pool. */
 const asideReasons = {
-  unreadable: { volume: 'RecordUnreadable', pool: 'RecordsUnreadable', what: 'cannot be read' },
+  unreadable: { volume: 'RecordUnreadable', pool: 'RecordsUnreadable', problem: 'cannot be read' },
   'later-version': {
     volume: 'RecordOfLaterVersion',
     pool: 'RecordsOfLaterVersion',
-    what: 'were written by a later version of the driver; upgrade it',
+    problem: 'were written by a later version of the driver; upgrade it',
   },
   duplicate: {
     volume: 'TwinSetAside',
     pool: 'TwinsSetAside',
-    what: 'have the id of an entry of another pool and are not used',
+    problem: 'have the id of an entry of another pool and are not used',
   },
 } as const satisfies Record<SetAside['kind'], unknown>;
 
@@ -202,9 +203,9 @@ function asideConditions(pool: Pool): readonly StorageCondition[] {
   const all = recordAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
   const kinds = new Set(all.map(({ kind }) => kind));
   return [...kinds].map((kind) => {
-    const { pool: reason, what } = asideReasons[kind];
+    const { pool: reason, problem } = asideReasons[kind];
     const those = all.filter((one) => one.kind === kind);
-    const message = `${those.length} ${those.length === 1 ? 'entry' : 'entries'} of pool '${pool.name}' ${what}: ${those[0]?.message ?? ''}`;
+    const message = `${those.length} ${those.length === 1 ? 'entry' : 'entries'} of pool '${pool.name}' ${problem}: ${those[0]?.message ?? ''}`;
     return { pool: pool.name, status: 'STORAGE_DEGRADED', reason, message };
   });
 }

@@ -15,12 +15,15 @@ interface PageInput {
   readonly startingToken: string;
 }
 
-/** All volumes of all pools, ascending by id. Inline volumes belong to the kubelet and are not listed. */
+/** Lists the volumes of all pools, in the order of their ids. Inline volumes belong to the kubelet and are not listed. */
 export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
   return pageOf(volumesFor(domain, page), { ...page, idOf: ({ record }) => record.id });
 }
 
-/** Candidates for a page, ascending. Each pool is sorted already, so one page of each is enough. */
+/**
+ * Returns the candidates for a page, in the order of their ids. The volumes of each pool are sorted, so one page of each pool is
+ * enough.
+ */
 function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
   const idOf = ({ id }: VolumeRecord): string => id;
   return domain.pools.all
@@ -33,7 +36,7 @@ function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Volumes with conditions, including those that are set aside (CSI spec, ControllerListVolumeHealth). */
+/** Lists the volumes that have conditions, including those that are set aside (CSI spec, ControllerListVolumeHealth). */
 export async function listVolumeHealth(
   domain: Domain,
   page: PageInput,
@@ -66,7 +69,10 @@ export async function listVolumeHealth(
   });
 }
 
-/** Ascending. Names in `volumes/` that are no volume ids are left to `loopcsi doctor`. */
+/**
+ * Returns the ids of volumes that are set aside, in ascending order. Names in `volumes/` that are not volume ids are only
+ * reported by `loopcsi doctor`.
+ */
 function idsSetAside(domain: Domain): readonly VolumeId[] {
   return domain.pools.all
     .flatMap(({ volumes }) => [...volumes.aside.keys()])
@@ -88,8 +94,8 @@ async function healthOf(
 }
 
 /**
- * Why the volume does not match the request; undefined if it does (CSI spec, ValidateVolumeCapabilities). Keys that Kubernetes and
- * its provisioner add say nothing about the volume and are ignored.
+ * Returns why the volume does not match the request; undefined if it does (CSI spec, ValidateVolumeCapabilities). Keys that
+ * Kubernetes and its provisioner add do not describe the volume and are ignored.
  */
 export function findMismatch(
   domain: Domain,
@@ -117,14 +123,14 @@ export function findMismatch(
 }
 
 function findDifference(
-  what: string,
+  field: string,
   requested: Readonly<Record<string, string>>,
   actual: Readonly<Record<string, string>>,
 ): string | undefined {
   for (const [key, value] of Object.entries(requested)) {
     if (key.startsWith('csi.storage.k8s.io/') || key.startsWith('storage.kubernetes.io/')) continue;
     if (actual[key] !== value) {
-      return `${what} '${key}' is '${actual[key] ?? ''}' for this volume, not '${value}'`;
+      return `${field} '${key}' is '${actual[key] ?? ''}' for this volume, not '${value}'`;
     }
   }
   return undefined;

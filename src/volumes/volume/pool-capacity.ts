@@ -5,8 +5,8 @@ import type { PoolCapacity, VolumeSettings } from '../model.ts';
 import { askEachPool } from '../pool/ask-pools.ts';
 
 /**
- * CSI spec, GetCapacity: the sum of what the pools that answer may still promise, and the size of the largest volume; never
- * negative. Throws `unavailable` when no pool is served.
+ * CSI spec, GetCapacity. Returns the sum of the bytes that the answering pools may still promise, and the maximum size of one new
+ * volume; neither is negative. Throws `unavailable` if no pool is served.
  */
 export async function poolCapacity(
   domain: Domain,
@@ -18,7 +18,7 @@ export async function poolCapacity(
 ): Promise<PoolCapacity> {
   const minimumVolumeBytes = minBytesOf(domain.host.filesystems, request.fsType);
   const { pool: name } = request;
-  // The scheduler asks every node, and nodes may have different pools: one that this node lacks has no capacity here.
+  // The scheduler asks every node, and nodes may have different pools, so a pool that this node lacks has no capacity here.
   if (name !== undefined && domain.pools.find(name) === undefined) {
     return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
   }

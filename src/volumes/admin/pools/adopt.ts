@@ -36,10 +36,11 @@ import { lockPool } from '../../pool/process-lock.ts';
 type Retag = <Id extends string>(id: Id) => Id;
 
 /**
- * Takes over a pool that has another node's tag, or that is at a directory where this node saw another pool. Ids end in the
- * node tag, so every record is rewritten and its directory renamed. The marker is written last: until then the pool is refused,
- * and a repeated call completes an interrupted one. Throws `wrong-state` if one of its images is in use or a later version of
- * the driver wrote one of its records, `conflict` if two pools would have an id, `unavailable` if there is no pool.
+ * Takes over a pool that has another node's tag, or whose directory contained another pool before. Ids end in the node tag, so
+ * every record is rewritten and its directory is renamed. The marker is written last: until then, the pool is not served, and a
+ * repeated call completes an interrupted one. Throws `wrong-state` if one of its images is in use or one of its records was
+ * written by a later version of the driver, `conflict` if another pool already uses one of the new ids, `unavailable` if there is
+ * no pool.
  */
 export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPools): Promise<void> {
   if (pool.isServed) return;
@@ -51,10 +52,10 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
     await detachUnused(domain, root, pool.name);
     const { nodeTag } = domain.settings;
     if (marker.nodeTag !== nodeTag) {
-      const end = `.${marker.nodeTag}`;
-      // The result is an id of the same kind.
+      const suffix = `.${marker.nodeTag}`;
+      // The cast is safe, because the result is an id of the same kind.
       const retag: Retag = <Id extends string>(id: Id) =>
-        (id.endsWith(end) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
+        (id.endsWith(suffix) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
       await requireIdsUnused(domain, pool, { root, retag });
       await requireKnownVersions(files, root);
       await retagAll(files, root, retag);
@@ -75,7 +76,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
   );
 }
 
-/** Root of the pool. An embedded pool is mounted, and stays mounted. */
+/** Returns the root of the pool. An embedded pool is mounted for this, and stays mounted. */
 async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
   const directory = await domain.host.files.resolveDirectory(settings.path);
@@ -90,13 +91,16 @@ async function readMarker(files: Files, root: string, name: string): Promise<Poo
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(
       'unavailable',
-      `pool '${name}': ${root} has no pool, so there is nothing to adopt; mount its disk, or make a new pool with 'loopcsi pool init ${name}'. If a lost pool was seen there, run 'loopcsi pool forget ${name}' before that`,
+      `pool '${name}': ${root} contains no pool, so there is nothing to adopt; mount its disk, or create a new pool with 'loopcsi pool init ${name}'. If a lost pool was seen there, run 'loopcsi pool forget ${name}' first`,
       { cause: error },
     );
   }
 }
 
-/** Detaches unused devices that an earlier driver left behind. Throws `wrong-state` if a device is in use, and names its users. */
+/**
+ * Detaches unused devices that an earlier driver left behind. Throws `wrong-state` if a device is in use, with the mounts that
+ * use it.
+ */
 async function detachUnused(domain: Domain, root: string, name: string): Promise<void> {
   const { files, loops, mounts } = domain.host;
   const devices = await loops.list();
@@ -120,13 +124,13 @@ async function detachUnused(domain: Domain, root: string, name: string): Promise
   if (inUse.length === 0) return;
   throw new VolumeError(
     'wrong-state',
-    `pool '${name}': ${inUse.join('; ')}; end the processes and containers that use them, then adopt the pool again`,
+    `pool '${name}': ${inUse.join('; ')}; stop the processes and containers that use them, then adopt the pool again`,
   );
 }
 
 function describeUse(id: string, { path }: LoopDevice, targets: readonly string[]): string {
   if (targets.length === 0) {
-    return `the image of '${id}' is attached to ${path}, which a process or another mount namespace uses ('fuser -vm ${path}' shows it)`;
+    return `the image of '${id}' is attached to ${path}, which a process or another mount namespace uses ('fuser -vm ${path}' lists the processes)`;
   }
   const commands = targets.toReversed().map((target) => `umount ${target}`);
   return `'${id}' is mounted at ${targets.join(', ')} (${commands.join(' && ')})`;
@@ -147,7 +151,7 @@ async function requireIdsUnused(
       if (other === undefined) continue;
       throw new VolumeError(
         'conflict',
-        `pool '${pool.name}': pool '${other.name}' already has the id '${id}'; delete one of the two first`,
+        `pool '${pool.name}': pool '${other.name}' already has an entry with the id '${id}'; delete one of the two first`,
       );
     }
   }
@@ -160,7 +164,7 @@ const recordSchemas = {
   groups: groupRecord,
 } as const;
 
-/** Throws LaterVersionError for a record of a later version, which this version cannot give another id. */
+/** Throws LaterVersionError for a record of a later version, which this version cannot rewrite with a new id. */
 async function requireKnownVersions(files: Files, root: string): Promise<void> {
   for (const area of recordAreas) {
     for (const id of await entriesOf(files, areaIn(root, area))) {
@@ -194,7 +198,7 @@ async function retagAll(files: Files, root: string, retag: Retag): Promise<void>
   });
 }
 
-/** Rewrites a record before it renames the directory. A repeated call finds either step done. */
+/** Rewrites each record, then renames its directory. Both steps can be repeated after an interruption. */
 async function retagArea(
   files: Files,
   area: string,

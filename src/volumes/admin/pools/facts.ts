@@ -9,21 +9,21 @@ import { promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 export interface PoolFacts {
   readonly settings: PoolSettings;
-  /** The pool is in its own image inside its directory. */
+  /** Whether the pool is in its own XFS image inside its directory. */
   readonly isEmbedded: boolean;
-  /** Why it is not served or does not answer, and what to do; undefined if there is no problem. */
+  /** Why the pool is not served or does not answer, and what to do; undefined if there is no problem. */
   readonly problem: string | undefined;
   readonly marker: PoolMarker | undefined;
   readonly abilities: PoolAbilities | undefined;
   /** undefined if there is a problem. */
   readonly space: SpaceFacts | undefined;
-  /** Bytes that may still be promised, never negative. */
+  /** Bytes that the pool may still promise; never negative. */
   readonly capacityBytes: bigint;
   readonly volumeCount: number;
   readonly snapshotCount: number;
 }
 
-/** All configured pools, served or not, sorted by name. */
+/** Returns the facts of all configured pools, served or not, sorted by name. */
 export async function listPoolFacts(
   domain: Domain,
   ask: AskPool = makeAskPool(),
@@ -32,7 +32,7 @@ export async function listPoolFacts(
   return Promise.all(pools.map((pool) => poolFactsOf(pool, ask)));
 }
 
-/** The configured pool of that name, served or not. Throws `not-found`. */
+/** Returns the configured pool of that name, served or not. Throws `not-found`. */
 export function configuredPool(domain: Domain, name: string): Pool {
   const pool = domain.pools.find(name);
   if (pool !== undefined) return pool;
@@ -43,7 +43,7 @@ export function configuredPool(domain: Domain, name: string): Pool {
   );
 }
 
-/** If the disk does not answer, this is the pool's `problem`. */
+/** Returns the facts of a pool. If its disk does not answer, `problem` says so. */
 export async function poolFactsOf(pool: Pool, ask: AskPool = makeAskPool()): Promise<PoolFacts> {
   const space = pool.isServed ? await spaceOrProblem(pool, ask) : undefined;
   if (space instanceof VolumeError) return factsOf(pool, space.message, undefined);

@@ -11,12 +11,12 @@ import { findMarker } from '../../pool/open-directory.ts';
 import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
 import { requireMatch } from './init.ts';
 
-/** The pool that this node saw at a directory. */
+/** A pool that this node has seen at a directory. */
 export interface RememberedPool {
   readonly name: string;
   readonly path: string;
   readonly uuid: string;
-  /** Its volumes, as far as they are known outside the pool. */
+  /** The volumes of the pool that are known from outside the pool. */
   readonly volumeIds: readonly string[];
 }
 
@@ -26,14 +26,14 @@ export interface ForgetDeps {
   readonly stateDir: string;
 }
 
-/** The name and directory of a pool, and its uuid as the operator knows it. */
+/** The name and directory of a pool, and the uuid that the operator confirmed. */
 export interface PoolIdentity {
   readonly name: string;
   readonly path: string;
   readonly uuid: string;
 }
 
-/** `forgetPool` in the running driver. With uuid '', only returns what would be given up. */
+/** Forgets a pool in the running driver. If the uuid is '', only returns the pool that would be forgotten. */
 export async function forgetPoolInDriver(
   domain: Domain,
   stateDir: string,
@@ -56,7 +56,7 @@ export async function forgetPoolInDriver(
   if (uuid !== found.uuid) {
     throw new VolumeError(
       'conflict',
-      `pool '${name}': ${found.uuid} was seen at ${found.path}, not ${uuid}; run 'loopcsi pool forget' again and compare`,
+      `pool '${name}': ${found.uuid} was seen at ${found.path}, not ${uuid}; run 'loopcsi pool forget' again and check the uuid`,
     );
   }
   await forgetPool(deps, found);
@@ -64,8 +64,8 @@ export async function forgetPoolInDriver(
 }
 
 /**
- * What would be given up. Throws `not-found` if no pool was seen at that directory, and `wrong-state` if the pool is there or
- * one of its images is attached: then it is not lost.
+ * Returns the pool that would be forgotten. Throws `not-found` if no pool was seen at that directory, and `wrong-state` if the
+ * pool is not lost: it is still there, or one of its images is attached.
  */
 export async function inspectRememberedPool(
   deps: ForgetDeps,
@@ -85,7 +85,7 @@ export async function inspectRememberedPool(
   return { name, path, uuid, volumeIds: [...new Set([...known, ...readIds])].sort() };
 }
 
-/** Removes all traces of the pool from the state directory: from now on a new pool may be made at its directory. */
+/** Removes all traces of the pool from the state directory, so that a new pool may be created in its directory. */
 export async function forgetPool(deps: ForgetDeps, pool: RememberedPool): Promise<void> {
   const { host, log, stateDir } = deps;
   const known = new KnownVolumes(stateDir, { host, log });

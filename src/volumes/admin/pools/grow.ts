@@ -6,8 +6,8 @@ import { growEmbedded } from '../../pool/embedded.ts';
 import type { Pool } from '../../pool/pool.ts';
 
 /**
- * Grows the image of an embedded pool. Throws `wrong-state` for any other pool, `out-of-range` if it would shrink, `no-space` if
- * the filesystem of its directory is too small, `busy` while another growth runs.
+ * Grows the image of an embedded pool. Throws `wrong-state` for a pool that is not embedded, `out-of-range` if it would shrink,
+ * `no-space` if the filesystem of its directory is too small, `busy` while another growth is running.
  */
 export async function growPool(domain: Domain, pool: Pool, sizeBytes: bigint): Promise<void> {
   pool.requireServed();

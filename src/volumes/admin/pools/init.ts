@@ -12,9 +12,9 @@ import { type PoolFacts, poolFactsOf } from './facts.ts';
 
 export interface InitInput {
   readonly name: string;
-  /** '' is allowed for a configured pool only. */
+  /** May be '' for a configured pool only. */
   readonly path: string;
-  /** Size of an embedded XFS image; undefined: the directory itself is the pool. */
+  /** Size of the embedded XFS image; undefined if the directory itself is the pool. */
   readonly embeddedBytes: bigint | undefined;
   /** Allow overlayfs and tmpfs. */
   readonly force: boolean;
@@ -28,8 +28,8 @@ export interface InitDeps {
 }
 
 /**
- * Makes the directory a pool of this node. Idempotent. Throws `unavailable` for a directory that must not become a pool: it is
- * not empty, this node saw a pool there that is missing now, or another process serves it.
+ * Initializes the directory as a pool of this node. Idempotent. Throws `unavailable` for a directory that must not become a pool:
+ * it is not empty, it contained a pool that is now missing, or another process serves it.
  */
 export async function initPool(
   settings: PoolSettings,
@@ -40,7 +40,7 @@ export async function initPool(
   const opened = await openPoolDirectory({ ...settings, create: true }, { ...deps, reached });
   await opened.lock.release();
   if (opened.embeddedIn === undefined) return { root: opened.root, existed };
-  // The driver that serves it mounts it again.
+  // The driver that will serve the pool mounts it again.
   await closeEmbedded(opened.embeddedIn, deps.host);
   return { root: opened.embeddedIn, existed };
 }
@@ -49,7 +49,7 @@ async function isPool(files: Files, { path, name }: PoolSettings): Promise<boole
   return (await findMarker(files, await poolRootIn(files, path), name)) !== undefined;
 }
 
-/** `initPool` while no driver runs, with the state directory and node id of the driver that will serve the pool. */
+/** Initializes a pool while no driver is running, for a driver with this state directory and node id. */
 export async function initPoolOffline(
   settings: PoolSettings,
   deps: { readonly host: Host; readonly stateDir: string; readonly nodeId: string },
@@ -57,7 +57,7 @@ export async function initPoolOffline(
   if (process.geteuid?.() !== 0) {
     throw new VolumeError(
       'unavailable',
-      `pool '${settings.name}': only root can make a pool; run the command as root`,
+      `pool '${settings.name}': only root can create a pool; run the command as root`,
     );
   }
   return initPool(settings, {
@@ -69,8 +69,8 @@ export async function initPoolOffline(
 }
 
 /**
- * `initPool` in the running driver. A configured pool is served at once; any other directory becomes a pool of this node, which
- * is served once it is configured.
+ * Initializes a pool in the running driver. A configured pool is served immediately. Any other directory also becomes a pool of
+ * this node, but is only served after it is configured.
  */
 export async function initPoolInDriver(
   domain: Domain,
@@ -96,7 +96,9 @@ export async function initPoolInDriver(
   return { pool: await poolFactsOf(pool), existed };
 }
 
-/** Throws `invalid` unless the request names the configured pool, or the directory of another one. */
+/**
+ * Throws `invalid` if the path differs from that of the configured pool, or if it is missing for a pool that is not configured.
+ */
 export function requireMatch(
   pool: Pool | undefined,
   input: Pick<InitInput, 'name' | 'path'>,
@@ -105,7 +107,7 @@ export function requireMatch(
     if (input.path !== '') return;
     throw new VolumeError(
       'invalid',
-      `the driver serves no pool '${input.name}'; for any other pool give its directory: '${input.name}=DIR'`,
+      `the driver has no pool '${input.name}'; to specify a pool that is not configured, add its directory: '${input.name}=DIR'`,
     );
   }
   if (input.path === '' || input.path === pool.settings.path) return;
@@ -116,13 +118,13 @@ export function requireMatch(
 }
 
 function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFacts {
-  // The first --pool replaces the default pool, so all pools must be named.
+  // The first --pool replaces the default pool, so all pools must be listed.
   const all = [...served.map((pool) => pool.settings), settings];
   const flags = all.map(({ name, path }) => `--pool ${name}=${path}`).join(' ');
   return {
     settings,
     isEmbedded: settings.reflinkBytes !== undefined,
-    problem: `this driver does not serve it yet; restart it with all of its pools: ${flags}`,
+    problem: `the running driver does not serve this pool yet; restart the driver with all of its pools: ${flags}`,
     marker: undefined,
     abilities: undefined,
     space: undefined,

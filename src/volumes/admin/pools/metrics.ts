@@ -4,7 +4,7 @@ import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
-/** A pool in numbers, for metrics. `bytes` is empty if its disk does not answer. */
+/** Numbers of a pool for metrics. `bytes` is empty if its disk does not answer. */
 export interface PoolMetrics {
   readonly name: string;
   readonly isServed: boolean;
@@ -14,7 +14,7 @@ export interface PoolMetrics {
   readonly frozenVolumes: number;
   readonly trims: TrimCounts;
   readonly volumes: Readonly<Record<string, number>>;
-  /** One entry per volume, at most `maxImages`; empty if `bytes` is. */
+  /** One entry per volume, at most `maxImages`; empty if `bytes` is empty. */
   readonly images: readonly ImageMetrics[];
 }
 
@@ -24,10 +24,10 @@ export interface ImageMetrics {
   readonly allocatedBytes: bigint;
 }
 
-/** Limits the number of metric labels; the sums in `bytes` count all volumes. */
+/** Limits the number of metric labels. The sums in `bytes` include all volumes. */
 export const maxImages = 1_000;
 
-/** Measures every pool; one whose filesystem does not answer within the time limit has no `bytes`. */
+/** Measures every pool. The `bytes` of a pool are empty if its filesystem does not answer within the time limit. */
 export async function measurePools(
   domain: Domain,
   timeoutMs: number,
@@ -52,7 +52,7 @@ export async function measurePools(
   );
 }
 
-/** undefined if its disk fails or does not answer in time. */
+/** Returns undefined if the pool's disk fails or does not answer in time. */
 async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
   return ask(pool, () => pool.space.facts()).catch(() => undefined);
 }

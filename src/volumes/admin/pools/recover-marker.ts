@@ -13,9 +13,9 @@ import { lockPool } from '../../pool/process-lock.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
 
 /**
- * Writes the lost marker of a pool again: with the uuid that this node saw at its directory, and the node tag of all its ids.
- * Throws `wrong-state` if there is a marker, if there is nothing to recover, or if the ids have several node tags; `busy` while
- * another process serves the pool.
+ * Writes the lost marker of a pool again, with the uuid that this node last saw at its directory and the node tag in which its
+ * ids end. Throws `wrong-state` if there is a marker, if there is nothing to recover, or if the ids have different node tags;
+ * `busy` while another process serves the pool.
  */
 export async function recoverPool(
   settings: PoolSettings,
@@ -54,7 +54,7 @@ export async function recoverPool(
   }
 }
 
-/** The node tag in which all ids end. */
+/** Returns the node tag in which all ids end. */
 async function tagOfIds({ files }: Host, root: string, name: string): Promise<string> {
   const tags = new Set<string>();
   for (const area of recordAreas) {
@@ -71,7 +71,7 @@ async function tagOfIds({ files }: Host, root: string, name: string): Promise<st
   if (tag === undefined) {
     throw wrongStateError(
       name,
-      `${root} has no volumes or snapshots of a pool, so there is nothing to recover; mount its disk, or give the pool up with 'loopcsi pool forget ${name}'`,
+      `${root} contains no volumes or snapshots of a pool, so there is nothing to recover; mount its disk, or remove the pool from the state of this node with 'loopcsi pool forget ${name}'`,
     );
   }
   if (others.length === 0) return tag;
@@ -82,6 +82,6 @@ async function tagOfIds({ files }: Host, root: string, name: string): Promise<st
   );
 }
 
-function wrongStateError(name: string, why: string): VolumeError {
-  return new VolumeError('wrong-state', `pool '${name}': ${why}`);
+function wrongStateError(name: string, problem: string): VolumeError {
+  return new VolumeError('wrong-state', `pool '${name}': ${problem}`);
 }

@@ -81,7 +81,7 @@ const cases = [
     name: 'another pool than the one seen before',
     setUp: { seen: 'another', make: ours },
     state: 'fail',
-    says: /has pool .*, but pool another was seen/,
+    says: /contains pool .*, but pool another was seen/,
   },
   {
     name: 'an embedded pool that no driver serves',

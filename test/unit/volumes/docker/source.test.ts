@@ -15,10 +15,10 @@ test('the source of a copy is looked up by name first, and the error for a sourc
 
   const elsewhere = snapshotIdFor('s', there);
   for (const [text, says] of [
-    [elsewhere, `no volume or snapshot '${elsewhere}' on this node; by its id it is on the node`],
+    [elsewhere, `no volume or snapshot '${elsewhere}' on this node; its id belongs to the node`],
     [
       `snapshot:${elsewhere}`,
-      `no snapshot '${elsewhere}' on this node; by its id it is on the node`,
+      `no snapshot '${elsewhere}' on this node; its id belongs to the node`,
     ],
     ['snapshot:s', /no snapshot 's' on this node$/],
     [`s.${fakeSettings.nodeTag}`, /on this node$/],

@@ -91,7 +91,7 @@ test('a truncated image is not grown, which would hide the loss', async (t) => {
 
 test('ext4 grows only by a limited factor, and no volume grows beyond the maximum that its pool can promise', async (t) => {
   const { node, expand } = await nodeWith(t);
-  await t.throwsAsync(expand(1001n * 16n * MiB), { message: /at most by a factor of 1000/ });
+  await t.throwsAsync(expand(1001n * 16n * MiB), { message: /by at most a factor of 1000/ });
   const { files } = node.host;
   const capacity = files.capacity.bind(files);
   files.capacity = async (path) => ({ ...(await capacity(path)), totalBytes: 24n * MiB });
