@@ -124,6 +124,16 @@ export const duplicateRecord = looseRecord({
   usedPoolName: v.string(),
 });
 
+/**
+ * `trim.json`, beside the record of a volume that is trimmed periodically, so that a driver that is restarted every day
+ * trims too.
+ */
+export const lastTrimRecord = looseRecord({
+  schemaVersion: v.literal(1),
+  trimmedAtMs: milliseconds,
+});
+export type LastTrimRecord = Readonly<v.InferOutput<typeof lastTrimRecord>>;
+
 const publication = looseRecord({
   targetPath: v.string(),
   readOnly: v.boolean(),

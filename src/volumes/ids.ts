@@ -55,6 +55,20 @@ export function nodeTagIn(id: EntryId): string {
   return id.slice(-8);
 }
 
+/** The node tag at the end of the name of an entry on the disk; undefined if it has none. */
+export function findNodeTag(name: string): string | undefined {
+  return /\.([0-9a-f]{8})$/.exec(name)?.[1];
+}
+
+/** The id with the node tag `to`, if its node tag is `from`; any other id or name is returned unchanged. */
+export function withNodeTag<Id extends string>(
+  id: Id,
+  { from, to }: { readonly from: string; readonly to: string },
+): Id {
+  // The cast is safe, because the result is an id of the same kind.
+  return findNodeTag(id) === from ? (`${id.slice(0, -from.length)}${to}` as Id) : id;
+}
+
 /**
  * Returns the tag of the node that an id belongs to; undefined for an id of this node, or one without the form of this driver's
  * ids.

@@ -29,7 +29,7 @@ export interface Operation {
    */
   beginEffects(): void;
   /** Reports the progress of a long copy, which `Operations.progressOf` returns. */
-  reportProgress(progress: OperationProgress): void;
+  readonly reportProgress: (doneBytes: bigint, totalBytes: bigint) => void;
 }
 
 export interface OperationProgress {
@@ -162,8 +162,8 @@ export class Operations {
         abort.signal.throwIfAborted();
         if (running?.waiting === 0) throw cancelledError(plan.name);
       },
-      reportProgress: (progress) => {
-        if (running !== undefined) running.progress = progress;
+      reportProgress: (doneBytes, totalBytes) => {
+        if (running !== undefined) running.progress = { doneBytes, totalBytes };
       },
     };
     let hung = false;

@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto';
-import * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
-import { readRecord, writeRecord } from '../../state/records.ts';
+import {
+  type LastTrimRecord,
+  lastTrimRecord,
+  readRecord,
+  writeRecord,
+} from '../../state/records.ts';
 import { inLane } from '../engine/lanes.ts';
 import { entryFiles } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -20,9 +24,6 @@ import type { Trims } from './trims.ts';
 const spreadMs = 3_600_000;
 const firstCheckMs = 60_000;
 const checkIntervalMs = 600_000;
-
-/** `trim.json` beside the record of the volume, so that a driver that is restarted every day trims too. */
-const lastTrim = v.object({ schemaVersion: v.literal(1), trimmedAtMs: v.number() });
 
 /** The parts of the domain that periodic trimming needs. */
 interface PeriodicTrimDeps {
@@ -69,22 +70,21 @@ export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
 async function trimDueIn(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
   const mounts = await deps.host.mounts.list();
   for (const one of await findMountedThinVolumes(deps.host, pool, mounts)) {
-    if (one.record.trim !== 'periodic' || !(await isDue(deps, pool, one))) continue;
+    if (one.record.trim !== 'periodic') continue;
+    const last = await readLastTrim(deps, pool, one);
+    if (!isDue(deps, one, last)) continue;
     const result = await deps.trims.trim(pool, one);
     // A trim that was interrupted by a call is still due.
-    if (result !== 'interrupted') await recordTrim(deps, pool, one);
+    if (result !== 'interrupted') await recordTrim(deps, pool, { volume: one, last });
   }
 }
 
-async function isDue(
+function isDue(
   deps: PeriodicTrimDeps,
-  pool: Pool,
-  volume: MountedThinVolume,
-): Promise<boolean> {
-  const { record } = volume;
-  const last =
-    (await lastTrimOf(deps, lastTrimPath(pool, volume), record.id)) ?? record.createdAtMs;
-  const sinceMs = deps.now() - last;
+  { record }: MountedThinVolume,
+  last: LastTrimRecord | undefined,
+): boolean {
+  const sinceMs = deps.now() - (last?.trimmedAtMs ?? record.createdAtMs);
   // A negative difference means that the clock was set back: trim now, and count from now.
   return sinceMs < 0 || sinceMs >= periodicTrimIntervalMs - spreadOf(record.id);
 }
@@ -93,17 +93,18 @@ function spreadOf(id: string): number {
   return createHash('sha256').update(id).digest().readUInt32BE(0) % spreadMs;
 }
 
-async function lastTrimOf(
+async function readLastTrim(
   deps: PeriodicTrimDeps,
-  path: string,
-  id: string,
-): Promise<number | undefined> {
+  pool: Pool,
+  volume: MountedThinVolume,
+): Promise<LastTrimRecord | undefined> {
   try {
-    return (await readRecord(deps.host.files, lastTrim, path)).trimmedAtMs;
+    return await readRecord(deps.host.files, lastTrimRecord, lastTrimPath(pool, volume));
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) {
       const problem = messageOf(error);
-      deps.log.warn({ volumeId: id, problem }, 'the time of the last trim could not be read');
+      const volumeId = volume.record.id;
+      deps.log.warn({ volumeId, problem }, 'the time of the last trim could not be read');
     }
     return undefined;
   }
@@ -112,12 +113,13 @@ async function lastTrimOf(
 async function recordTrim(
   deps: PeriodicTrimDeps,
   pool: Pool,
-  volume: MountedThinVolume,
+  trimmed: { readonly volume: MountedThinVolume; readonly last: LastTrimRecord | undefined },
 ): Promise<void> {
-  const value = { schemaVersion: 1 as const, trimmedAtMs: deps.now() };
+  const { volume, last } = trimmed;
+  const value = { ...last, schemaVersion: 1 as const, trimmedAtMs: deps.now() };
   try {
     await writeRecord(deps.host.files, lastTrimPath(pool, volume), {
-      schema: lastTrim,
+      schema: lastTrimRecord,
       value,
       durable: false,
     });

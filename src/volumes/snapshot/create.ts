@@ -127,9 +127,7 @@ async function takeSnapshot(
         const captureOptions: CaptureOptions = {
           subject,
           signal: operation.signal,
-          onProgress: (doneBytes, totalBytes) => {
-            operation.reportProgress({ doneBytes, totalBytes });
-          },
+          onProgress: operation.reportProgress,
         };
         const taken = await captureVolumes(domain, [{ capture, to }], captureOptions);
         const { allocatedBytes: bytes } = await domain.host.files.imageStatus(to);

@@ -39,9 +39,7 @@ export async function copySnapshot(
   let isRecorded = resumeFrom > 0n;
   await copyResumably(host, {
     ...{ from, to, resumeFrom, signal: operation.signal },
-    onProgress: (doneBytes, totalBytes) => {
-      operation.reportProgress({ doneBytes, totalBytes });
-    },
+    onProgress: operation.reportProgress,
     record: async (doneBytes, totalBytes) => {
       if (doneBytes === totalBytes) return;
       isRecorded = true;

@@ -205,9 +205,7 @@ interface CopyOptions {
 function copyOptions(operation: Operation): CopyOptions {
   return {
     signal: operation.signal,
-    onProgress: (doneBytes, totalBytes) => {
-      operation.reportProgress({ doneBytes, totalBytes });
-    },
+    onProgress: operation.reportProgress,
   };
 }
 

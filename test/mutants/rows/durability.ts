@@ -124,9 +124,9 @@ export const durability: Subject = {
     },
     {
       name: 'the promised size of a growth is not synced',
-      file: 'volumes/volume/expand.ts',
-      find: 'value: promised,',
-      replace: 'value: promised, durable: false,',
+      file: 'volumes/pool/commit.ts',
+      find: 'value.id), { schema, value });',
+      replace: 'value.id), { schema, value, durable: false });',
       tests: ['volumes/pool/durable'],
     },
     {
@@ -257,9 +257,9 @@ export const durability: Subject = {
     },
     {
       name: 'the record of a finished copy is not synced',
-      file: 'volumes/jobs/snapshot-copies.ts',
-      find: '{ schema: snapshotRecord, value: ready }',
-      replace: '{ schema: snapshotRecord, value: ready, durable: false }',
+      file: 'volumes/pool/commit.ts',
+      find: 'value.id), { schema, value });',
+      replace: 'value.id), { schema, value, durable: false });',
       tests: ['volumes/snapshot/long-copies'],
     },
   ],

@@ -7,6 +7,7 @@ import {
   requireOwnId,
   type VolumeId,
   volumeIdFor,
+  withNodeTag,
 } from '../../../src/volumes/ids.ts';
 
 const tag = nodeTagOf('node-1');
@@ -65,4 +66,11 @@ test('an id of another node is not found, and the message names that node’s ta
   t.throws(() => requireOwnId<VolumeId>(other, { nodeTag: tag, kind: 'volume' }), {
     message: new RegExp(`another node.*${nodeTagOf('node-2')}`),
   });
+});
+
+test('only an id of one node gets the tag of another', (t) => {
+  const change = { from: tag, to: '12345678' };
+  t.is(withNodeTag(volumeIdFor('data', tag), change), volumeIdFor('data', '12345678'));
+  t.is(withNodeTag('data.87654321', change), 'data.87654321');
+  t.is(withNodeTag(`data${tag}`, change), `data${tag}`);
 });

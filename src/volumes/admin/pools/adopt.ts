@@ -19,7 +19,7 @@ import {
   writeRecord,
 } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
-import { foundName } from '../../ids.ts';
+import { foundName, withNodeTag } from '../../ids.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import {
   areaIn,
@@ -52,10 +52,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
     await detachUnused(domain, root, pool.name);
     const { nodeTag } = domain.settings;
     if (marker.nodeTag !== nodeTag) {
-      const suffix = `.${marker.nodeTag}`;
-      // The cast is safe, because the result is an id of the same kind.
-      const retag: Retag = <Id extends string>(id: Id) =>
-        (id.endsWith(suffix) ? `${id.slice(0, -8)}${nodeTag}` : id) as Id;
+      const retag: Retag = (id) => withNodeTag(id, { from: marker.nodeTag, to: nodeTag });
       await requireIdsUnused(domain, pool, { root, retag });
       await requireKnownVersions(files, root);
       await retagAll(files, root, retag);

@@ -6,6 +6,7 @@ import type { Host } from '../../../host/host.ts';
 import type { KnownPools } from '../../../state/known-pools.ts';
 import { type PoolMarker, poolMarker, writeRecord } from '../../../state/records.ts';
 import type { Reached } from '../../engine/fault-points.ts';
+import { findNodeTag } from '../../ids.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import { poolFiles, recordAreas } from '../../pool/layout.ts';
 import { findMarker } from '../../pool/open-directory.ts';
@@ -63,7 +64,7 @@ async function tagOfIds({ files }: Host, root: string, name: string): Promise<st
       throw error;
     });
     for (const id of ids) {
-      const tag = /\.([0-9a-f]{8})$/.exec(id)?.[1];
+      const tag = findNodeTag(id);
       if (tag !== undefined) tags.add(tag);
     }
   }

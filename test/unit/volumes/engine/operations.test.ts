@@ -165,8 +165,8 @@ test('the progress of running work is returned by lane', async (t) => {
   t.is(operations.progressOf(v), undefined);
   const work = operations.run(deps, callOf(), plan(), async (_deps, operation) => {
     await Promise.resolve();
-    operation.reportProgress({ doneBytes: 1n, totalBytes: 4n });
-    operation.reportProgress({ doneBytes: 2n, totalBytes: 4n });
+    operation.reportProgress(1n, 4n);
+    operation.reportProgress(2n, 4n);
     told.open();
     await passed;
   });

@@ -1,5 +1,5 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
@@ -72,6 +72,22 @@ test('a driver that is restarted more often than daily still trims', async (t) =
     await restart();
   }
   t.is(trims, 4, 'four days');
+});
+
+test('the record of the last trim keeps fields of a later version', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter, domain } = await trimmedNode(node, { one: 'periodic' });
+  t.is(await trimsAfter(24), 1);
+  const [volume] = [...domain().pools.named('a').images()];
+  const path = join(dirname(volume?.imagePath ?? ''), 'trim.json');
+  const first = JSON.parse(await readFile(path, 'utf8')) as { trimmedAtMs: number };
+  await writeFile(path, JSON.stringify({ ...first, later: 'kept' }));
+  t.is(await trimsAfter(24), 1);
+  t.deepEqual(JSON.parse(await readFile(path, 'utf8')), {
+    schemaVersion: 1,
+    trimmedAtMs: first.trimmedAtMs + 24 * hourMs,
+    later: 'kept',
+  });
 });
 
 test('a clock that was set back does not stop trims until it has caught up', async (t) => {
