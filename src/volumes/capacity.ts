@@ -14,14 +14,16 @@ export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | nu
   return fsType === null ? MiB : filesystems[fsType].minBytes;
 }
 
-/** How far a filesystem can grow at once. */
+/** The maximum size to which a filesystem can grow in one step. */
 export interface GrowthLimit {
   readonly factor: bigint;
   readonly presentBytes: bigint;
   readonly maxBytes: bigint;
 }
 
-/** Returns undefined if the growth is not limited. `sizeBytes` counts if the image has no valid superblock. */
+/**
+ * Returns undefined if the growth of the filesystem is not limited. `image.sizeBytes` is used if the image has no valid superblock.
+ */
 export async function findGrowthLimit(
   filesystem: Filesystem,
   image: { readonly path: string; readonly sizeBytes: bigint },

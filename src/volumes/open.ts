@@ -50,7 +50,7 @@ import { poolCapacity } from './volume/pool-capacity.ts';
 export interface OpenDeps {
   readonly host: Host;
   readonly settings: DomainSettings;
-  /** `--kubelet-dir` and `--mount-dir` as configured. The domain has the resolved paths, which alone may be compared with others. */
+  /** `--kubelet-dir` and `--mount-dir` as configured. Only the resolved paths in the domain may be compared with other paths. */
   readonly kubeletDir: string | undefined;
   readonly mountDir?: string | undefined;
   readonly pools: readonly PoolSettings[];

@@ -13,9 +13,9 @@ import { ownersOf } from './device-binds.ts';
 import { inUseByText } from './unmount.ts';
 
 /**
- * Returns the read-write device of the image, which it attaches if there is none: an image never has two (docs/design.md, guarantee
- * 7). The driver keeps the device open until the caller mounts it with `mountAttached` or binds its node. Throws `wrong-state` for
- * a device that must not be used.
+ * Returns the read-write device of the image, and attaches one if there is none: an image must never have two (docs/design.md,
+ * guarantee 7). The driver keeps the device open until the caller mounts it with `mountAttached` or binds its node. Throws
+ * `wrong-state` for a device that must not be used.
  */
 export async function ensureAttached(
   domain: Domain,

@@ -122,7 +122,7 @@ async function setAside(
   }
 }
 
-/** Reads again the entries that are set aside under that id: an operator may have moved or repaired them. */
+/** Reloads the entries that are set aside under that id: an operator may have moved or repaired them. */
 export async function reloadSetAside(
   domain: Domain,
   { area, id }: { readonly area: RecordArea; readonly id: EntryId },
@@ -130,7 +130,7 @@ export async function reloadSetAside(
   for (const pool of domain.pools.served) await reloadEntry(domain, pool, { area, name: id });
 }
 
-/** Reads again every entry of a pool that is set aside and not locked by a call. */
+/** Reloads every entry of a pool that is set aside and not locked by a call. */
 export async function reloadAllSetAside(domain: Domain, pool: Pool): Promise<void> {
   for (const area of recordAreas) {
     for (const name of [...pool.indexOf(area).aside.keys()]) {

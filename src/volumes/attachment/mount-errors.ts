@@ -7,14 +7,14 @@ const lostDevice = 'another process detached its device';
 export function lostDeviceError(id: string, targets: readonly string[]): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `volume '${id}': ${lostDevice}, and the device bound at ${targets.join(', ')} no longer shows the volume; ` +
+    `volume '${id}': ${lostDevice}, and the device bound at ${targets.join(', ')} no longer leads to the volume; ` +
       'unpublish and unstage it (end the pods that use it), then stage it again',
   );
 }
 
 /** The message of the health condition. */
 export function lostDeviceMessage(targets: readonly string[]): string {
-  return `${lostDevice}, and the device bound at ${targets.join(', ')} no longer shows the volume; restart the pods that use it`;
+  return `${lostDevice}, and the device bound at ${targets.join(', ')} no longer leads to the volume; restart the pods that use it`;
 }
 
 export function targetsOf(mounts: readonly Mount[]): readonly string[] {

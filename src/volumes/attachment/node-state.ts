@@ -29,7 +29,7 @@ export async function readNodeState(domain: Domain, volume: FoundVolume): Promis
 
 /**
  * Reads the node state for unpublish and unstage. Returns undefined if the disk cannot read the file, since pods must be able to
- * end. The callers then rely on the mount table of the kernel alone, and do not overwrite a file that may be intact.
+ * terminate. The callers then rely on the mount table of the kernel alone, and do not overwrite a file that may be intact.
  */
 export async function readNodeStateIfReadable(
   domain: Domain,
@@ -63,8 +63,8 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeSt
 }
 
 /**
- * Replaces the node state. It survives SIGKILL but not a power failure, which ends the mounts too. A full disk must not keep
- * pods from starting or ending: the old file is then overwritten in place, which needs no new block, and if that fails too the
+ * Replaces the node state. It survives SIGKILL but not a power failure, which ends the mounts too. A full disk must not keep pods
+ * from starting or terminating: the old file is then overwritten in place, which needs no new block, and if that fails too the
  * change is only logged. `strict`: this information exists nowhere else, so a failed write fails the call.
  */
 export async function writeNodeState(

@@ -189,7 +189,7 @@ export async function prepareImage(
   };
 }
 
-/** Whether the filesystem is smaller than the volume by more than rounding explains. */
+/** Whether the filesystem is smaller than the volume by more than rounding can explain. */
 export function isSmaller(superblock: Superblock, sizeBytes: bigint): boolean {
   const rest = sizeBytes - superblock.sizeBytes;
   return rest >= MiB && rest >= (superblock.unusableTailBytes ?? 0n);

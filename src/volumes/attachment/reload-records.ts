@@ -20,9 +20,9 @@ interface Entry {
 }
 
 /**
- * Reads again the records that an operation had locked, after a kernel call of it that hung has returned: that call may have
- * replaced a record or renamed an entry after the caller of the operation got an error. Only records that are in memory are read
- * again; an entry that was created so late is found by the next call that creates it.
+ * Reloads the records that an operation had locked, after its hung kernel call has returned: that call may have replaced a record
+ * or renamed an entry after the operation had failed. Only records that are in memory are reloaded; an entry that was created this
+ * late is found by the next call that creates it.
  */
 export async function reloadLocked(domain: Domain, locks: readonly string[]): Promise<void> {
   const entries = locks.flatMap((key) => lockedEntry(key, domain.settings.nodeTag) ?? []);
@@ -73,7 +73,7 @@ async function reloadEntry(domain: Domain, pool: Pool, { area, id }: Entry): Pro
     } catch (error) {
       domain.log.warn(
         { pool: pool.name, id, problem: messageOf(error) },
-        'a record could not be read again',
+        'a record could not be reloaded',
       );
       await delay(retryMs, undefined, { ref: false });
     }

@@ -39,8 +39,8 @@ export async function duplicateUuidError(
   const release = mount === undefined ? 'Detach the other' : 'Unmount the other';
   return new VolumeError(
     'wrong-state',
-    `volume '${id}': its ${filesystem.type} has the UUID ${superblock.uuid}, and so has ${other} (${messageOf(error)}); ` +
-      `the kernel mounts only one filesystem of a UUID. ${release}, or give this one a new UUID: ${refusal.newUuid} ${volume.imagePath}`,
+    `volume '${id}': its ${filesystem.type} filesystem has the UUID ${superblock.uuid}, and so has ${other} (${messageOf(error)}); ` +
+      `the kernel mounts only one filesystem with the same UUID. ${release}, or give this one a new UUID: ${refusal.newUuid} ${volume.imagePath}`,
     { cause: error },
   );
 }

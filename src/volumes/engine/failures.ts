@@ -15,7 +15,7 @@ import { onDiskOf } from './lanes.ts';
 interface Disk {
   /** The pool's name. */
   readonly name: string;
-  /** Makes the next check of the pool probe a write, because a call on its disk has failed. */
+  /** Makes the next check of the pool run a write probe, because a call on its disk has failed. */
   requestWriteProbe(): void;
   /** Whether its filesystem has no space left; false if that cannot be determined. */
   isFull(): Promise<boolean>;

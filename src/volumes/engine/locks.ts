@@ -7,7 +7,7 @@ interface Lock {
   readonly sinceMs: number;
 }
 
-/** The key of the lock of a volume. Its id is that by which calls name the volume (`callIdOf` in pool/contents.ts). */
+/** The key of the lock of a volume. `id` is the one by which calls name the volume (`callIdOf` in pool/contents.ts). */
 export const volumeLock = (id: string): string => `volume:${id}`;
 
 /** The key of the lock for mounting and unmounting at a path: calls for two volumes must not both find the path free. */

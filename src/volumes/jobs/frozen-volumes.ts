@@ -27,9 +27,9 @@ interface Frozen {
   checkedAtMs: number;
 }
 
-/** How long a call waits for a freeze or thaw of its volume: one that takes longer is waiting for a disk that hangs. */
+/** Maximum time for which a call waits for a freeze or thaw of its volume: one that takes longer is waiting for a disk that hangs. */
 const changeTimeoutMs = 10_000;
-/** The freezer's own time limit is longer by this time, so that the guard's timer expires first. */
+/** The time by which the freezer's own time limit is longer, so that the guard's timer expires first. */
 const freezerGraceMs = 5_000;
 /** Interval at which frozen filesystems are frozen again, in case other software has thawed them. */
 const checkIntervalMs = 500;

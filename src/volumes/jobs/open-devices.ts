@@ -5,7 +5,7 @@ import { inLane } from '../engine/lanes.ts';
 
 export interface OpenDevice {
   readonly device: LoopDevice;
-  /** See `callIdOf`. */
+  /** The id by which calls name the volume (`callIdOf`). */
   readonly volumeId: string;
   /** The pool's name. */
   readonly pool: string;

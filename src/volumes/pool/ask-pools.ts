@@ -9,8 +9,8 @@ import { poolAnswerTimeoutMs } from './thresholds.ts';
 export type AskPool = <T>(pool: Pool, query: () => Promise<T>) => Promise<T>;
 
 /**
- * Returns a function that queries pools for one call. Each query has a time limit, and a pool whose disk has once not answered is
- * not queried again: a call that needs several pools, or many files of one, waits for a disk that hangs only once.
+ * Returns a function that queries pools for one call. Each query has a time limit, and a pool that has once failed to answer is not
+ * queried again. A call that needs several pools, or many files of one pool, thus waits only once for a disk that hangs.
  */
 export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
   const unanswered = new Map<Pool, VolumeError>();

@@ -36,7 +36,7 @@ interface NewEntry<S extends EntrySchema> {
   readonly schema: S;
   /** Fills the directory (image, filesystem) and returns the record. */
   readonly build: (directory: string) => Promise<v.InferOutput<S>>;
-  /** The files that `build` creates in the directory as images. They are synced with the record. */
+  /** The names of the image files that `build` creates in the directory. They are synced with the record. */
   readonly images: readonly string[];
   /** The directory in `tmp/` of an earlier attempt, to resume it; undefined to create a new one. */
   readonly resumeDirectory?: string | undefined;
@@ -139,8 +139,8 @@ export async function completeEntry<S extends EntrySchema>(
 }
 
 /**
- * Renames a complete entry into its area: from then on it exists. Returns its record, or that of an earlier attempt if its entry is
- * there already.
+ * Renames a complete entry into its area: from then on it exists. Returns its record. If an earlier attempt has already renamed its
+ * entry there, returns the record of that attempt.
  */
 export async function renameIntoPlace<S extends EntrySchema>(
   deps: CommitDeps,
@@ -200,8 +200,8 @@ async function readExisting<S extends EntrySchema>(
 }
 
 /**
- * Whether the pool's `tmp/` must be synced between the creation of an entry in it and the rename. Otherwise btrfs may log the entry
- * under both names, and does not mount after a power cut (ADR 0013).
+ * Whether the pool's `tmp/` must be synced after an entry was created in it, before the entry is renamed. Otherwise btrfs may log
+ * the entry under both names, and cannot be mounted after a power cut (ADR 0013).
  */
 export function syncsBeforeRename({ abilities }: Pick<Pool, 'abilities'>): boolean {
   return abilities?.filesystem === 'btrfs';

@@ -28,7 +28,7 @@ export interface PoolContents {
   readonly snapshots: RecordIndex<SnapshotRecord>;
   /** All volumes, inline ones included. */
   images(): Iterable<VolumeImage>;
-  /** Makes the next check of the pool probe a write, because a call on its disk has failed. */
+  /** Makes the next check of the pool run a write probe, because a call on its disk has failed. */
   requestWriteProbe(): void;
   /** Returns the result of `work`, or throws the reason as soon as the pool is no longer served. */
   whileServed<T>(work: () => Promise<T>): Promise<T>;

@@ -66,8 +66,8 @@ export class DirectorySync {
   }
 
   /**
-   * Converts the error of a failed disk to `unavailable`, so that the caller retries. After a final error nobody would delete the
-   * entry, which exists.
+   * Converts the error of a failed disk to `unavailable`, so that the caller retries. After a final error it would give up,
+   * although the renamed entry exists.
    */
   #uncertainError(error: unknown): unknown {
     if (!isStorageFailure(error)) return error;

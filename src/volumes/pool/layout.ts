@@ -1,6 +1,7 @@
 /**
  * The names of the directories and files of a pool and of the state directory (docs/design.md, "On disk"; a test compares the two).
- * `state/known-pools.ts` has that of its own file, and host/ those of its scratch files, private mounts and undo logs.
+ * Exceptions: `state/known-pools.ts` has the name of its own file, and host/ has those of its scratch files, private mounts and
+ * undo logs.
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
@@ -95,7 +96,7 @@ export function makeTrialName(): string {
   return `.trial.${randomUUID()}`;
 }
 
-/** A name in `tmp/` that never exists: its removal changes nothing, but waits on a frozen filesystem. */
+/** A name in `tmp/` that never exists. Removing it changes nothing, but waits if the filesystem is frozen. */
 export const missingFile = '.nothing';
 
 /** The directory in the state directory with one file for each volume that Docker knows. */

@@ -101,8 +101,8 @@ async function isRemoved(files: Files, entry: string, error: unknown): Promise<b
 }
 
 /**
- * Whether the error says nothing about the record, such as lack of descriptors or memory, or a disk that hangs. It is thrown, and
- * the pool is opened again later.
+ * Whether the error says nothing about the record itself: descriptors or memory are exhausted, or the disk hangs. Such an error is
+ * thrown, and the pool is opened again later.
  */
 function isTemporary(error: unknown): boolean {
   return hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM') || error instanceof StuckError;

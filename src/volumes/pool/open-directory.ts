@@ -71,7 +71,8 @@ export async function probeAbilities(
     return { reflink, directIo, discard, filesystem };
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error;
-    // The volumes on a full disk can still be served. If reflink is assumed, shared blocks are measured correctly.
+    // The volumes on a full disk can still be served. Reflink is assumed where it is possible, so that shared blocks are measured
+    // correctly.
     log.warn(
       { pool: name, filesystem },
       'the abilities of a filesystem were assumed because its disk was full',

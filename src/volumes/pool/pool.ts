@@ -36,7 +36,7 @@ import {
   probeAbilities,
 } from './open-directory.ts';
 import {
-  checkError,
+  failedCheckError,
   notAnsweringError,
   openingError,
   probeWrite,
@@ -79,7 +79,7 @@ export class Pool implements PoolContents {
   readonly nodeStates = new Map<EntryName, NodeState>();
   /** Sum of the sizes of inline volumes that are being created. */
   inlineBytesInFlight = 0n;
-  /** Their host runs its calls in the pool's own lane. */
+  /** Their host runs its calls in the lane of the pool. */
   readonly #deps: PoolDeps;
   #opened: OpenedPool | undefined;
   #directories: DirectorySync | undefined;
@@ -196,7 +196,7 @@ export class Pool implements PoolContents {
     return this.#records.has(id);
   }
 
-  /** Syncs the directories of these areas, as `DirectorySync.sync` says. */
+  /** Syncs the directories of these areas (see `DirectorySync.sync`). */
   async sync(...areas: readonly PoolArea[]): Promise<void> {
     if (this.#directories === undefined) throw this.#problem ?? this.#stillOpening();
     await this.#directories.sync(...areas);
@@ -209,7 +209,7 @@ export class Pool implements PoolContents {
     return facts !== undefined && facts.freeBytes < fullBytes;
   }
 
-  /** Makes the next check probe a write, because a call on its disk has failed. */
+  /** Makes the next check run a write probe, because a call on the disk has failed. */
   requestWriteProbe(): void {
     this.#isWriteProbeDue = true;
   }
@@ -322,7 +322,7 @@ export class Pool implements PoolContents {
         ),
       );
     } catch (error) {
-      this.#setProblem(checkError(this, error));
+      this.#setProblem(failedCheckError(this, error));
     }
     await this.close();
   }

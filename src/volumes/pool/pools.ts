@@ -89,7 +89,7 @@ export class Pools {
     return undefined;
   }
 
-  /** The entries with that id that are set aside, in all pools; none if a pool has an entry with that id that is used. */
+  /** The entries with that id that are set aside, in all pools; none if a pool has a usable entry with that id. */
   findSetAside(
     area: RecordArea,
     id: EntryId,

@@ -30,22 +30,26 @@ export async function probeWrite(files: Files, root: string): Promise<void> {
 /** The error of a pool that could not be opened. */
 export function openingError(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return error;
-  return unavailableError(pool.name, failedMessage(pool, error) ?? messageOf(error), error);
+  return unavailableError(
+    pool.name,
+    filesystemFailureMessage(pool, error) ?? messageOf(error),
+    error,
+  );
 }
 
 /** The error of a pool that has failed a check and is no longer served. */
-export function checkError(pool: NamedPool, error: unknown): VolumeError {
+export function failedCheckError(pool: NamedPool, error: unknown): VolumeError {
   if (error instanceof VolumeError) return unavailableError(pool.name, error.message, error);
   if (error instanceof StuckError) {
     const hung = `${pool.settings.path} does not answer (${error.message}); check its disk`;
     return unavailableError(pool.name, hung, error);
   }
   const notMounted = `${pool.settings.path} cannot be read (${messageOf(error)}); mount its disk again`;
-  return unavailableError(pool.name, failedMessage(pool, error) ?? notMounted, error);
+  return unavailableError(pool.name, filesystemFailureMessage(pool, error) ?? notMounted, error);
 }
 
 /** The message for a filesystem that is mounted but has failed; undefined for any other error. */
-function failedMessage({ settings }: NamedPool, error: unknown): string | undefined {
+function filesystemFailureMessage({ settings }: NamedPool, error: unknown): string | undefined {
   if (!mayBeStorageFailure(error)) return undefined;
   // Without the path, which may be that of a temporary file: equal problems must have equal messages, so that they are logged once.
   const failure =

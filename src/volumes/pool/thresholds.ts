@@ -1,6 +1,6 @@
 /**
- * The policy of pools and of the space guard: free-space levels, intervals and time limits that docs/ describes or several files share.
- * A limit that only one algorithm needs is in its file.
+ * Free-space levels, intervals and time limits of pools and of the space guard that docs/ describes or several files use. A limit
+ * that only one algorithm uses is defined in the file of that algorithm.
  */
 import type { VolumeRecord } from '../../state/records.ts';
 import { GiB, MiB } from '../../units.ts';
@@ -15,9 +15,9 @@ export const fullBytes = MiB;
 /** Free inodes that running operations may need for records, temporary files and directories. */
 export const minFreeInodes = 64n;
 
-/** How often each pool is checked, since its disk may be unmounted or mounted again. */
+/** Interval at which each pool is checked, since its disk may be unmounted or mounted again. */
 export const poolCheckIntervalMs = 5_000;
-/** A disk that keeps one call waiting for so long may hang, even if others are still answered from caches. */
+/** A disk that keeps a call waiting for longer may hang, even if it still answers other calls from caches. */
 export const suspectWaitMs = 60_000;
 /** A pool whose disk hangs delays the start by at most this time; then the other pools are served. */
 export const poolOpenTimeoutMs = 10_000;
@@ -26,7 +26,7 @@ export const poolCheckTimeoutMs = 10_000;
 /** A call that queries several pools, or needs the records of all, continues without a pool whose disk takes longer to answer. */
 export const poolAnswerTimeoutMs = 5_000;
 
-/** Volumes that a start, a list or a health check examines concurrently; each may wait for its disk. */
+/** Maximum number of volumes that a start, a list or a health check examines concurrently; each may wait for its disk. */
 export const maxConcurrentVolumes = 8;
 
 /**

@@ -97,7 +97,7 @@ function requireOffset({ record }: FoundSnapshot, startingOffset: bigint): bigin
   if (startingOffset >= 0n && startingOffset <= record.sizeBytes) return blockStart(startingOffset);
   throw new VolumeError(
     'out-of-range',
-    `starting_offset ${startingOffset} is beyond the end of snapshot '${record.id}', which has ${record.sizeBytes} bytes`,
+    `starting_offset ${startingOffset} is beyond the end of snapshot '${record.id}', which has ${record.sizeBytes} bytes; start at a lower offset`,
   );
 }
 

@@ -63,23 +63,26 @@ export async function createGroupSnapshot(
 
 function requireMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): void {
   if (sourceVolumeIds.length === 0) {
-    throw new VolumeError('invalid', `group snapshot '${name}': source_volume_ids is empty`);
+    throw new VolumeError(
+      'invalid',
+      `group snapshot '${name}': source_volume_ids is empty; name at least one volume`,
+    );
   }
   if (sourceVolumeIds.length > maxMembers) {
     throw new VolumeError(
       'invalid',
-      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${maxMembers} that may be frozen at once`,
+      `group snapshot '${name}': ${sourceVolumeIds.length} volumes are more than the ${maxMembers} that may be frozen at once; name fewer volumes`,
     );
   }
   if (new Set(sourceVolumeIds).size !== sourceVolumeIds.length) {
     throw new VolumeError(
       'invalid',
-      `group snapshot '${name}': source_volume_ids names a volume twice`,
+      `group snapshot '${name}': source_volume_ids names a volume twice; name each volume once`,
     );
   }
 }
 
-/** Because of the slash, the id is a hash, so it cannot collide with the id of a snapshot that has a plain name. */
+/** The slash makes the id a hash, so that it cannot collide with the id of a snapshot that has a plain name. */
 function memberName(groupName: string, volumeId: string): string {
   return `${groupName}/${volumeId}`;
 }

@@ -28,18 +28,19 @@ export function listSnapshots(
 
 function recordsOf(pool: Pool, request: SnapshotFilter): readonly SnapshotRecord[] {
   const { snapshotId, sourceVolumeId } = request;
-  const records = snapshotId === undefined ? pool.snapshots.sorted() : oneOf(pool, snapshotId);
+  const records =
+    snapshotId === undefined ? pool.snapshots.sorted() : snapshotWithId(pool, snapshotId);
   return records.filter((record) => matches(sourceVolumeId, record.sourceVolumeId));
 }
 
-function oneOf({ snapshots }: Pool, snapshotId: string): readonly SnapshotRecord[] {
+function snapshotWithId({ snapshots }: Pool, snapshotId: string): readonly SnapshotRecord[] {
   const id = parseSnapshotId(snapshotId);
   const record = id === undefined ? undefined : snapshots.get(id);
   return record === undefined ? [] : [record];
 }
 
-function matches(wanted: string | undefined, is: string): boolean {
-  return wanted === undefined || wanted === is;
+function matches(wanted: string | undefined, actual: string): boolean {
+  return wanted === undefined || wanted === actual;
 }
 
 /** Progress of the snapshot's copy. Throws `not-found`. */
