@@ -178,3 +178,24 @@ export function makeSemaphore(count: number): Semaphore {
     }
   };
 }
+
+/**
+ * Calls `work` after `firstMs` milliseconds, and again when the milliseconds that it returns have passed, one call at a
+ * time. `work` must not reject. Returns a function that stops it. Its timers do not keep the process alive.
+ */
+export function callPeriodically(work: () => Promise<number>, firstMs: number): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  let isStopped = false;
+  const callAfter = (ms: number): void => {
+    timer = setTimeout(() => {
+      void work().then((nextMs) => {
+        if (!isStopped) callAfter(nextMs);
+      });
+    }, ms).unref();
+  };
+  callAfter(firstMs);
+  return () => {
+    isStopped = true;
+    clearTimeout(timer);
+  };
+}

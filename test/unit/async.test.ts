@@ -1,5 +1,6 @@
 import test from 'ava';
 import {
+  callPeriodically,
   makeSemaphore,
   mapConcurrently,
   pollUntil,
@@ -188,4 +189,24 @@ test('work that fails frees its slot', async (t) => {
     { message: 'no' },
   );
   t.is(await slots(() => Promise.resolve(1)), 1);
+});
+
+test('periodic work is called one at a time, after the time that it asks for, until it is stopped', async (t) => {
+  let running = 0;
+  let calls = 0;
+  const stopped = new Promise<() => void>((resolve) => {
+    const stop = callPeriodically(async () => {
+      running += 1;
+      t.is(running, 1);
+      await new Promise((resume) => setTimeout(resume, 2));
+      running -= 1;
+      calls += 1;
+      if (calls === 3) resolve(stop);
+      return 1;
+    }, 0);
+  });
+  (await stopped)();
+  // A later timer of the same length expires after the one that was cancelled.
+  await new Promise((resume) => setTimeout(resume, 20));
+  t.is(calls, 3);
 });

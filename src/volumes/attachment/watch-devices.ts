@@ -1,3 +1,4 @@
+import { callPeriodically } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
@@ -22,24 +23,18 @@ const checksPerFullCheck = 50;
  */
 export function watchDevices(domain: Domain): () => void {
   let checks = 0;
-  let isChecking = false;
-  const timer = setInterval(() => {
+  const check = async (): Promise<number> => {
     checks += 1;
     const isForAll = checks % checksPerFullCheck === 0;
-    if (isChecking || (domain.openDevices.size === 0 && !isForAll)) return;
-    isChecking = true;
-    (isForAll ? cancelAllDetaches(domain) : cancelDetachesOfOpenDevices(domain))
-      .catch((err: unknown) => {
-        domain.log.error({ err }, 'a check of the loop devices failed');
-      })
-      .finally(() => {
-        isChecking = false;
-      });
-  }, checkIntervalMs);
-  timer.unref();
-  return () => {
-    clearInterval(timer);
+    try {
+      if (isForAll) await cancelAllDetaches(domain);
+      else await cancelDetachesOfOpenDevices(domain);
+    } catch (err) {
+      domain.log.error({ err }, 'a check of the loop devices failed');
+    }
+    return checkIntervalMs;
   };
+  return callPeriodically(check, checkIntervalMs);
 }
 
 /** Cancels requested detaches of the devices that only the driver keeps open. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { callPeriodically } from '../../async.ts';
 import { ImageInUseError } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -14,7 +15,7 @@ const checkIntervalMs = 1_000;
 interface InterruptedCreate {
   readonly pool: Pool;
   readonly path: string;
-  readonly timer: NodeJS.Timeout;
+  readonly endChecks: () => void;
   removal: Promise<void> | undefined;
 }
 
@@ -59,26 +60,27 @@ export class InterruptedCreates {
   }
 
   stop(): void {
-    for (const { timer } of this.#byId.values()) clearInterval(timer);
+    for (const { endChecks } of this.#byId.values()) endChecks();
   }
 
   #add(id: VolumeId, found: { pool: Pool; path: string }): void {
-    clearInterval(this.#byId.get(id)?.timer);
-    const timer = setInterval(() => {
+    this.#byId.get(id)?.endChecks();
+    const removeIfUnused = async (): Promise<number> => {
       // Throws `busy` while the program runs.
-      this.remove(id).catch(() => undefined);
-    }, checkIntervalMs);
-    timer.unref();
-    this.#byId.set(id, { ...found, timer, removal: undefined });
+      await this.remove(id).catch(() => undefined);
+      return checkIntervalMs;
+    };
+    const endChecks = callPeriodically(removeIfUnused, checkIntervalMs);
+    this.#byId.set(id, { ...found, endChecks, removal: undefined });
   }
 
-  async #remove(id: VolumeId, { pool, path, timer }: InterruptedCreate): Promise<void> {
+  async #remove(id: VolumeId, { pool, path, endChecks }: InterruptedCreate): Promise<void> {
     const deps = inLane(this.#deps, { kind: 'recover', id, pool: pool.name });
     await withReason(deps, { subject: `volume '${id}'`, disk: pool }, async ({ host }) => {
       await host.files.requireNoProgram(join(path, imageFile));
       await host.files.removeTree(path);
     });
-    clearInterval(timer);
+    endChecks();
     this.#byId.delete(id);
   }
 }

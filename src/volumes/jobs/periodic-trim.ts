@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { callPeriodically } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
@@ -40,24 +41,15 @@ interface PeriodicTrimDeps {
  * function that stops it.
  */
 export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const checkAfter = (ms: number): void => {
-    timer = setTimeout(() => {
-      trimDue(deps)
-        .catch((error: unknown) => {
-          deps.log.warn({ problem: messageOf(error) }, 'volumes to trim could not be determined');
-        })
-        .finally(() => {
-          if (timer !== undefined) checkAfter(checkIntervalMs);
-        });
-    }, ms);
-    timer.unref();
+  const trim = async (): Promise<number> => {
+    try {
+      await trimDue(deps);
+    } catch (error) {
+      deps.log.warn({ problem: messageOf(error) }, 'volumes to trim could not be determined');
+    }
+    return checkIntervalMs;
   };
-  checkAfter(firstCheckMs);
-  return () => {
-    clearTimeout(timer);
-    timer = undefined;
-  };
+  return callPeriodically(trim, firstCheckMs);
 }
 
 /** Trims the volumes that are due: those whose last trim, or creation, was a day ago by the clock. */

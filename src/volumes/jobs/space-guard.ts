@@ -1,3 +1,4 @@
+import { callPeriodically } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -30,7 +31,8 @@ const lookUpIntervalMs = 1_000;
 export class SpaceGuard {
   readonly #deps: SpaceGuardDeps;
   readonly #frozen: FrozenVolumes;
-  readonly #timers = new Map<Pool, NodeJS.Timeout>();
+  /** Ends the checks of a pool. */
+  readonly #ends = new Map<Pool, () => void>();
   readonly #mounted = new Map<
     Pool,
     { readonly atMs: number; readonly table: string; readonly all: readonly MountedThinVolume[] }
@@ -45,8 +47,11 @@ export class SpaceGuard {
 
   /** Watches the pool from now on, if it is guarded. Idempotent. */
   watch(pool: Pool): void {
-    if (!isGuarded(pool) || this.#timers.has(pool)) return;
-    this.#schedule(pool, 0);
+    if (this.#isStopped || !isGuarded(pool) || this.#ends.has(pool)) return;
+    this.#ends.set(
+      pool,
+      callPeriodically(() => this.#checkOrLog(pool), 0),
+    );
   }
 
   /**
@@ -99,29 +104,20 @@ export class SpaceGuard {
   /** Stops watching and thaws everything. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const timer of this.#timers.values()) clearTimeout(timer);
+    for (const end of this.#ends.values()) end();
     await this.#frozen.stop();
   }
 
-  #schedule(pool: Pool, afterMs: number): void {
-    if (this.#isStopped) return;
-    const timer = setTimeout(() => {
-      this.#check(pool).then(
-        (next) => {
-          this.#schedule(pool, next);
-        },
-        (error: unknown) => {
-          const { log } = this.#deps;
-          log.warn(
-            { pool: pool.name, problem: messageOf(error) },
-            'the space guard could not check the pool',
-          );
-          this.#schedule(pool, lookUpIntervalMs);
-        },
+  async #checkOrLog(pool: Pool): Promise<number> {
+    try {
+      return await this.#check(pool);
+    } catch (error) {
+      this.#deps.log.warn(
+        { pool: pool.name, problem: messageOf(error) },
+        'the space guard could not check the pool',
       );
-    }, afterMs);
-    timer.unref();
-    this.#timers.set(pool, timer);
+      return lookUpIntervalMs;
+    }
   }
 
   /** Checks the free space of a pool and acts on it. Returns the milliseconds until the next check. */

@@ -1,3 +1,4 @@
+import { callPeriodically } from '../../async.ts';
 import { reloadAllSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, poolLane } from '../engine/lanes.ts';
@@ -22,22 +23,20 @@ export function watchPools(
   domain: Domain,
   maxWaitMs: (pool: string) => number = () => 0,
 ): () => void {
-  const checking = new Set<Pool>();
-  const timer = setInterval(() => {
-    for (const pool of domain.pools.all) {
-      if (checking.has(pool)) continue;
-      checking.add(pool);
-      if (maxWaitMs(pool.name) > suspectWaitMs) pool.requestWriteProbe();
-      checkPool(domain, pool)
-        .catch((error: unknown) => {
-          domain.log.error({ pool: pool.name, err: error }, 'the check of a pool failed');
-        })
-        .finally(() => checking.delete(pool));
+  const check = async (pool: Pool): Promise<number> => {
+    if (maxWaitMs(pool.name) > suspectWaitMs) pool.requestWriteProbe();
+    try {
+      await checkPool(domain, pool);
+    } catch (error) {
+      domain.log.error({ pool: pool.name, err: error }, 'the check of a pool failed');
     }
-  }, poolCheckIntervalMs);
-  timer.unref();
+    return poolCheckIntervalMs;
+  };
+  const ends = domain.pools.all.map((pool) =>
+    callPeriodically(() => check(pool), poolCheckIntervalMs),
+  );
   return () => {
-    clearInterval(timer);
+    for (const end of ends) end();
   };
 }
 
