@@ -4,8 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 export const timedOut = Symbol('timed out');
 
 /**
- * Returns the result of `work`, or `timedOut` after `timeoutMs` milliseconds. The work then continues, and a later
- * failure of it is ignored.
+ * Returns the result of `work`, or `timedOut` after `timeoutMs` milliseconds. The work then continues, and if it fails
+ * later, the failure is ignored.
  */
 export async function withTimeout<T>(
   work: Promise<T>,

@@ -1,6 +1,6 @@
 /**
- * The reasons for which a call can fail. All code below the fronts uses them; only `rpc/status.ts` knows gRPC codes,
- * and only `docker/` knows Docker's error strings.
+ * The reasons why a call can fail. All code below the fronts uses them; only `rpc/status.ts` knows gRPC codes, and only
+ * `docker/` knows Docker's error strings.
  */
 export const reasons = [
   'invalid',

@@ -203,7 +203,7 @@ export type OptionKey = keyof typeof optionTable;
 /** All keys, in the order of the help text and the docs. */
 export const optionKeys = Object.keys(optionTable) as readonly OptionKey[];
 
-/** Returns the specification of an option as the general type. */
+/** Returns the specification of an option, typed as `OptionSpec`. */
 export function specOf(key: OptionKey): OptionSpec {
   return optionTable[key];
 }

@@ -60,7 +60,7 @@ export class StuckError extends Error {
   readonly call: string;
 
   constructor(call: string, lane: string, sinceMs: number) {
-    super(`${call} for ${lane} has not returned for ${Math.round(sinceMs / 1000)} s`);
+    super(`${call} for ${lane} has not returned after ${Math.round(sinceMs / 1000)} s`);
     this.name = 'StuckError';
     this.call = call;
   }

@@ -170,8 +170,8 @@ export interface LoopDevice {
   readonly majorMinor: string;
   readonly backing: FileIdentity;
   /**
-   * lo_file_name, at most 63 bytes; the driver's own start with `loopcsi:`. It is for operators and does not identify
-   * the device.
+   * lo_file_name, at most 63 bytes. Labels written by the driver start with `loopcsi:`. The label is for operators and
+   * does not identify the device.
    */
   readonly label: string;
   readonly readOnly: boolean;
@@ -349,11 +349,13 @@ export interface Mounts {
   syncFilesystem(target: string): Promise<void>;
   /**
    * FITRIM of one range. Returns the number of bytes that the filesystem reports as discarded; `undefined` if the range
-   * begins after the end of the filesystem. Until it returns, the mount is busy. Throws if the mount at `target` is not
-   * of `device`.
+   * begins after the end of the filesystem. The mount is busy until it returns. Throws if the filesystem mounted at
+   * `target` is not on `device`.
    */
   trim(target: string, device: LoopDevice, range: ByteRange): Promise<bigint | undefined>;
-  /** FITHAW. Returns whether the filesystem was frozen. Throws if the mount at `target` is not of `device`. */
+  /**
+   * FITHAW. Returns whether the filesystem was frozen. Throws if the filesystem mounted at `target` is not on `device`.
+   */
   thaw(target: string, device: LoopDevice): Promise<boolean>;
   /**
    * FITHAW of an active superblock that has no mount in this namespace: it was unmounted while frozen, or is mounted in
@@ -507,10 +509,10 @@ export interface Copies {
    */
   reflink(from: string, to: string): Promise<void>;
   /**
-   * Copies the data extents of `from` to `to` in the kernel (copy_file_range), leaves its holes, and syncs at the end.
-   * `to` may contain the result of an interrupted copy: everything below `resumeFrom` counts as copied. `doneBytes` is
-   * a file offset below which everything is durable, so it can be passed as `resumeFrom` later, even after a crash.
-   * ImageInUseError like `reflink`.
+   * Copies the data extents of `from` to `to` in the kernel (copy_file_range), preserves its holes, and syncs at the
+   * end. `to` may contain the result of an interrupted copy: everything below `resumeFrom` counts as copied.
+   * `doneBytes` is a file offset below which everything is durable, so it can be passed as `resumeFrom` later, even
+   * after a crash. ImageInUseError like `reflink`.
    */
   copySparse(
     from: string,
@@ -539,8 +541,8 @@ export interface Freezer {
   /**
    * Freezes all targets or none, concurrently (FIFREEZE), after checking that each is the filesystem of its device.
    * After a failure, targets that were frozen are thawed. KernelError EBUSY: another process froze it; ENODEV: not the
-   * filesystem of the device; ETIMEDOUT: the freeze took too long. The child thaws without being asked after
-   * `timeoutMs`. A target can be unmounted while frozen: its superblock stays active until the thaw.
+   * filesystem of the device; ETIMEDOUT: the freeze took too long. After `timeoutMs` the child thaws in any case. A
+   * target can be unmounted while frozen: its superblock stays active until the thaw.
    */
   freeze(
     targets: readonly { target: string; device: LoopDevice }[],

@@ -8,7 +8,10 @@ export interface Lane {
   readonly name: string;
   /** The disk that its calls depend on, identified by the name of its pool; undefined if unknown. */
   readonly disk: string | undefined;
-  /** Its own name, followed by the names of the lanes it was started from, innermost first. The driver's is not among them. */
+  /**
+   * Its own name, followed by the names of the lanes it was started from, innermost first. The driver lane is not
+   * included.
+   */
   readonly chain: readonly string[];
 }
 

@@ -29,7 +29,7 @@ export interface Observed {
     /** Totals since the driver started: number of trims by result, and bytes that they freed. */
     readonly trims: { readonly runs: Readonly<Record<string, number>>; readonly bytes: bigint };
     readonly volumes: Readonly<Record<string, number>>;
-    /** Only some of the images, because every volume adds a label value. */
+    /** A limited number of images, because every volume adds a label value. */
     readonly images: readonly {
       readonly volumeId: string;
       readonly sizeBytes: bigint;

@@ -12,8 +12,8 @@ export const byteCount = v.pipe(
 const knownVersion = 1;
 
 /**
- * A record was written by a later version of the driver. It is intact, so unlike a damaged record it must not be
- * replaced or removed.
+ * Thrown for a record that a later version of the driver wrote. The record is intact, so unlike a damaged record it
+ * must not be replaced or removed.
  */
 export class LaterVersionError extends VolumeError {
   constructor(path: string, version: number) {

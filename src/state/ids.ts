@@ -10,7 +10,7 @@ export type SnapshotId = v.InferOutput<typeof snapshotId>;
 export const groupId = v.pipe(v.string(), v.brand('GroupId'));
 export type GroupId = v.InferOutput<typeof groupId>;
 
-/** The id of an entry in a pool. An inline volume has a `VolumeId`, too. */
+/** The id of an entry in a pool. The id of an inline volume is also a `VolumeId`. */
 export type EntryId = VolumeId | SnapshotId | GroupId;
 
 /**

@@ -16,14 +16,14 @@ type SeenPools = Readonly<v.InferOutput<typeof seenPools>>;
 /** The name of the file in the state directory. */
 export const knownPoolsFile = 'pools.json';
 
-/** Time limit for acquiring the lock. A change takes a few milliseconds, or an fsync on a busy disk. */
+/** Time limit for acquiring the lock. A change takes a few milliseconds; on a busy disk, as long as an fsync. */
 const lockTimeoutMs = 10_000;
 const lockRetryMs = 10;
 
 /**
- * The pools that this node has seen, by directory, stored outside all pools. With this, an empty directory whose disk
- * is not mounted is never mistaken for a new pool. Several drivers with different pools may share the state directory,
- * so the file is read for every query and changed under a lock.
+ * The pools that this node has seen, by directory, stored outside all pools. This is how the driver never mistakes an
+ * empty directory whose disk is not mounted for a new pool. Several drivers with different pools may share the state
+ * directory, so the file is read for every query and changed under a lock.
  */
 export class KnownPools {
   readonly #files: SharedFileCalls;

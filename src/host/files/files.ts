@@ -49,7 +49,7 @@ export function makeFiles(lane: Lane): Files {
     removeInSlices: (path, options) => removeInSlices(lane, path, options),
     probe: (directory) => probe(lane, directory),
     capacity: (path) => capacity(lane, path),
-    // Last: adding properties to a spread object is slow, and each operation has a host of its own.
+    // Spread last: adding properties to an object after a spread is slow, and a host is created for every operation.
     ...makePaths(lane),
   };
 }

@@ -14,9 +14,9 @@ const closeDescriptor = promisify(closeCallback);
 
 /**
  * Removes a file, or a directory with its content. Ignores a missing path. Does not follow symlinks or descend into
- * mounts: each directory is opened with O_PATH, checked for being a mount point, and emptied through that descriptor,
- * so that a filesystem mounted on it later is not entered either. KernelError EBUSY names the mount point; nothing
- * below it is removed. Passes the gate once.
+ * mounts: each directory is opened with O_PATH, is verified not to be a mount point, and is emptied through that
+ * descriptor, so that a filesystem mounted on it later is not entered either. KernelError EBUSY names the mount point;
+ * nothing below it is removed. Passes the gate once.
  */
 export async function removeTree(lane: Lane, path: string): Promise<void> {
   await fsCall(lane, 'remove', path, () => remove(path, path, 'unknown'), {
@@ -39,7 +39,7 @@ async function remove(
     await rmdir(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return;
-    // It is not a directory: a file or a symlink.
+    // The path is a file or a symlink.
     if (kind === 'unknown' && hasErrno(error, 'ENOTDIR')) {
       await remove(path, displayPath, 'file');
       return;

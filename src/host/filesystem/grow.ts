@@ -7,8 +7,8 @@ import type { Lane } from '../lane.ts';
 import { withMounted } from '../mount/open-mounted.ts';
 
 /**
- * Grows mounted filesystems by ioctl, after checking that the mount is of the device. All functions are idempotent and
- * do not disturb writers.
+ * Grows mounted filesystems by ioctl, after checking that the mounted filesystem is on the device. All functions are
+ * idempotent and do not disturb writers.
  */
 
 /**

@@ -18,7 +18,7 @@ export interface FreezeOptions {
   readonly mounts: Pick<Mounts, 'thaw'>;
 }
 
-/** How far the child may exceed the time limit of a freeze before it is considered hung and killed. */
+/** How far the child may exceed the time limit of a freeze before it is considered hung and is killed. */
 const graceMs = 10_000;
 
 /** The callbacks and targets of one freeze. */

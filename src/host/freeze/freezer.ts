@@ -13,7 +13,8 @@ export function makeFreezer(child: SharedFreezeChild, mounts: Pick<Mounts, 'thaw
 }
 
 /**
- * The freeze child, which all lanes share. It is kept for a while after a freeze so that the next one starts faster.
+ * The freeze child, which all lanes share. It stays alive for `idleMs` after a freeze, so that the next one starts
+ * faster.
  */
 export class SharedFreezeChild {
   #child: FreezeChild | undefined;

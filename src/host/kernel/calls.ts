@@ -56,7 +56,7 @@ export async function openat2(
 }
 
 /**
- * Errors that an ordinary open would return, too. RESOLVE_CACHED finds them in names that the kernel has cached; for an
+ * Errors that an ordinary open would also return. RESOLVE_CACHED finds them in names that the kernel has cached; for an
  * uncached name it returns EAGAIN.
  */
 const finalErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'];

@@ -9,7 +9,7 @@ export interface GateOptions<T> {
    */
   readonly timeoutMs?: number | undefined;
   /**
-   * Number of concurrent calls that `work` would like to make; 1 by default. `work` receives the number of threads
+   * Maximum number of concurrent calls that `work` can make; 1 by default. `work` receives the number of threads
    * granted, at least one.
    */
   readonly threads?: number | undefined;

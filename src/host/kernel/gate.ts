@@ -25,8 +25,8 @@ export type { GateOptions } from './gate-queue.ts';
 const defaultSlots = 48;
 
 /**
- * Slots that one disk may use when no other disk uses any. Each disk may use this fraction of the slots that the others
- * leave free: a disk that hangs leaves a third to the others, and a second one leaves a third of that.
+ * Slots that one disk may use if no other disk uses any. In general, a disk may use this fraction of the slots that the
+ * others leave free: a disk that hangs leaves a third to the others, and a second one leaves a third of that.
  */
 const defaultSlotsPerDisk = 32;
 

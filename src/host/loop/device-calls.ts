@@ -137,8 +137,8 @@ async function makeMissingNode(lane: Lane, number: number, path: string): Promis
 }
 
 /**
- * LOOP_CLR_FD if the device is still attached to the image of `device`; otherwise returns false. If the image does not
- * answer, `isStillAttached` decides instead; its result remains valid while the device is open.
+ * LOOP_CLR_FD if the device is still attached to the image of `device`; otherwise returns false. If the image's
+ * filesystem does not answer, `isStillAttached` decides instead; its result remains valid while the device is open.
  */
 export async function clearFd(
   lane: Lane,

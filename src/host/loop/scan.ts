@@ -77,7 +77,10 @@ export class LoopScan {
       .sort((one, other) => Number(one.readOnly) - Number(other.readOnly));
   }
 
-  /** Whether this process can tell from sysfs that the attachment still exists in which `device` was read. */
+  /**
+   * Whether the attachment that `device` describes still exists. Decided from sysfs; false if this process has never
+   * read that attachment.
+   */
   isUnchanged(device: LoopDevice): boolean {
     const known = this.#known.get(device.number);
     return (
@@ -156,8 +159,9 @@ export class LoopScan {
   }
 
   /**
-   * Queries a device that may not answer. If it does not, and its path in sysfs leads to another file or to none, it
-   * does not belong to the image: returns undefined, since a broken device of other software must not fail this call.
+   * Queries a device that may not answer. If it does not answer and its path in sysfs leads to another file, or to
+   * none, it does not belong to the image. This then returns undefined, since a broken device of other software must
+   * not fail the call.
    */
   async #readOrRuleOut(
     lane: Lane,

@@ -87,7 +87,7 @@ async function withDirectory<T>(
       return work(fd);
     });
   } catch (error) {
-    // open(2) returns ENOTDIR for a symlink, too.
+    // open(2) also returns ENOTDIR for a symlink.
     if (isOpen || !hasErrno(error, 'ENOTDIR')) throw error;
     const status = await fsCall(lane, 'lstat', target, () => lstat(target));
     throw status.isSymbolicLink() ? new KernelError('open', 'ELOOP', target) : error;

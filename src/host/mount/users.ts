@@ -60,7 +60,9 @@ const sliceMs = 5;
 
 interface Wanted {
   readonly isWanted: (mount: Mount) => boolean;
-  /** If set, processes that have the device open and other mount namespaces that have it mounted count, too. */
+  /**
+   * If set, the search includes processes that have the device open, and other mount namespaces that have it mounted.
+   */
   readonly device: LoopDevice | undefined;
   readonly isOurs: (pid: number) => boolean;
 }

@@ -25,7 +25,7 @@ export type Program = keyof typeof programs;
 /** The Debian packages of all programs, sorted and unique. */
 export const debianPackages: readonly string[] = [...new Set(Object.values(programs))].sort();
 
-/** The full path of a program; undefined if it is not an executable in any of the directories. */
+/** The full path of a program; undefined if none of the directories contains an executable with that name. */
 export async function findProgram(name: Program): Promise<string | undefined> {
   for (const directory of programDirectories) {
     const path = join(directory, name);

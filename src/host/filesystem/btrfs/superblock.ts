@@ -13,7 +13,7 @@ export interface BtrfsSuperblock {
   /** The UUID that users see. With the METADATA_UUID feature, the metadata has another one. */
   readonly uuid: string;
   readonly totalBytes: bigint;
-  /** There is a log tree, which fsync writes and the next mount replays. */
+  /** Whether there is a log tree, which fsync writes and the next mount replays. */
   readonly hasLogTree: boolean;
 }
 

@@ -40,7 +40,7 @@ const blockBytes = 4096n;
 /** The exit codes of e2fsck are a bit mask. From 4 up, errors were left uncorrected or the check itself failed. */
 const fsckExitCodes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
-/** What this process has found out about mkfs.ext4. All lanes share it. */
+/** What this process has learned about mkfs.ext4, and the templates made from its output. All lanes share it. */
 export class Ext4State {
   /** Whether mke2fs has `assume_storage_prezeroed` (1.47 and later). Assumed until its error shows otherwise. */
   supportsPrezeroed = true;

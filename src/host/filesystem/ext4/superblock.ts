@@ -12,7 +12,7 @@ export interface Ext4Superblock {
   readonly blockBytes: number;
   readonly blocks: bigint;
   readonly state: SuperblockState;
-  /** Number of blocks in a group, and of those that hold no data in a group with a superblock copy. */
+  /** Number of blocks in a group, and how many of them hold no data in a group with a superblock copy. */
   readonly blocksPerGroup: bigint;
   readonly groupOverheadBlocks: bigint;
   /** The first block of the journal, which may record an error; undefined if there is no internal journal. */
@@ -74,8 +74,8 @@ function stateOf(bytes: Buffer): SuperblockState {
 }
 
 /**
- * Superblock, group descriptors and the blocks reserved for more of them, both bitmaps and the inode table, plus the 50
- * data blocks that mke2fs requires.
+ * Counts the blocks of a group that hold no data: superblock, group descriptors and the blocks reserved for more of
+ * them, both bitmaps and the inode table. mke2fs also requires 50 data blocks.
  */
 function groupOverhead(bytes: Buffer, blockBytes: number): bigint {
   const inodeTable = Math.ceil((bytes.readUInt32LE(0x28) * bytes.readUInt16LE(0x58)) / blockBytes);

@@ -135,9 +135,7 @@ export async function writeTemplate(
   });
 }
 
-/**
- * Writes all parts with pwritev(2). After a short write it writes the rest, so that the next call returns the error.
- */
+/** Writes all parts with pwritev(2). After a short write it writes the rest, and that call then returns the error. */
 async function writeAll(
   lane: Lane,
   handle: FileHandle,

@@ -91,7 +91,7 @@ export class UndoLog {
   /**
    * Creates the directory of the log. To survive a power cut, each write to the log must be durable before the program
    * overwrites that block of the image, but the program syncs only at its end. So the directory has attribute S of
-   * chattr(1), which new files inherit. On btrfs they do not; there the log covers only kills.
+   * chattr(1), which new files inherit. On btrfs they do not; there the log helps only if the program was killed.
    */
   async #create(): Promise<void> {
     // Not recursive, because node:fs would then report a full disk as ENOENT.

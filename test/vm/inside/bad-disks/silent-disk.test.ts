@@ -36,7 +36,7 @@ const fixtures: readonly NodeFixture[] = [
 /** Less than the 60 s that a call waits for the disk. */
 const withoutWaitingMs = 45_000;
 const reportsTheHang =
-  /has not returned for \d+ s; .*check its disk|does not answer|has not answered/;
+  /has not returned after \d+ s; .*check its disk|does not answer|has not answered/;
 const noticedWithinMs = 240_000;
 
 for (const { poolType, what, silence, waits } of fixtures) {
