@@ -212,7 +212,7 @@ async function startHttp(
       throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
     }
     log.warn(
-      { host, port, err: error },
+      { host, port, problem: messageOf(error) },
       'HTTP address was in use: metrics and health are not served',
     );
     return undefined;

@@ -65,8 +65,9 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     if ('problem' in found) return { Volume: { Name, Mountpoint: '', Status: found } };
     const path = (await front.docker.mountedPaths()).get(found.record.id);
     const Status = await statusOf(front, found).catch((error: unknown) => {
-      call.log.warn({ err: error }, 'usage of a volume could not be read');
-      return { problem: messageOf(error) };
+      const problem = messageOf(error);
+      call.log.warn({ problem }, 'usage of a volume could not be read');
+      return { problem };
     });
     return { Volume: { ...summaryOf(Name, found, path), Status } };
   }),

@@ -3,7 +3,7 @@
  * of a request.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { type Reason, VolumeError } from '../errors.ts';
+import { messageOf, type Reason, VolumeError } from '../errors.ts';
 import { metricCodes } from '../observe/call-codes.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CallMeasurement } from '../observe/metrics.ts';
@@ -92,7 +92,8 @@ async function answer(
     send(response, 200, await runCall(options, { pluginCall, body, response }));
   } catch (error) {
     if (request.destroyed && !request.complete) {
-      options.log.debug({ err: error }, 'caller disconnected before the end of its request');
+      const problem = messageOf(error);
+      options.log.debug({ problem }, 'caller disconnected before the end of its request');
       return;
     }
     if (!(error instanceof HttpError)) throw error;

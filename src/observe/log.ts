@@ -8,6 +8,9 @@ export type LogLevel = (typeof logLevels)[number];
 /**
  * Creates the root logger, which writes JSON lines to standard output. Fields with the option `csi_secret` are removed
  * before a payload is logged; the redact paths are a second safeguard.
+ *
+ * Fields: `problem` is the text of a failure that the driver handles. `err` is the error of a failure that it does not
+ * expect, with stack and causes. Byte counts are bigints, which become JSON numbers.
  */
 export function createLog(options: { level: LogLevel; toStderr?: boolean }): Logger {
   return pino(

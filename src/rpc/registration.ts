@@ -88,7 +88,7 @@ function registrationHandlers(
       });
     },
     NotifyRegistrationStatus: (call, callback) => {
-      const { plugin_registered: isRegistered, error } = call.request;
+      const { plugin_registered: isRegistered, error: problem } = call.request;
       callback(null, {});
       if (isRegistered) {
         on.accepted();
@@ -96,7 +96,7 @@ function registrationHandlers(
       } else {
         on.refused();
         log.error(
-          { driverName, error },
+          { driverName, problem },
           'kubelet refused the driver; registration will be retried',
         );
       }

@@ -26,7 +26,7 @@ export async function listen(options: SocketOptions): Promise<SocketListener> {
   const { path, log } = options;
   const server = createServer((socket) => {
     // For example ECONNRESET before an HTTP/2 session owns the socket and handles its errors.
-    socket.on('error', (error) => log.debug({ err: error }, 'connection failed'));
+    socket.on('error', ({ message }) => log.debug({ problem: message }, 'connection failed'));
     closeUnlessPreface(socket, options);
     options.onConnection(socket);
   });

@@ -61,10 +61,7 @@ export class InterruptedRestores {
     const timer = setTimeout(() => void this.discard(volumeId), this.#keepMs);
     timer.unref();
     this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
-    log.info(
-      { pool: pool.name, volumeId, doneBytes: doneBytes.toString() },
-      'an interrupted copy was kept',
-    );
+    log.info({ pool: pool.name, volumeId, doneBytes }, 'an interrupted copy was kept');
     return true;
   }
 

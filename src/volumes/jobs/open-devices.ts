@@ -1,3 +1,4 @@
+import { messageOf } from '../../errors.ts';
 import type { Host, LoopDevice } from '../../host/host.ts';
 import { isSameFile } from '../../host/loop/status.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -69,8 +70,9 @@ export class OpenDevices {
       try {
         await host.loops.clearAutoclear(device);
         await this.close(host, device);
-      } catch (err) {
-        log.warn({ volumeId, device: device.path, err }, 'a device could not be closed');
+      } catch (error) {
+        const problem = messageOf(error);
+        log.warn({ volumeId, device: device.path, problem }, 'a device could not be closed');
       }
     }
   }

@@ -170,7 +170,7 @@ export class SpaceGuard {
     if (started.length === 0) return;
     const { log } = this.#deps;
     log.error(
-      { pool: pool.name, freeBytes: freeBytes.toString(), volumes: started.length },
+      { pool: pool.name, freeBytes, volumes: started.length },
       'the freeze of thin volumes was started because their pool was nearly full',
     );
   }

@@ -70,10 +70,7 @@ export class Trims {
         bytes += more;
       });
       const durationMs = Math.round(performance.now() - startedAtMs);
-      log.info(
-        { volumeId: record.id, bytes: bytes.toString(), durationMs, result },
-        'a volume was trimmed',
-      );
+      log.info({ volumeId: record.id, bytes, durationMs, result }, 'a volume was trimmed');
     } catch (error) {
       result = 'failed';
       log.warn({ volumeId: record.id, problem: messageOf(error) }, 'a volume could not be trimmed');

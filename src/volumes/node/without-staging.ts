@@ -1,4 +1,4 @@
-import { VolumeError } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { driverMountPathOf, isStagedInMountDir } from '../attachment/mount-dir.ts';
 import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
@@ -39,7 +39,7 @@ export async function stageAndPublish(
   } catch (error) {
     await unstageUnused(domain, volume).catch((unstageError: unknown) => {
       domain.log.warn(
-        { volumeId: id, err: unstageError },
+        { volumeId: id, problem: messageOf(unstageError) },
         'a failed publish could not be undone completely',
       );
     });
