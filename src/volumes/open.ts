@@ -178,8 +178,8 @@ function volumesOf(domain: Domain): Volumes {
       const { record, pool } = pools.getVolume(volumeId);
       return { record, pool: pool.name };
     },
-    listVolumes: async (page) => listVolumes(domain, page),
-    findMismatch: async (volumeId, asked) => findMismatch(domain, volumeId, asked),
+    listVolumes: async (page) => listVolumes(pools, page),
+    findMismatch: async (volumeId, asked) => findMismatch(pools, volumeId, asked),
     capacity: (asked) => poolCapacity(domain, asked),
     expandVolume: (call, input) => expandVolume(domain, call, input),
     stageVolume: (call, input) => stageVolume(domain, call, input),
@@ -195,8 +195,8 @@ function volumesOf(domain: Domain): Volumes {
     maxVolumesPerNode: settings.maxVolumesPerNode,
     createSnapshot: (call, input) => createSnapshot(domain, call, input),
     deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),
-    getSnapshot: async (snapshotId) => getSnapshot(domain, snapshotId),
-    listSnapshots: async (asked) => listSnapshots(domain, asked),
+    getSnapshot: async (snapshotId) => getSnapshot(pools, snapshotId),
+    listSnapshots: async (asked) => listSnapshots(pools, asked),
     watchSnapshot: (call, snapshotId) => watchSnapshot(domain, call, snapshotId),
     createGroupSnapshot: (call, input) => createGroupSnapshot(domain, call, input),
     deleteGroupSnapshot: (call, groupId, ids) => deleteGroupSnapshot(domain, call, groupId, ids),

@@ -94,13 +94,13 @@ interface AdministrationDeps {
 export function makeAdministration(domain: Domain, deps: AdministrationDeps): Administration {
   const directory = join(deps.stateDir, 'mounts');
   return {
-    listPools: () => listPoolFacts(domain),
+    listPools: () => listPoolFacts(domain.pools),
     initPool: (input) => initPoolInDriver(domain, deps, input),
     adoptPool: (name) => adoptAndServe(domain, deps, name),
     forgetPool: (input) => forgetPoolInDriver(domain, deps.stateDir, input),
     recoverPool: (name) => recoverAndServe(domain, deps, name),
     growPool: async ({ name, sizeBytes }) => {
-      const pool = configuredPool(domain, name);
+      const pool = configuredPool(domain.pools, name);
       await growPool(domain, pool, sizeBytes);
       return poolFactsOf(pool);
     },
@@ -121,7 +121,7 @@ async function adoptAndServe(
   { knownPools, openPool }: AdministrationDeps,
   name: string,
 ): Promise<PoolFacts> {
-  const pool = configuredPool(domain, name);
+  const pool = configuredPool(domain.pools, name);
   await adoptPool(inLane(domain, poolLane(name)), pool, knownPools);
   await openPool(pool);
   return poolFactsOf(pool);
@@ -132,7 +132,7 @@ async function recoverAndServe(
   { knownPools, openPool }: AdministrationDeps,
   name: string,
 ): Promise<PoolFacts> {
-  const pool = configuredPool(domain, name);
+  const pool = configuredPool(domain.pools, name);
   if (pool.isServed) return poolFactsOf(pool);
   const { host, reached } = inLane(domain, poolLane(name));
   await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });

@@ -17,7 +17,7 @@ import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
 /** Checks the pools of the running driver. Returns one finding for each pool, and one for each ability that it lacks. */
 export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
-  const pools = await listPoolFacts(domain, ask);
+  const pools = await listPoolFacts(domain.pools, ask);
   return pools.flatMap((pool) => poolFindings(pool));
 }
 

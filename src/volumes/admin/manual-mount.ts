@@ -123,7 +123,9 @@ function otherUserOf(
   manualPath: string,
 ): string | undefined {
   if (stagedAt.every((path) => path === manualPath)) return undefined;
-  return stagedAt.some((path) => isInMountDir(domain, path)) ? 'Docker' : 'an orchestrator';
+  return stagedAt.some((path) => isInMountDir(domain.mountDir, path))
+    ? 'Docker'
+    : 'an orchestrator';
 }
 
 /**

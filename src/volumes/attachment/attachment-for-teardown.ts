@@ -18,7 +18,7 @@ export async function attachmentForTeardown(
   volume: FoundVolume,
   path: string,
 ): Promise<Attachment> {
-  const image = await imageStatusOf(domain, volume).catch((error: unknown) => {
+  const image = await imageStatusOf(domain.host.files, volume).catch((error: unknown) => {
     // The image is gone, or its filesystem has failed.
     if (error instanceof VolumeError || isStorageFailure(error)) return undefined;
     throw error;
@@ -69,7 +69,7 @@ async function isOurs(
   const { files, loops, mounts } = domain.host;
   const path = await loops.backingPath(device);
   if (path === undefined) return false;
-  const entry = poolEntryAt(domain, path);
+  const entry = poolEntryAt(domain.pools, path);
   if (entry !== undefined) return isEntryOf(entry, id) ?? isFullLabel;
   if (isFullLabel && path.endsWith(' (deleted)')) return true;
   const image = await files.imageStatus(path).catch(() => undefined);

@@ -1,6 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
-import type { ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
+import type { Files, ImageStatus, LoopDevice, Mount, Mounts } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice, isFilesystemOn, nodeBindOf } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
@@ -28,11 +28,11 @@ export interface Attachment {
 
 /** The mounts at exactly that target, bottom first, from the same mount table. Reads the table if it was not needed before. */
 export async function mountsAt(
-  domain: Domain,
+  mounts: Mounts,
   attachment: Attachment,
   target: string,
 ): Promise<readonly Mount[]> {
-  const table = attachment.table ?? (await domain.host.mounts.list());
+  const table = attachment.table ?? (await mounts.list());
   return table.filter((mount) => mount.target === target);
 }
 
@@ -45,7 +45,7 @@ export async function attachmentOf(
   volume: FoundVolume,
   options: { withTable?: boolean } = {},
 ): Promise<Attachment> {
-  const image = await imageStatusOf(domain, volume);
+  const image = await imageStatusOf(domain.host.files, volume);
   const devices = await domain.host.loops.findByImage(image);
   return attachmentOfDevices(domain, devices, { image, volume, ...options });
 }
@@ -140,9 +140,12 @@ export function isMountedAt(attachment: Attachment, path: string): boolean {
   );
 }
 
-export async function imageStatusOf(domain: Domain, volume: FoundVolume) {
+export async function imageStatusOf(
+  files: Pick<Files, 'imageStatus'>,
+  volume: FoundVolume,
+): Promise<ImageStatus> {
   try {
-    return await domain.host.files.imageStatus(volume.imagePath);
+    return await files.imageStatus(volume.imagePath);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error;
     throw new VolumeError(

@@ -4,6 +4,7 @@ import type { Domain } from '../domain.ts';
 import { foundName } from '../ids.ts';
 import { parseTrashName, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import type { Pools } from '../pool/pools.ts';
 
 /** The entry of one of our pools to which a loop device is attached, according to the image path that the kernel reports. */
 interface EntryOfPool {
@@ -11,8 +12,8 @@ interface EntryOfPool {
   readonly entry: string;
 }
 
-export function poolEntryAt(domain: Domain, path: string): EntryOfPool | undefined {
-  for (const pool of domain.pools.all) {
+export function poolEntryAt(pools: Pools, path: string): EntryOfPool | undefined {
+  for (const pool of pools.all) {
     // The real path of a pool that is not served is unknown, so its configured path is compared.
     for (const root of [pool.settings.path, ...(pool.isServed ? [pool.root] : [])]) {
       if (!path.startsWith(`${root}/`)) continue;
@@ -36,7 +37,7 @@ export async function volumeAttachedTo(
   device: LoopDevice,
 ): Promise<FoundVolume | undefined> {
   const path = await domain.host.loops.backingPath(device);
-  const found = path === undefined ? undefined : poolEntryAt(domain, path);
+  const found = path === undefined ? undefined : poolEntryAt(domain.pools, path);
   const area = volumeAreas.find((one) => one === found?.area);
   if (found === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {

@@ -37,12 +37,13 @@ export function driverMountPathOf(domain: Domain, volumeId: VolumeId): string {
   );
 }
 
-export function isInMountDir(domain: Domain, path: string): boolean {
-  const { mountDir } = domain;
+export function isInMountDir(mountDir: string | undefined, path: string): boolean {
   return mountDir !== undefined && (path === mountDir || path.startsWith(`${mountDir}/`));
 }
 
 /** Whether the volume is staged in the driver's own directory, according to its node state. */
 export function isStagedInMountDir(domain: Domain, nodeState: NodeState): boolean {
-  return nodeState.staged !== null && isInMountDir(domain, nodeState.staged.stagingTargetPath);
+  return (
+    nodeState.staged !== null && isInMountDir(domain.mountDir, nodeState.staged.stagingTargetPath)
+  );
 }

@@ -119,7 +119,7 @@ export async function growImageToPromisedSize(
   known?: ImageStatus,
 ): Promise<void> {
   const { sizeBytes, provisioning } = volume.record;
-  const image = known ?? (await imageStatusOf(domain, volume));
+  const image = known ?? (await imageStatusOf(domain.host.files, volume));
   const isTooSmall = image.sizeBytes < sizeBytes;
   const isSparse = provisioning === 'thick' && image.allocatedBytes < sizeBytes;
   if (!isTooSmall && !isSparse) {
@@ -166,7 +166,7 @@ export async function prepareImage(
   await recoverImage(domain, volume, attachment.devices);
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
-  const image = attachment.image ?? (await imageStatusOf(domain, volume));
+  const image = attachment.image ?? (await imageStatusOf(domain.host.files, volume));
   const truncation = truncationOfFilesystem(superblock, image);
   if (truncation !== undefined) throw truncatedError(volume, image, truncation);
   await growImageToPromisedSize(domain, volume, image);

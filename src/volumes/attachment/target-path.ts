@@ -35,7 +35,7 @@ function isInPool(root: string, path: string): boolean {
 
 async function resolveTarget(domain: Domain, path: string, field: string): Promise<string> {
   const { kubelet } = domain;
-  if (isInMountDir(domain, path)) {
+  if (isInMountDir(domain.mountDir, path)) {
     // The driver's own mounts may be examined and grown.
     if (field === 'volume_path') return path;
     throw new VolumeError(
@@ -67,7 +67,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
 
 /** The root below which the host follows no symlink of a target path: the kubelet directory, or the driver's own one. */
 export function targetOptions(domain: Domain, path: string): TargetOptions {
-  return { root: isInMountDir(domain, path) ? domain.mountDir : domain.kubelet?.realPath };
+  return { root: isInMountDir(domain.mountDir, path) ? domain.mountDir : domain.kubelet?.realPath };
 }
 
 /**

@@ -202,7 +202,7 @@ async function usageOf(domain: Domain, volume: FoundVolume): Promise<VolumeUsage
     );
     return {
       usedBytes: capacity === undefined ? undefined : capacity.totalBytes - capacity.freeBytes,
-      allocatedBytes: (await imageStatusOf(domain, volume)).allocatedBytes,
+      allocatedBytes: (await imageStatusOf(domain.host.files, volume)).allocatedBytes,
       snapshots: snapshots.map(({ name }) => name).sort(),
     };
   });

@@ -104,12 +104,12 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
   await requireNotTruncated(
     domain,
     volume,
-    attachment.image ?? (await imageStatusOf(domain, volume)),
+    attachment.image ?? (await imageStatusOf(domain.host.files, volume)),
   );
   const nodeState = await readNodeState(domain, volume);
   const wanted = publicationOf(input);
   const published = livePublications(nodeState.published, attachment);
-  const top = (await mountsAt(domain, attachment, input.targetPath)).at(-1);
+  const top = (await mountsAt(domain.host.mounts, attachment, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireSamePublication(volume, { top, attachment, wanted, published });
     await keepStagedAttached(domain, volume, attachment);

@@ -132,7 +132,7 @@ async function isAlreadyStaged(
 function stagedElsewhereError(domain: Domain, id: string, path: string): VolumeError {
   return new VolumeError(
     'wrong-state',
-    isInMountDir(domain, path)
+    isInMountDir(domain.mountDir, path)
       ? `volume '${id}' is in use by Docker containers of this machine (mounted at ${path}); stop and remove them first`
       : `volume '${id}' is staged at ${path}; unstage it there first`,
   );
@@ -143,7 +143,7 @@ async function requireNotForeign(
   domain: Domain,
   { id, path, attachment }: { id: string; path: string; attachment: Attachment },
 ): Promise<void> {
-  const top = (await mountsAt(domain, attachment, path)).at(-1);
+  const top = (await mountsAt(domain.host.mounts, attachment, path)).at(-1);
   if (top === undefined) return;
   if ([...attachment.mounts, ...attachment.lost].some((mount) => mount.id === top.id)) return;
   throw foreignMountError(id, top);

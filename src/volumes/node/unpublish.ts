@@ -119,7 +119,7 @@ async function unmountTarget(
   const isOurs = (mount: Mount): boolean =>
     [...attachment.mounts, ...attachment.lost].some((one) => one.id === mount.id);
   // Stacked mounts are unmounted one by one, from the top.
-  for (const top of [...(await mountsAt(domain, attachment, targetPath))].reverse()) {
+  for (const top of [...(await mountsAt(domain.host.mounts, attachment, targetPath))].reverse()) {
     if (!isOurs(top)) {
       throw foreignMountError(id, top);
     }

@@ -55,7 +55,7 @@ export async function planCapture(
   source.pool.requireServed();
   const attachment = await attachmentOf(domain, source);
   await recoverImage(domain, source, attachment.devices);
-  const image = await imageStatusOf(domain, source);
+  const image = await imageStatusOf(domain.host.files, source);
   await requireNotTruncated(domain, source, image);
   const isShared = await canShare(domain.host.files, source.pool, pool);
   const device = attachment.readWrite;

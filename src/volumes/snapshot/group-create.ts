@@ -51,7 +51,7 @@ export async function createGroupSnapshot(
         existing.pool.requireServed();
         requireSameGroup(existing.record, input);
         await existing.pool.sync();
-        return groupOf(domain, existing.record);
+        return groupOf(domain.pools, existing.record);
       }
       const subject = `group snapshot '${input.name}'`;
       return withReason(domain, { subject, disk: undefined }, (domain) =>
@@ -198,7 +198,7 @@ async function commitGroup(
     { groupId: id, members: members.length, frozenMs },
     'a group snapshot was taken',
   );
-  return groupOf(domain, record);
+  return groupOf(domain.pools, record);
 }
 
 async function commitRecord(

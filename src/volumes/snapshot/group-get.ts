@@ -3,10 +3,11 @@ import type { GroupRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { type GroupId, requireOwnId } from '../ids.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
+import type { Pools } from '../pool/pools.ts';
 
-export function groupOf(domain: Domain, record: GroupRecord): GroupSnapshot {
+export function groupOf(pools: Pools, record: GroupRecord): GroupSnapshot {
   const snapshots = record.snapshotIds.map((id): Snapshot => {
-    const found = domain.pools.getSnapshot(id);
+    const found = pools.getSnapshot(id);
     return { record: found.record, pool: found.pool.name };
   });
   return { record, snapshots };
@@ -32,7 +33,7 @@ export function getGroupSnapshot(
     throw new VolumeError('not-found', `group snapshot '${groupId}' does not exist on this node`);
   }
   requireMembersOf(found.record, snapshotIds);
-  return groupOf(domain, found.record);
+  return groupOf(domain.pools, found.record);
 }
 
 export function requireMembersOf(record: GroupRecord, snapshotIds: readonly string[]): void {

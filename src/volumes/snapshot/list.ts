@@ -5,22 +5,23 @@ import type { Call } from '../engine/operations.ts';
 import { parseSnapshotId, type SnapshotId } from '../ids.ts';
 import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
+import type { Pools } from '../pool/pools.ts';
 import { pageOf } from '../pool/record-index.ts';
 
 /** Throws `not-found` if the snapshot does not exist. */
-export function getSnapshot(domain: Domain, snapshotId: string): Snapshot {
-  const { record, pool } = domain.pools.getSnapshot(snapshotId);
+export function getSnapshot(pools: Pools, snapshotId: string): Snapshot {
+  const { record, pool } = pools.getSnapshot(snapshotId);
   return { record, pool: pool.name };
 }
 
 /** CSI spec, ListSnapshots: returns the snapshots of all pools, sorted by id. A filter with an unknown id gives an empty page. */
 export function listSnapshots(
-  domain: Domain,
+  pools: Pools,
   request: SnapshotFilter & { maxEntries: number; startingToken: string },
 ): Page<Snapshot> {
   const { maxEntries, startingToken } = request;
-  const pools = domain.pools.all.filter(({ name }) => matches(request.pool, name));
-  const entries = pools
+  const entries = pools.all
+    .filter(({ name }) => matches(request.pool, name))
     .flatMap((pool) => recordsOf(pool, request).map((record) => ({ record, pool: pool.name })))
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   return pageOf(entries, { maxEntries, startingToken, idOf: ({ record }) => record.id });

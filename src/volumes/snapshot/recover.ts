@@ -68,7 +68,9 @@ async function unchangedSource(
 ): Promise<FoundVolume | undefined> {
   const source = domain.pools.findHere(record.sourceVolumeId);
   if (source === undefined) return undefined;
-  const devices = await domain.host.loops.findByImage(await imageStatusOf(domain, source));
+  const devices = await domain.host.loops.findByImage(
+    await imageStatusOf(domain.host.files, source),
+  );
   if (devices.length > 0) return undefined;
   const modified = await sourceModifiedNs(domain.host.files, source);
   return modified === record.copy?.sourceModifiedNs ? source : undefined;

@@ -66,7 +66,7 @@ export async function expandImage(
     await growImageToPromisedSize(domain, volume);
     return volume;
   }
-  const image = await imageStatusOf(domain, volume);
+  const image = await imageStatusOf(domain.host.files, volume);
   await requireNotTruncated(domain, volume, image);
   await requireGrowthFactor(domain.host.filesystems, volume, sizeBytes);
   await requirePromisable(volume, sizeBytes);

@@ -6,6 +6,7 @@ import type { Domain } from '../domain.ts';
 import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
 import { type AskPool, makeAskPool } from '../pool/ask-pools.ts';
+import type { Pools } from '../pool/pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
 import { maxConcurrentVolumes } from '../pool/thresholds.ts';
 import { volumeHealth } from './health.ts';
@@ -16,17 +17,17 @@ interface PageInput {
 }
 
 /** Lists the volumes of all pools, in the order of their ids. Inline volumes belong to the kubelet and are not listed. */
-export function listVolumes(domain: Domain, page: PageInput): Page<Volume> {
-  return pageOf(volumesFor(domain, page), { ...page, idOf: ({ record }) => record.id });
+export function listVolumes(pools: Pools, page: PageInput): Page<Volume> {
+  return pageOf(volumesFor(pools, page), { ...page, idOf: ({ record }) => record.id });
 }
 
 /**
  * Returns the candidates for a page, in the order of their ids. The volumes of each pool are sorted, so one page of each pool is
  * enough.
  */
-function volumesFor(domain: Domain, page: PageInput): readonly Volume[] {
+function volumesFor(pools: Pools, page: PageInput): readonly Volume[] {
   const idOf = ({ id }: VolumeRecord): string => id;
-  return domain.pools.all
+  return pools.all
     .flatMap((pool) =>
       candidatesFor(pool.volumes.sorted(), { ...page, idOf }).map((record) => ({
         record,
@@ -43,8 +44,8 @@ export async function listVolumeHealth(
 ): Promise<Page<VolumeHealth>> {
   const all = { ...page, maxEntries: 0 };
   const ids = new Set([
-    ...volumesFor(domain, all).map(({ record }) => record.id),
-    ...candidatesFor(idsSetAside(domain), { ...all, idOf: (id) => id }),
+    ...volumesFor(domain.pools, all).map(({ record }) => record.id),
+    ...candidatesFor(idsSetAside(domain.pools), { ...all, idOf: (id) => id }),
   ]);
   const entries = [...ids].sort();
   const found: VolumeHealth[] = [];
@@ -73,8 +74,8 @@ export async function listVolumeHealth(
  * Returns the ids of volumes that are set aside, in ascending order. Names in `volumes/` that are not volume ids are only
  * reported by `loopcsi doctor`.
  */
-function idsSetAside(domain: Domain): readonly VolumeId[] {
-  return domain.pools.all
+function idsSetAside(pools: Pools): readonly VolumeId[] {
+  return pools.all
     .flatMap(({ volumes }) => [...volumes.aside.keys()])
     .flatMap((name) => parseVolumeId(name) ?? [])
     .sort();
@@ -98,7 +99,7 @@ async function healthOf(
  * Kubernetes and its provisioner add do not describe the volume and are ignored.
  */
 export function findMismatch(
-  domain: Domain,
+  pools: Pools,
   volumeId: string,
   request: {
     capabilities: readonly Capability[];
@@ -106,7 +107,7 @@ export function findMismatch(
     context: Readonly<Record<string, string>>;
   },
 ): string | undefined {
-  const volume = domain.pools.getVolume(volumeId);
+  const volume = pools.getVolume(volumeId);
   try {
     for (const capability of request.capabilities) {
       requireMatchingCapability(volume, capability);

@@ -1,9 +1,9 @@
 import { VolumeError } from '../../../errors.ts';
 import type { PoolMarker } from '../../../state/records.ts';
-import type { Domain } from '../../domain.ts';
 import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { PoolAbilities } from '../../pool/open-directory.ts';
 import type { Pool } from '../../pool/pool.ts';
+import type { Pools } from '../../pool/pools.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
 import { promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
@@ -25,18 +25,18 @@ export interface PoolFacts {
 
 /** Returns the facts of all configured pools, served or not, sorted by name. */
 export async function listPoolFacts(
-  domain: Domain,
+  pools: Pools,
   ask: AskPool = makeAskPool(),
 ): Promise<readonly PoolFacts[]> {
-  const pools = [...domain.pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return Promise.all(pools.map((pool) => poolFactsOf(pool, ask)));
+  const sorted = [...pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return Promise.all(sorted.map((pool) => poolFactsOf(pool, ask)));
 }
 
 /** Returns the configured pool of that name, served or not. Throws `not-found`. */
-export function configuredPool(domain: Domain, name: string): Pool {
-  const pool = domain.pools.find(name);
+export function configuredPool(pools: Pools, name: string): Pool {
+  const pool = pools.find(name);
   if (pool !== undefined) return pool;
-  const names = domain.pools.all.map((one) => one.name).join(', ');
+  const names = pools.all.map((one) => one.name).join(', ');
   throw new VolumeError(
     'not-found',
     `the driver serves no pool '${name}'; its pools are ${names}; to add it, restart the driver with --pool ${name}=DIR`,
