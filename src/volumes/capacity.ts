@@ -15,7 +15,7 @@ export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | nu
 }
 
 /** The maximum size to which a filesystem can grow in one step. */
-export interface GrowthLimit {
+interface GrowthLimit {
   readonly factor: bigint;
   readonly presentBytes: bigint;
   readonly maxBytes: bigint;

@@ -43,7 +43,7 @@ test('a start recovers the devices of each volume in a lane of its own, so that 
       get: (target, key) => {
         if (key === 'thaw') lanes.push(lane.name);
         const member: unknown = Reflect.get(target, key, target);
-        return typeof member === 'function' ? member.bind(target) : member;
+        return typeof member === 'function' ? (member.bind(target) as unknown) : member;
       },
     }),
   }));
