@@ -134,7 +134,7 @@ async function createInline(
     { minBytes: minBytesOf(domain.host.filesystems, fsType), subject },
   );
   if (sizeBytes > settings.ephemeral.maximumBytes)
-    throw tooLargeError(domain, { sizeBytes, subject });
+    throw tooLargeError(settings.ephemeral.maximumBytes, { sizeBytes, subject });
   const record = newVolumeRecord({
     id: ephemeralIdFor(volumeId, settings.nodeTag),
     input: {
@@ -152,7 +152,7 @@ async function createInline(
     ephemeralTarget: input.targetPath,
   });
   beginEffects();
-  const release = reserveInlineBytes(domain, pool, { sizeBytes, subject });
+  const release = reserveInlineBytes(pool, settings.ephemeral.poolCapBytes, { sizeBytes, subject });
   try {
     return pool.volumeOf('ephemeral', await createEntry(domain, pool, record));
   } finally {
@@ -172,8 +172,7 @@ interface SizeRequest {
   readonly subject: string;
 }
 
-function tooLargeError(domain: Domain, { sizeBytes, subject }: SizeRequest): VolumeError {
-  const { maximumBytes } = domain.settings.ephemeral;
+function tooLargeError(maximumBytes: bigint, { sizeBytes, subject }: SizeRequest): VolumeError {
   return new VolumeError(
     'out-of-range',
     `${subject}: ${formatBytes(sizeBytes)} is more than the maximum of ${formatBytes(maximumBytes)} for an inline volume (--ephemeral-max-size); use a claim instead`,
@@ -185,11 +184,10 @@ function tooLargeError(domain: Domain, { sizeBytes, subject }: SizeRequest): Vol
  * last bytes.
  */
 function reserveInlineBytes(
-  domain: Domain,
   pool: Pool,
+  poolCapBytes: bigint,
   { sizeBytes, subject }: SizeRequest,
 ): () => void {
-  const { poolCapBytes } = domain.settings.ephemeral;
   let usedBytes = pool.inlineBytesInFlight;
   for (const record of pool.ephemerals.values()) usedBytes += record.sizeBytes;
   if (usedBytes + sizeBytes > poolCapBytes) {
