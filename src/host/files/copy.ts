@@ -74,14 +74,14 @@ async function copySparse(
   await withOpen(lane, from, openFlags.read, (source) =>
     withOpen(lane, to, flags, async (target) => {
       const { size } = await fsCall(lane, 'fstat', from, () => source.stat({ bigint: true }));
-      const { size: present } = await fsCall(lane, 'fstat', to, () =>
+      const { size: targetSize } = await fsCall(lane, 'fstat', to, () =>
         target.stat({ bigint: true }),
       );
-      if (present < resumeFrom)
+      if (targetSize < resumeFrom)
         throw new KernelError(
           'open',
           'EINVAL',
-          `${to}: has ${present} bytes, fewer than the resume point ${resumeFrom}`,
+          `${to}: has ${targetSize} bytes, fewer than the resume point ${resumeFrom}`,
         );
       // Discard data after the resume point, which the interrupted copy had not synced.
       if (resumeFrom > 0n) await setSize(lane, target, to, resumeFrom);
@@ -104,7 +104,7 @@ class SparseCopy {
   readonly #state: CopyState;
   /** Bytes copied since the last sync. */
   #unsynced = 0n;
-  #inKernel = true;
+  #usesKernelCopy = true;
 
   constructor(state: CopyState) {
     this.#state = state;
@@ -143,7 +143,7 @@ class SparseCopy {
   /** Copies up to `length` bytes. Returns the number of bytes copied, at least one. */
   async #copySlice(lane: Lane, offset: bigint, length: bigint): Promise<bigint> {
     const { source, target, from, to } = this.#state;
-    if (!this.#inKernel) return this.#copyBuffer(lane, offset, length);
+    if (!this.#usesKernelCopy) return this.#copyBuffer(lane, offset, length);
     try {
       const range = { offset, length: Number(length) };
       const copied = await copyFileRange(lane, source.fd, target.fd, range, `${from} to ${to}`);
@@ -157,7 +157,7 @@ class SparseCopy {
     } catch (error) {
       // After EIO, a separate read and write show which side failed.
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EIO')) throw error;
-      this.#inKernel = false;
+      this.#usesKernelCopy = false;
       return this.#copyBuffer(lane, offset, length);
     }
   }

@@ -53,13 +53,13 @@ async function fiemap(
   start: bigint,
   extentCount: number,
 ): Promise<void> {
-  const at = layouts.fiemap.fields;
+  const fields = layouts.fiemap.fields;
   buffer.fill(0, 0, layouts.fiemap.size);
-  buffer.writeBigUInt64LE(start, at.fm_start);
-  buffer.writeBigUInt64LE(wholeFile - start, at.fm_length);
+  buffer.writeBigUInt64LE(start, fields.fm_start);
+  buffer.writeBigUInt64LE(wholeFile - start, fields.fm_length);
   // Without SYNC, new data has no address yet, and rewritten shared blocks still have their old, shared address.
-  buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, at.fm_flags);
-  buffer.writeUInt32LE(extentCount, at.fm_extent_count);
+  buffer.writeUInt32LE(constants.FIEMAP_FLAG_SYNC, fields.fm_flags);
+  buffer.writeUInt32LE(extentCount, fields.fm_extent_count);
   await ioctlWithBuffer(lane, fd, 'FS_IOC_FIEMAP', buffer, {
     subject: path,
     timeoutMs: imageTimeoutMs,
@@ -67,15 +67,15 @@ async function fiemap(
 }
 
 function decodeExtents(buffer: Buffer): readonly Extent[] {
-  const at = layouts.fiemap_extent.fields;
+  const fields = layouts.fiemap_extent.fields;
   const mapped = buffer.readUInt32LE(layouts.fiemap.fields.fm_mapped_extents);
   return Array.from({ length: mapped }, (_, index) => {
     const base = layouts.fiemap.size + index * layouts.fiemap_extent.size;
     return {
-      logical: buffer.readBigUInt64LE(base + at.fe_logical),
-      physical: buffer.readBigUInt64LE(base + at.fe_physical),
-      length: buffer.readBigUInt64LE(base + at.fe_length),
-      flags: buffer.readUInt32LE(base + at.fe_flags),
+      logical: buffer.readBigUInt64LE(base + fields.fe_logical),
+      physical: buffer.readBigUInt64LE(base + fields.fe_physical),
+      length: buffer.readBigUInt64LE(base + fields.fe_length),
+      flags: buffer.readUInt32LE(base + fields.fe_flags),
     };
   });
 }

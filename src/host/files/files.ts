@@ -258,7 +258,7 @@ async function allocateUpTo(
   try {
     await requireFreeSpace(lane, handle, path, wanted);
     // One hole at a time: XFS requires free space for the whole range, even for parts that are already allocated.
-    for (const hole of await holesOf(lane, path, wanted)) {
+    for (const hole of await listHoles(lane, path, wanted)) {
       await fallocate(lane, handle.fd, { mode, ...hole }, path);
     }
   } catch (error) {
@@ -267,16 +267,20 @@ async function allocateUpTo(
   }
 }
 
-async function holesOf(lane: Lane, path: string, sizeBytes: bigint): Promise<readonly ByteRange[]> {
+async function listHoles(
+  lane: Lane,
+  path: string,
+  sizeBytes: bigint,
+): Promise<readonly ByteRange[]> {
   const holes: ByteRange[] = [];
   let offset = 0n;
-  const upTo = (end: bigint): void => {
+  const addHoleUpTo = (end: bigint): void => {
     if (end > offset) holes.push({ offset, length: end - offset });
   };
   try {
     for await (const batch of makeExtents(lane).map(path)) {
       for (const { logical, length } of batch) {
-        upTo(logical < sizeBytes ? logical : sizeBytes);
+        addHoleUpTo(logical < sizeBytes ? logical : sizeBytes);
         offset = logical + length;
       }
     }
@@ -285,7 +289,7 @@ async function holesOf(lane: Lane, path: string, sizeBytes: bigint): Promise<rea
     if (!hasErrno(error, 'EOPNOTSUPP', 'ENOTTY')) throw error;
     return [{ offset: 0n, length: sizeBytes }];
   }
-  upTo(sizeBytes);
+  addHoleUpTo(sizeBytes);
   return holes;
 }
 

@@ -74,13 +74,13 @@ export async function imageStatus(lane: Lane, path: string): Promise<ImageStatus
 }
 
 function statusFrom(status: Buffer): ImageStatus {
-  const at = layouts.statx.fields;
-  const major = status.readUInt32LE(at.stx_dev_major);
-  const minor = status.readUInt32LE(at.stx_dev_minor);
+  const fields = layouts.statx.fields;
+  const major = status.readUInt32LE(fields.stx_dev_major);
+  const minor = status.readUInt32LE(fields.stx_dev_minor);
   return {
     device: makeDeviceNumber(major, minor),
-    inode: status.readBigUInt64LE(at.stx_ino),
-    sizeBytes: status.readBigUInt64LE(at.stx_size),
-    allocatedBytes: status.readBigUInt64LE(at.stx_blocks) * statBlockBytes,
+    inode: status.readBigUInt64LE(fields.stx_ino),
+    sizeBytes: status.readBigUInt64LE(fields.stx_size),
+    allocatedBytes: status.readBigUInt64LE(fields.stx_blocks) * statBlockBytes,
   };
 }

@@ -66,17 +66,17 @@ async function exists(lane: Lane, path: string): Promise<boolean> {
 
 async function status(lane: Lane, path: string): Promise<PathStatus> {
   const found = await statPath(lane, path);
-  const at = layouts.statx.fields;
-  const seconds = found.readBigInt64LE(at.stx_mtime);
+  const fields = layouts.statx.fields;
+  const seconds = found.readBigInt64LE(fields.stx_mtime);
   return {
-    kind: kindOf(found.readUInt16LE(at.stx_mode)),
+    kind: kindOf(found.readUInt16LE(fields.stx_mode)),
     device: makeDeviceNumber(
-      found.readUInt32LE(at.stx_dev_major),
-      found.readUInt32LE(at.stx_dev_minor),
+      found.readUInt32LE(fields.stx_dev_major),
+      found.readUInt32LE(fields.stx_dev_minor),
     ),
-    inode: found.readBigUInt64LE(at.stx_ino),
-    sizeBytes: found.readBigUInt64LE(at.stx_size),
-    modifiedNs: seconds * 1_000_000_000n + BigInt(found.readUInt32LE(at.stx_mtime + 8)),
+    inode: found.readBigUInt64LE(fields.stx_ino),
+    sizeBytes: found.readBigUInt64LE(fields.stx_size),
+    modifiedNs: seconds * 1_000_000_000n + BigInt(found.readUInt32LE(fields.stx_mtime + 8)),
     isMountPoint: isMountRoot(found),
   };
 }

@@ -44,13 +44,13 @@ export async function growXfs(
   await withMounted(lane, target, device, async ({ fd }) => {
     const geometry = Buffer.alloc(layouts.xfs_fsop_geom.size);
     await ioctlWithBuffer(lane, fd, 'XFS_IOC_FSGEOMETRY', geometry, { subject: target });
-    const now = layouts.xfs_fsop_geom.fields;
-    const blocks = sizeBytes / BigInt(geometry.readUInt32LE(now.blocksize));
-    if (blocks <= geometry.readBigUInt64LE(now.datablocks)) return;
-    const wanted = layouts.xfs_growfs_data;
-    const argument = Buffer.alloc(wanted.size);
-    argument.writeBigUInt64LE(blocks, wanted.fields.newblocks);
-    argument.writeUInt32LE(geometry.readUInt32LE(now.imaxpct), wanted.fields.imaxpct);
+    const geometryFields = layouts.xfs_fsop_geom.fields;
+    const blocks = sizeBytes / BigInt(geometry.readUInt32LE(geometryFields.blocksize));
+    if (blocks <= geometry.readBigUInt64LE(geometryFields.datablocks)) return;
+    const layout = layouts.xfs_growfs_data;
+    const argument = Buffer.alloc(layout.size);
+    argument.writeBigUInt64LE(blocks, layout.fields.newblocks);
+    argument.writeUInt32LE(geometry.readUInt32LE(geometryFields.imaxpct), layout.fields.imaxpct);
     const about = { subject: target, timeoutMs: imageTimeoutMs };
     await ioctlWithBuffer(lane, fd, 'XFS_IOC_FSGROWFSDATA', argument, about);
   });

@@ -226,8 +226,8 @@ export async function flock(
  */
 export function readKernelText(lane: Lane, path: string): Promise<string> {
   const { fopen, fread, ferror, fclose } = libc();
-  const what = { name: 'read', subject: path };
-  return gate.run(lane, what.name, async () => {
+  const info = { name: 'read', subject: path };
+  return gate.run(lane, info.name, async () => {
     // The open never blocks, since all names are in memory. "e" is O_CLOEXEC.
     const file = fopen(path, 're');
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
@@ -235,7 +235,7 @@ export function readKernelText(lane: Lane, path: string): Promise<string> {
       const chunks: Buffer[] = [];
       for (let size = 65_536; ; size = Math.min(size * 4, 1_048_576)) {
         const chunk = Buffer.allocUnsafe(size);
-        const length = await callAsync(what, fread, [chunk, 1, size, file]);
+        const length = await callAsync(info, fread, [chunk, 1, size, file]);
         chunks.push(chunk.subarray(0, length));
         if (length === size) continue;
         if (ferror(file) !== 0) throw new KernelError('read', 'EIO', path);
@@ -269,11 +269,11 @@ export function ioctl(
   fd: number,
   request: Request,
   argument: number,
-  about: { subject: string; timeoutMs?: number },
+  options: { subject: string; timeoutMs?: number },
 ): Promise<number> {
   const args = [fd, requests[request], argument];
-  return call(lane, { name: request, subject: about.subject }, libc().ioctlNumber, args, {
-    timeoutMs: about.timeoutMs,
+  return call(lane, { name: request, subject: options.subject }, libc().ioctlNumber, args, {
+    timeoutMs: options.timeoutMs,
   });
 }
 
@@ -283,11 +283,11 @@ export async function ioctlWithBuffer(
   fd: number,
   request: Request,
   buffer: Uint8Array,
-  about: { subject: string; timeoutMs?: number },
+  options: { subject: string; timeoutMs?: number },
 ): Promise<void> {
   const args = [fd, requests[request], buffer];
-  await call(lane, { name: request, subject: about.subject }, libc().ioctlBuffer, args, {
-    timeoutMs: about.timeoutMs,
+  await call(lane, { name: request, subject: options.subject }, libc().ioctlBuffer, args, {
+    timeoutMs: options.timeoutMs,
   });
 }
 

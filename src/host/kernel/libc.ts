@@ -133,7 +133,7 @@ function openLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
 }
 
 /** The name of a call and the object it acts on, for error messages. */
-interface Call {
+interface CallInfo {
   readonly name: string;
   readonly subject: string;
 }
@@ -141,19 +141,23 @@ interface Call {
 /** Calls a C function asynchronously through the gate. */
 export function call(
   lane: Lane,
-  what: Call,
+  info: CallInfo,
   native: Native,
   args: readonly Argument[],
   options?: GateOptions<number>,
 ): Promise<number> {
-  return gate.run(lane, what.name, () => callAsync(what, native, args), options);
+  return gate.run(lane, info.name, () => callAsync(info, native, args), options);
 }
 
 /**
  * Calls a C function asynchronously, without the gate, and repeats it on EINTR. A repeated call still refers to the
  * same file: no descriptor is closed while a call of its lane runs (`Gate.runEventually`).
  */
-export function callAsync(what: Call, native: Native, args: readonly Argument[]): Promise<number> {
+export function callAsync(
+  info: CallInfo,
+  native: Native,
+  args: readonly Argument[],
+): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     const attempt = () => {
       native.async(...args, (error, result) => {
@@ -162,7 +166,7 @@ export function callAsync(what: Call, native: Native, args: readonly Argument[])
         else {
           const errno = errnoName(libc().koffi.errno());
           if (errno === 'EINTR') attempt();
-          else reject(new KernelError(what.name, errno, what.subject));
+          else reject(new KernelError(info.name, errno, info.subject));
         }
       });
     };
@@ -171,8 +175,8 @@ export function callAsync(what: Call, native: Native, args: readonly Argument[])
 }
 
 /** Calls a C function synchronously, for functions that never block in the kernel. */
-export function callSync(what: Call, native: Native, args: readonly Argument[]): number {
+export function callSync(info: CallInfo, native: Native, args: readonly Argument[]): number {
   const result = native(...args);
   if (result >= 0) return Number(result);
-  throw new KernelError(what.name, errnoName(libc().koffi.errno()), what.subject);
+  throw new KernelError(info.name, errnoName(libc().koffi.errno()), info.subject);
 }

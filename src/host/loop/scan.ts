@@ -143,11 +143,11 @@ export class LoopScan {
    * Queries the device itself; undefined if it is no longer attached. Each device has its own lane, so that a hung
    * device does not block others.
    */
-  async #read(lane: Lane, number: number, bound = {}): Promise<LoopDevice | undefined> {
+  async #read(lane: Lane, number: number, options = {}): Promise<LoopDevice | undefined> {
     const path = `/dev/loop${number}`;
     const incarnation = incarnationOf(number);
     try {
-      const device = await readStatusAt(laneWithin(lane, path), path, bound);
+      const device = await readStatusAt(laneWithin(lane, path), path, options);
       if (incarnation !== undefined && incarnation === incarnationOf(number)) {
         this.#known.set(number, { incarnation, device });
       }

@@ -65,7 +65,7 @@ export async function readStatus(
 export function readStatusAt(
   lane: Lane,
   path: string,
-  bound: { readonly timeoutMs?: number } = {},
+  options: { readonly timeoutMs?: number } = {},
 ): Promise<LoopDevice> {
   const ask = async (): Promise<LoopDevice> => {
     const handle = await open(path, openFlags.read).catch((error: unknown) => {
@@ -79,7 +79,7 @@ export function readStatusAt(
       await handle.close();
     }
   };
-  return fsCall(lane, 'LOOP_GET_STATUS64', path, ask, bound);
+  return fsCall(lane, 'LOOP_GET_STATUS64', path, ask, options);
 }
 
 function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevice {
@@ -89,11 +89,11 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
   ioctlSync(handle.fd, 'BLKSSZGET', sectorSize, path);
   ioctlSync(handle.fd, 'BLKGETSIZE64', sizeBytes, path);
   const { rdev } = fstatSync(handle.fd, { bigint: true });
-  const at = layouts.loop_info64.fields;
-  const name = info.subarray(at.lo_file_name, at.lo_file_name + labelBytes + 1);
-  const flags = info.readUInt32LE(at.lo_flags);
+  const fields = layouts.loop_info64.fields;
+  const name = info.subarray(fields.lo_file_name, fields.lo_file_name + labelBytes + 1);
+  const flags = info.readUInt32LE(fields.lo_flags);
   return {
-    number: info.readUInt32LE(at.lo_number),
+    number: info.readUInt32LE(fields.lo_number),
     path,
     majorMinor: majorMinorOf(rdev),
     backing: backingOf(info),
@@ -108,10 +108,10 @@ function decodeStatus(info: Buffer, handle: FileHandle, path: string): LoopDevic
 
 /** The image of an attached device, in a loop_info64. */
 function backingOf(info: Buffer): FileIdentity {
-  const at = layouts.loop_info64.fields;
+  const fields = layouts.loop_info64.fields;
   return {
-    device: info.readBigUInt64LE(at.lo_device),
-    inode: info.readBigUInt64LE(at.lo_inode),
+    device: info.readBigUInt64LE(fields.lo_device),
+    inode: info.readBigUInt64LE(fields.lo_inode),
   };
 }
 
@@ -125,14 +125,14 @@ export async function clearAutoclear(
   device: LoopDevice,
 ): Promise<boolean> {
   const info = Buffer.alloc(layouts.loop_info64.size);
-  const at = layouts.loop_info64.fields;
+  const fields = layouts.loop_info64.fields;
   const about = { subject: device.path };
   try {
     await ioctlWithBuffer(lane, handle.fd, 'LOOP_GET_STATUS64', info, about);
     if (!isSameFile(backingOf(info), device.backing)) return false;
-    const flags = info.readUInt32LE(at.lo_flags);
+    const flags = info.readUInt32LE(fields.lo_flags);
     if ((flags & constants.LO_FLAGS_AUTOCLEAR) === 0) return true;
-    info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, at.lo_flags);
+    info.writeUInt32LE(flags & ~constants.LO_FLAGS_AUTOCLEAR, fields.lo_flags);
     await ioctlWithBuffer(lane, handle.fd, 'LOOP_SET_STATUS64', info, about);
     return true;
   } catch (error) {
@@ -143,17 +143,17 @@ export async function clearAutoclear(
 
 /** Encodes the argument of LOOP_CONFIGURE. */
 export function encodeLoopConfig(imageFd: number, options: AttachOptions): Buffer {
-  const at = layouts.loop_config.fields;
-  const info = layouts.loop_info64.fields;
+  const fields = layouts.loop_config.fields;
+  const infoFields = layouts.loop_info64.fields;
   const config = Buffer.alloc(layouts.loop_config.size);
-  config.writeUInt32LE(imageFd, at.fd);
+  config.writeUInt32LE(imageFd, fields.fd);
   // Never 0: the kernel would then choose a size suitable for direct I/O, which changes after a file has been cloned.
-  config.writeUInt32LE(options.sectorSize, at.block_size);
+  config.writeUInt32LE(options.sectorSize, fields.block_size);
   const flags =
     (options.readOnly ? constants.LO_FLAGS_READ_ONLY : 0) |
     (options.autoclear === true ? constants.LO_FLAGS_AUTOCLEAR : 0) |
     (options.directIo ? constants.LO_FLAGS_DIRECT_IO : 0);
-  config.writeUInt32LE(flags, at.info + info.lo_flags);
-  config.write(labelOf(options.label), at.info + info.lo_file_name);
+  config.writeUInt32LE(flags, fields.info + infoFields.lo_flags);
+  config.write(labelOf(options.label), fields.info + infoFields.lo_file_name);
   return config;
 }

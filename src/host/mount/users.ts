@@ -76,9 +76,9 @@ interface Namespace {
 async function scan(lane: Lane, wanted: Wanted): Promise<readonly MountUser[]> {
   const found: MountUser[] = [];
   const namespaces = new Map<string, Namespace>();
-  const own = tryReadLink('/proc/self/ns/mnt') ?? '';
-  namespaces.set(own, await readNamespace(lane, 'self', wanted));
-  const seen = new Set([own]);
+  const ownNamespace = tryReadLink('/proc/self/ns/mnt') ?? '';
+  namespaces.set(ownNamespace, await readNamespace(lane, 'self', wanted));
+  const seen = new Set([ownNamespace]);
   const giveUpAt = performance.now() + scanTimeoutMs;
   let pauseAt = performance.now() + sliceMs;
   for (const pid of listPids()) {
@@ -172,7 +172,8 @@ function mountOfPath(table: readonly Mount[], path: string): Mount | undefined {
   return table
     .filter(({ target }) => target === '/' || path === target || path.startsWith(`${target}/`))
     .reduce<Mount | undefined>(
-      (best, one) => (best === undefined || one.target.length >= best.target.length ? one : best),
+      (best, candidate) =>
+        best === undefined || candidate.target.length >= best.target.length ? candidate : best,
       undefined,
     );
 }

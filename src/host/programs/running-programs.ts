@@ -10,7 +10,7 @@ import { programs } from './programs.ts';
  * Finds running programs from the table in programs.ts in /proc, whichever process started them, and their open files.
  */
 
-const names: ReadonlySet<string> = new Set(Object.keys(programs));
+const programNames: ReadonlySet<string> = new Set(Object.keys(programs));
 
 interface Process {
   readonly pid: number;
@@ -21,7 +21,7 @@ interface Process {
 export async function findRunningPrograms(): Promise<readonly RunningProgram[]> {
   const running: RunningProgram[] = [];
   for (const { pid, name } of await listProcesses()) {
-    if (!names.has(name)) continue;
+    if (!programNames.has(name)) continue;
     const links = await Promise.all(
       (await listDescriptors(pid)).map((fd) => readlink(descriptorOf(pid, fd)).catch(() => '')),
     );
@@ -38,7 +38,7 @@ export async function findHolder(
 ): Promise<{ readonly name: string; readonly pid: number } | undefined> {
   const { dev, ino } = await fsCall(lane, 'fstat', imagePath, () => handle.stat({ bigint: true }));
   const others = (await listProcesses()).filter(({ pid }) => pid !== process.pid);
-  const ours = others.filter(({ name }) => names.has(name));
+  const ours = others.filter(({ name }) => programNames.has(name));
   for (const candidate of [...ours, ...others]) {
     if (await hasOpen(candidate.pid, { device: dev, inode: ino })) return candidate;
   }

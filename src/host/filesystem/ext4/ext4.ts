@@ -104,9 +104,9 @@ export class Ext4 implements Ext4Filesystem {
     try {
       await format(this.#state.supportsPrezeroed);
     } catch (error) {
-      const unknown =
+      const isUnknownOption =
         error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
-      if (!this.#state.supportsPrezeroed || !unknown) throw error;
+      if (!this.#state.supportsPrezeroed || !isUnknownOption) throw error;
       this.#state.supportsPrezeroed = false;
       await format(false);
     }

@@ -114,13 +114,13 @@ function findInodes(
   superblock: Buffer,
 ): readonly VariableStructure[] | undefined {
   const inodeBytes = superblock.readUInt16LE(0x58);
-  const table = inodeTableOf(runs, superblock);
-  if (table === undefined || inodeBytes < 256) return undefined;
+  const inodeTable = inodeTableOf(runs, superblock);
+  if (inodeTable === undefined || inodeBytes < 256) return undefined;
   const seed = superblock.readUInt32LE(checksumSeedOffset);
-  const firstOrdinary = superblock.readUInt32LE(0x54);
+  const firstNonReserved = superblock.readUInt32LE(0x54);
   const structures: VariableStructure[] = [];
-  for (let number = 1; number <= firstOrdinary; number += 1) {
-    const at = table + (number - 1) * inodeBytes;
+  for (let number = 1; number <= firstNonReserved; number += 1) {
+    const at = inodeTable + (number - 1) * inodeBytes;
     const bytes = sliceOf(runs, at, inodeBytes);
     if (bytes === undefined) return undefined;
     if (inodeTimes.every(([seconds]) => bytes.readUInt32LE(seconds) === 0)) continue;
@@ -150,11 +150,11 @@ function inodeTableOf(runs: readonly ByteRun[], superblock: Buffer): number | un
 function setTimes(inode: Buffer, atMs: number): void {
   const seconds = Math.floor(atMs / 1000);
   // The extra bits are those above a signed 32-bit number.
-  const above = Math.floor((seconds + 2 ** 31) / 2 ** 32) & 3;
+  const highBits = Math.floor((seconds + 2 ** 31) / 2 ** 32) & 3;
   for (const [low, extra] of inodeTimes) {
     if (inode.readUInt32LE(low) === 0) continue;
     inode.writeUInt32LE(seconds % 2 ** 32, low);
-    if (extraBytesOf(inode) >= extraWithTimes) inode.writeUInt32LE(above, extra);
+    if (extraBytesOf(inode) >= extraWithTimes) inode.writeUInt32LE(highBits, extra);
   }
 }
 
