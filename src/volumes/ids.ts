@@ -90,7 +90,7 @@ export function requireOwnId<T extends EntryId>(
   if (nodeTagIn(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',
-      `${kind} '${id}' belongs to the node with tag ${nodeTagIn(parsed)}, but this node has tag ${nodeTag}; call the driver of that node`,
+      `${kind} '${id}' belongs to another node (tag ${nodeTagIn(parsed)}, but this node has tag ${nodeTag}); call the driver of that node`,
     );
   }
   return parsed;
