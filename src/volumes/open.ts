@@ -179,8 +179,8 @@ function volumesOf(domain: Domain): Volumes {
       return { record, pool: pool.name };
     },
     listVolumes: async (page) => listVolumes(pools, page),
-    findMismatch: async (volumeId, asked) => findMismatch(pools, volumeId, asked),
-    capacity: (asked) => poolCapacity(domain, asked),
+    findMismatch: async (volumeId, request) => findMismatch(pools, volumeId, request),
+    capacity: (request) => poolCapacity(domain, request),
     expandVolume: (call, input) => expandVolume(domain, call, input),
     stageVolume: (call, input) => stageVolume(domain, call, input),
     unstageVolume: (call, input) => unstageVolume(domain, call, input),
@@ -196,12 +196,12 @@ function volumesOf(domain: Domain): Volumes {
     createSnapshot: (call, input) => createSnapshot(domain, call, input),
     deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),
     getSnapshot: async (snapshotId) => getSnapshot(pools, snapshotId),
-    listSnapshots: async (asked) => listSnapshots(pools, asked),
+    listSnapshots: async (request) => listSnapshots(pools, request),
     watchSnapshot: (call, snapshotId) => watchSnapshot(domain, call, snapshotId),
     createGroupSnapshot: (call, input) => createGroupSnapshot(domain, call, input),
     deleteGroupSnapshot: (call, groupId, ids) => deleteGroupSnapshot(domain, call, groupId, ids),
     getGroupSnapshot: async (groupId, ids) => getGroupSnapshot(domain, groupId, ids),
-    allocatedRanges: (call, asked) => allocatedRanges(domain, call, asked),
-    changedRanges: (call, asked) => changedRanges(domain, call, asked),
+    allocatedRanges: (call, request) => allocatedRanges(domain, call, request),
+    changedRanges: (call, request) => changedRanges(domain, call, request),
   };
 }

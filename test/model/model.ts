@@ -249,7 +249,7 @@ export function moveClock(state: State, hours: number): void {
 }
 
 /** Trims each mounted volume a day after its last trim or its creation, or at once if that time is in the future. */
-export function trimDue(state: State): void {
+export function trimDueVolumes(state: State): void {
   for (const volume of state.volumes.values()) {
     if (volume.staged === undefined || volume.kind === 'block') continue;
     const sinceMs = state.nowMs - (volume.trimmedAtMs ?? volume.madeAtMs);

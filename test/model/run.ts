@@ -2,7 +2,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { VolumeError } from '../../src/errors.ts';
 import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
-import { trimDue } from '../../src/volumes/jobs/periodic-trim.ts';
+import { trimDueVolumes } from '../../src/volumes/jobs/periodic-trim.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';
 import {
@@ -25,7 +25,7 @@ import {
   moveClock,
   refusalOf,
   replaceState,
-  trimDue as trimDueInModel,
+  trimDueVolumes as trimDueInModel,
   usesLostDevice,
 } from './model.ts';
 import { OtherSoftwareSteps } from './other-software-steps.ts';
@@ -152,9 +152,9 @@ class StepRun {
         moveClock(state, step.hours);
         this.#subject.setClock(state.nowMs);
         return undefined;
-      case 'trimDue':
+      case 'trimDueVolumes':
         trimDueInModel(state);
-        await trimDue(this.#subject.opened().domain);
+        await trimDueVolumes(this.#subject.opened().domain);
         return undefined;
       case 'failing':
         return this.#failing(step);
@@ -391,7 +391,7 @@ function callsOf(step: Step): readonly CallStep[] {
     case 'restart':
     case 'secondDriver':
     case 'setClock':
-    case 'trimDue':
+    case 'trimDueVolumes':
       return [];
   }
 }

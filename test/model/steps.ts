@@ -94,7 +94,7 @@ export type Step =
   /** The node's clock is set forwards or back. */
   | { readonly do: 'setClock'; readonly hours: ClockMove }
   /** The periodic trim runs. */
-  | { readonly do: 'trimDue' };
+  | { readonly do: 'trimDueVolumes' };
 
 const clockMoves = [-100_000, -50, -10, 10, 30, 100_000] as const;
 export type ClockMove = (typeof clockMoves)[number];
@@ -330,7 +330,7 @@ export const steps: fc.Arbitrary<readonly Step[]> = fc
           }),
         ),
       },
-      { weight: 1, arbitrary: single(fc.constant({ do: 'trimDue' as const })) },
+      { weight: 1, arbitrary: single(fc.constant({ do: 'trimDueVolumes' as const })) },
       { weight: 1, arbitrary: single(fc.constant({ do: 'secondDriver' as const })) },
     ),
     { maxLength: 24, size: 'max' },

@@ -10,7 +10,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import type { Attachment } from './attachment.ts';
 import { ownersOf } from './device-binds.ts';
-import { inUseByText } from './unmount.ts';
+import { describeDeviceUsers } from './unmount.ts';
 
 /**
  * Returns the read-write device of the image, and attaches one if there is none: an image must never have two (docs/design.md,
@@ -128,7 +128,7 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
   domain.openDevices.forget(device);
   const outcome = await domain.host.loops.detach(device);
   if (outcome === 'detached') return;
-  const users = await inUseByText(domain.host, device);
+  const users = await describeDeviceUsers(domain.host, device);
   const by = users === '' ? ', perhaps in another mount namespace' : users;
   throw new VolumeError(
     'busy',

@@ -37,7 +37,7 @@ export async function setDuplicatesAside(domain: Domain, pool: Pool): Promise<vo
     const { aside } = pool.indexOf(area);
     const ids = [...pool.indexOf(area).values()].map(({ id }) => id);
     for (const name of [...ids, ...aside.keys()])
-      await setDuplicateAside(domain, pool, { area, name });
+      await resolveDuplicate(domain, pool, { area, name });
   }
 }
 
@@ -47,11 +47,11 @@ async function waitForOtherPools({ pools }: Domain, pool: Pool): Promise<void> {
   await withTimeout(Promise.all(others), poolAnswerTimeoutMs);
 }
 
-async function setDuplicateAside(domain: Domain, pool: Pool, entry: NamedEntry): Promise<void> {
+async function resolveDuplicate(domain: Domain, pool: Pool, entry: NamedEntry): Promise<void> {
   for (const other of domain.pools.all) {
     if (other === pool || !hasEntry(other, entry) || !hasEntry(pool, entry)) continue;
     const isOther = await isOtherUsed(domain, { pool, other }, entry);
-    await setAside(
+    await recordDuplicate(
       domain,
       isOther ? { used: other, duplicate: pool } : { used: pool, duplicate: other },
       entry,
@@ -96,7 +96,7 @@ async function isInUse({ host }: Domain, pool: Pool, name: EntryName): Promise<b
   }
 }
 
-async function setAside(
+async function recordDuplicate(
   domain: Domain,
   { used, duplicate }: { readonly used: Pool; readonly duplicate: Pool },
   { area, name }: NamedEntry,
@@ -153,5 +153,5 @@ async function reloadEntry(
     { pool: pool.name, id: name, area },
     'an entry that was set aside can be used again',
   );
-  if (area !== 'ephemeral') await setDuplicateAside(domain, pool, { area, name });
+  if (area !== 'ephemeral') await resolveDuplicate(domain, pool, { area, name });
 }

@@ -48,7 +48,7 @@ export async function mountVolume(
 export async function mountAttached(
   domain: Domain,
   volume: FoundVolume,
-  asked: {
+  request: {
     readonly fsType: FsType;
     readonly device: LoopDevice;
     readonly target: string;
@@ -56,7 +56,7 @@ export async function mountAttached(
     readonly isReadOnly?: boolean;
   },
 ): Promise<void> {
-  const { fsType, device, target, mountFlags, isReadOnly = false } = asked;
+  const { fsType, device, target, mountFlags, isReadOnly = false } = request;
   const { host, openDevices } = domain;
   const filesystem = host.filesystems[fsType];
   const mountOptions = mountOptionsOf(volume.record, mountFlags);

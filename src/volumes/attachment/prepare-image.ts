@@ -91,7 +91,7 @@ export async function truncationOf(
   }
   const superblock = await host.filesystems[fsType].readSuperblock(imagePath);
   if (superblock === undefined)
-    return { was: noSuperblock(fsType, imagePath), minBytes: undefined };
+    return { was: noSuperblockText(fsType, imagePath), minBytes: undefined };
   return truncationOfFilesystem(superblock, image);
 }
 
@@ -103,13 +103,13 @@ function truncationOfFilesystem(
   return { was: `its filesystem had ${formatBytes(sizeBytes)}`, minBytes: sizeBytes };
 }
 
-function noSuperblock(fsType: FsType, imagePath: string): string {
+function noSuperblockText(fsType: FsType, imagePath: string): string {
   return `no valid ${fsType} superblock is in ${imagePath}`;
 }
 
 /** The error for an image that has no superblock of its filesystem type with a valid checksum. */
 export function noSuperblockError(volume: FoundVolume, fsType: FsType): VolumeError {
-  return damagedVolumeError(volume, noSuperblock(fsType, volume.imagePath));
+  return damagedVolumeError(volume, noSuperblockText(fsType, volume.imagePath));
 }
 
 /** Grows the image to its promised size and allocates a thick one completely. Idempotent. Throws as `requireNotTruncated` does. */

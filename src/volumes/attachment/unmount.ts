@@ -44,21 +44,21 @@ async function busyError(
   }
   const users = await host.users.ofMounts([top]).catch(() => []);
   if (users.length === 0) return undefined;
-  const message = `${problem}: it is in use by ${usersText(users)}; end those processes, then repeat the call`;
+  const message = `${problem}: it is in use by ${formatUsers(users)}; end those processes, then repeat the call`;
   return new VolumeError('wrong-state', message, { cause });
 }
 
 /** Text that follows "in use": ` by dm-1 (group-volume), postgres (1234)`, or '' if no user can be found. */
-export async function inUseByText(host: Host, device: LoopDevice): Promise<string> {
+export async function describeDeviceUsers(host: Host, device: LoopDevice): Promise<string> {
   const above = await host.users.devicesAbove(device).catch(() => []);
   const users = await host.users.ofDevice(device).catch(() => []);
   if (above.length + users.length === 0) return '';
-  return ` by ${[...above, ...users.map(userText)].join(', ')}`;
+  return ` by ${[...above, ...users.map(formatUser)].join(', ')}`;
 }
 
 /** `postgres (1234), bash (77)` */
-function usersText(users: readonly MountUser[]): string {
-  return users.map(userText).join(', ');
+function formatUsers(users: readonly MountUser[]): string {
+  return users.map(formatUser).join(', ');
 }
 
-const userText = ({ command, pid }: MountUser): string => `${command} (${pid})`;
+const formatUser = ({ command, pid }: MountUser): string => `${command} (${pid})`;

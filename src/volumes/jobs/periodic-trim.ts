@@ -43,7 +43,7 @@ interface PeriodicTrimDeps {
 export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
   const trim = async (): Promise<number> => {
     try {
-      await trimDue(deps);
+      await trimDueVolumes(deps);
     } catch (error) {
       deps.log.warn({ problem: messageOf(error) }, 'volumes to trim could not be determined');
     }
@@ -53,13 +53,13 @@ export function trimPeriodically(deps: PeriodicTrimDeps): () => void {
 }
 
 /** Trims the volumes that are due: those whose last trim, or creation, was a day ago by the clock. */
-export async function trimDue(deps: PeriodicTrimDeps): Promise<void> {
+export async function trimDueVolumes(deps: PeriodicTrimDeps): Promise<void> {
   for (const pool of deps.pools.served) {
-    await trimDueIn(inLane(deps, { kind: 'trim', id: pool.name, pool: pool.name }), pool);
+    await trimDueVolumesOf(inLane(deps, { kind: 'trim', id: pool.name, pool: pool.name }), pool);
   }
 }
 
-async function trimDueIn(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
+async function trimDueVolumesOf(deps: PeriodicTrimDeps, pool: Pool): Promise<void> {
   const mounts = await deps.host.mounts.list();
   for (const one of await findMountedThinVolumes(deps.host, pool, mounts)) {
     if (one.record.trim !== 'periodic') continue;

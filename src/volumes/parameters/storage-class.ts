@@ -105,7 +105,7 @@ export function parseParameters(parameters: KeyValues, fsType: FsType | null): V
   return {
     pool: parsePool(raw.pool),
     provisioning,
-    mkfsOptions: mkfsOptions(raw.mkfsOptions ?? '', fsType),
+    mkfsOptions: parseMkfsParameter(raw.mkfsOptions ?? '', fsType),
     sectorSize: parseSectorSize(raw.sectorSize),
     trim,
     directIo: pick(raw.directIO ?? 'true', ['true', 'false'], 'directIO') === 'true',
@@ -187,7 +187,7 @@ function parsePool(pool: string | undefined): string | undefined {
   );
 }
 
-function mkfsOptions(text: string, fsType: FsType | null): readonly string[] {
+function parseMkfsParameter(text: string, fsType: FsType | null): readonly string[] {
   if (text.trim() === '') return [];
   if (fsType === null) {
     throw new VolumeError('invalid', 'parameter mkfsOptions: a block volume has no filesystem');

@@ -86,11 +86,16 @@ async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>
     // A plain file in the area is not an entry.
     if (hasErrno(error, 'ENOTDIR') || (await isRemoved(files, entry, error))) index.delete(name);
     else
-      index.setAside(name, duplicateOf(entry, { id: name, duplicate }) ?? unreadable(path, error));
+      index.setAside(
+        name,
+        setAsideForDuplicate(entry, { id: name, duplicate }) ?? setAsideForError(path, error),
+      );
     return false;
   }
   const aside =
-    record.id === name ? duplicateOf(entry, { id: name, duplicate }) : otherId(path, record.id);
+    record.id === name
+      ? setAsideForDuplicate(entry, { id: name, duplicate })
+      : setAsideForOtherId(path, record.id);
   if (aside === undefined) index.put(record);
   else index.setAside(name, aside);
   return true;
@@ -108,7 +113,7 @@ function isTemporary(error: unknown): boolean {
   return hasErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM') || error instanceof StuckError;
 }
 
-function unreadable(path: string, error: unknown): SetAside {
+function setAsideForError(path: string, error: unknown): SetAside {
   if (isTemporary(error)) throw error;
   if (error instanceof LaterVersionError) {
     return { kind: 'later-version', message: error.message };
@@ -122,14 +127,14 @@ function unreadable(path: string, error: unknown): SetAside {
   return { kind: 'unreadable', message };
 }
 
-function otherId(path: string, id: string): SetAside {
+function setAsideForOtherId(path: string, id: string): SetAside {
   return {
     kind: 'unreadable',
     message: `${path} contains another id, '${id}'; restore it from a backup`,
   };
 }
 
-function duplicateOf(
+function setAsideForDuplicate(
   entry: string,
   { id, duplicate }: { readonly id: string; readonly duplicate: PromiseSettledResult<string> },
 ): SetAside | undefined {

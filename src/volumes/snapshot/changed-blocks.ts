@@ -114,8 +114,8 @@ async function* whileLocked(
     yield* read();
   } catch (error) {
     const [pool, ...others] = new Set(snapshots.map((one) => one.pool));
-    const what = ids.map((id) => `snapshot '${id}'`).join(' and ');
-    throw await toVolumeError(error, what, others.length === 0 ? pool : undefined);
+    const subject = ids.map((id) => `snapshot '${id}'`).join(' and ');
+    throw await toVolumeError(error, subject, others.length === 0 ? pool : undefined);
   } finally {
     release();
   }

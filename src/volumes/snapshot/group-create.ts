@@ -10,7 +10,7 @@ import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
 import { type Capture, planCapture } from './capture.ts';
-import { groupOf, sameMembers } from './group-get.ts';
+import { areSameMembers, groupOf } from './group-get.ts';
 import { type BuiltMember, buildMembers, type NewMember, placeMember } from './group-members.ts';
 import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 
@@ -29,7 +29,7 @@ export async function createGroupSnapshot(
 ): Promise<GroupSnapshot> {
   const { nodeTag } = domain.settings;
   const id = groupIdFor(input.name, nodeTag);
-  requireMembers(input);
+  requireValidMembers(input);
   const members = input.sourceVolumeIds.map((volumeId) => memberName(input.name, volumeId));
   return domain.operations.run(
     domain,
@@ -61,7 +61,7 @@ export async function createGroupSnapshot(
   );
 }
 
-function requireMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): void {
+function requireValidMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): void {
   if (sourceVolumeIds.length === 0) {
     throw new VolumeError(
       'invalid',
@@ -90,7 +90,7 @@ function memberName(groupName: string, volumeId: string): string {
 function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput): void {
   const differences: string[] = [];
   if (record.name !== input.name) differences.push(`its name is '${record.name}'`);
-  if (!sameMembers(record.sourceVolumeIds, input.sourceVolumeIds)) {
+  if (!areSameMembers(record.sourceVolumeIds, input.sourceVolumeIds)) {
     differences.push(`its volumes are ${record.sourceVolumeIds.join(', ')}`);
   }
   if (differences.length === 0) return;
@@ -128,8 +128,8 @@ async function takeGroup(
     for (const [pool, bytes] of bytesByPool(captures)) {
       await reserveUpTo(reserved, { pool, bytes, subject });
     }
-    const made = await buildMembers(domain, operation, { ...draft, members, reserved });
-    return await commitGroup(domain, operation, { ...draft, ...made });
+    const built = await buildMembers(domain, operation, { ...draft, members, reserved });
+    return await commitGroup(domain, operation, { ...draft, ...built });
   } finally {
     for (const { temporary } of members) {
       if (temporary !== '') await domain.host.files.removeTree(temporary);

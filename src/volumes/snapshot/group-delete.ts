@@ -6,7 +6,7 @@ import type { Call } from '../engine/operations.ts';
 import { type GroupId, parseGroupId, parseSnapshotId, requireOwnNodeTag } from '../ids.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { removeSnapshot } from './delete.ts';
-import { requireMembersOf } from './group-get.ts';
+import { requireSameMembers } from './group-get.ts';
 
 /**
  * CSI spec, DeleteVolumeGroupSnapshot: deletes the record of the group first, then its members. After a crash in between, recovery
@@ -43,7 +43,7 @@ export async function deleteGroupSnapshot(
         return;
       }
       const { pool, record } = found;
-      requireMembersOf(record, snapshotIds);
+      requireSameMembers(record, snapshotIds);
       const members = findMembers(domain, record);
       for (const member of members) member.pool.requireServed();
       operation.beginEffects();

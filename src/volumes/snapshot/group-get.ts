@@ -13,7 +13,7 @@ export function groupOf(pools: Pools, record: GroupRecord): GroupSnapshot {
   return { record, snapshots };
 }
 
-export function sameMembers(a: readonly string[], b: readonly string[]): boolean {
+export function areSameMembers(a: readonly string[], b: readonly string[]): boolean {
   return [...a].sort().join('\n') === [...b].sort().join('\n');
 }
 
@@ -32,12 +32,12 @@ export function getGroupSnapshot(
     domain.pools.requireAllServed();
     throw new VolumeError('not-found', `group snapshot '${groupId}' does not exist on this node`);
   }
-  requireMembersOf(found.record, snapshotIds);
+  requireSameMembers(found.record, snapshotIds);
   return groupOf(domain.pools, found.record);
 }
 
-export function requireMembersOf(record: GroupRecord, snapshotIds: readonly string[]): void {
-  if (sameMembers(record.snapshotIds, snapshotIds)) return;
+export function requireSameMembers(record: GroupRecord, snapshotIds: readonly string[]): void {
+  if (areSameMembers(record.snapshotIds, snapshotIds)) return;
   throw new VolumeError(
     'invalid',
     `the members of group snapshot '${record.id}' are ${record.snapshotIds.join(', ')}, but the request names ${snapshotIds.join(', ') || 'none'}`,

@@ -57,7 +57,7 @@ export async function buildMembers(
   const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });
   await reserveCaptured(domain, { members, reserved, subject });
   // Waits for all even if one fails: their directories are then removed, and must not be written to any more.
-  const made = await settleAll(
+  const builtMembers = await settleAll(
     members.map(async (member) => {
       const { capture, id, name, temporary } = member;
       const deps = onDiskOf(domain, member.pool);
@@ -72,15 +72,15 @@ export async function buildMembers(
     }),
   );
   await domain.reached('group:members-made');
-  return { members: made, ...taken };
+  return { members: builtMembers, ...taken };
 }
 
 /** Raises the reservations to the captured sizes, since sources may have been written to after the first reservation. */
 async function reserveCaptured(
   domain: Domain,
-  made: { members: readonly NewMember[]; reserved: CaptureReservation[]; subject: string },
+  captured: { members: readonly NewMember[]; reserved: CaptureReservation[]; subject: string },
 ): Promise<void> {
-  const { members, reserved, subject } = made;
+  const { members, reserved, subject } = captured;
   for (const pool of new Set(members.map((member) => member.pool))) {
     let bytes = 0n;
     for (const member of members) {

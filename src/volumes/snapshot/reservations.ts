@@ -13,12 +13,12 @@ export interface CaptureReservation {
  */
 export async function reserveUpTo(
   reserved: CaptureReservation[],
-  asked: { readonly pool: Pool; readonly bytes: bigint; readonly subject: string },
+  wanted: { readonly pool: Pool; readonly bytes: bigint; readonly subject: string },
 ): Promise<void> {
-  const { pool, subject } = asked;
+  const { pool, subject } = wanted;
   const missing = reserved.reduce(
     (bytes, one) => (one.pool === pool ? bytes - one.bytes : bytes),
-    asked.bytes,
+    wanted.bytes,
   );
   if (missing <= 0n) return;
   const reservation = await pool.space.reserve(missing, subject);

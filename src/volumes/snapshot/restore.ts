@@ -179,7 +179,7 @@ async function requireWholeImage(
     );
   }
   if (image.sizeBytes >= record.sizeBytes) return image;
-  throw damagedError(
+  throw damagedSourceError(
     { subject },
     `its image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}`,
   );
@@ -286,14 +286,14 @@ async function requireUndamaged(
   const filesystem = domain.host.filesystems[fsType];
   const superblock = await filesystem.readSuperblock(image);
   if (superblock === undefined) {
-    throw damagedError(origin, `it has no valid ${fsType} superblock`);
+    throw damagedSourceError(origin, `it has no valid ${fsType} superblock`);
   }
   if (superblock.state !== 'has-errors') return;
   const result = await filesystem.check(image);
-  if (result.outcome === 'damaged') throw damagedError(origin, result.detail);
+  if (result.outcome === 'damaged') throw damagedSourceError(origin, result.detail);
 }
 
-function damagedError(origin: Pick<Origin, 'subject'>, detail: string): VolumeError {
+function damagedSourceError(origin: Pick<Origin, 'subject'>, detail: string): VolumeError {
   return new VolumeError(
     'wrong-state',
     `${origin.subject} is damaged, so no volume was created from it: ${detail}; use another snapshot or a backup`,

@@ -69,7 +69,7 @@ export const pools: Subject = {
     {
       name: 'a record that names another id is used',
       file: 'volumes/pool/load-records.ts',
-      find: /record\.id === name \?/,
+      find: /record\.id === name\s+\?/,
       replace: 'true ?',
       tests: ['volumes/pool/records-of-pool'],
     },

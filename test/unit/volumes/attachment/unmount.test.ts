@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { LoopDevice, MountUser } from '../../../../src/host/host.ts';
-import { inUseByText } from '../../../../src/volumes/attachment/unmount.ts';
+import { describeDeviceUsers } from '../../../../src/volumes/attachment/unmount.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 
 const postgres: MountUser = { pid: 1234, command: 'postgres' };
@@ -34,7 +34,7 @@ for (const { name, above, users, expect } of cases) {
     // Only the device number is used.
     const device = { number: 7 } as LoopDevice;
     t.is(
-      await inUseByText(Object.assign(host, { users: { ...host.users, ...seen } }), device),
+      await describeDeviceUsers(Object.assign(host, { users: { ...host.users, ...seen } }), device),
       expect,
     );
   });

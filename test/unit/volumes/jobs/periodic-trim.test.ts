@@ -4,7 +4,7 @@ import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
 import { measurePools } from '../../../../src/volumes/admin/pools/metrics.ts';
-import { trimDue } from '../../../../src/volumes/jobs/periodic-trim.ts';
+import { trimDueVolumes } from '../../../../src/volumes/jobs/periodic-trim.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
@@ -31,7 +31,7 @@ async function trimmedNode(
   const trimsAfter = async (hours: number): Promise<number> => {
     const from = node.host.watch.calls.length;
     nowMs += hours * hourMs;
-    await trimDue(opened.domain);
+    await trimDueVolumes(opened.domain);
     return node.host.watch.calls
       .slice(from)
       .filter(
