@@ -28,8 +28,8 @@ function candidatesOf(command: Command, path = '', inherited: readonly string[] 
     [path, [...command.commands.map((one) => one.name()), ...flags]],
   ]);
   for (const child of command.commands) {
-    const below = `${path} ${child.name()}`.trim();
-    for (const [key, value] of candidatesOf(child, below, flags)) candidates.set(key, value);
+    const childPath = `${path} ${child.name()}`.trim();
+    for (const [key, value] of candidatesOf(child, childPath, flags)) candidates.set(key, value);
   }
   return candidates;
 }

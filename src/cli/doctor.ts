@@ -61,7 +61,9 @@ async function check(session: Session, options: DoctorOptions): Promise<readonly
   }
 }
 
-/** A state that this program does not know comes from a newer driver; it is shown as a warning rather than hidden. */
+/**
+ * Converts the state of a check. An unknown state comes from a newer driver, and is shown as a warning rather than hidden.
+ */
 function stateOf(state: string | number): Finding['state'] {
   if (state === 'OK') return 'ok';
   return state === 'FAIL' ? 'fail' : 'warn';

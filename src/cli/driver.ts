@@ -1,4 +1,4 @@
-/** Connects to the running driver. */
+/** The connection to the running driver. */
 import { createConnection } from 'node:net';
 import { environmentVariableOf, optionTable } from '../config/options.ts';
 import { parseSocketPath } from '../config/values.ts';
@@ -47,7 +47,9 @@ export class NoDriverError extends FailedError {
   }
 }
 
-/** Throws `NoDriverError` if no driver answers, `FailedError` if this user may not open the socket. */
+/**
+ * Connects to the driver. Throws `NoDriverError` if no driver answers, `FailedError` if this user may not open the socket.
+ */
 export async function connect(path: string): Promise<Driver> {
   await requireAnswer(path);
   const address = `unix://${path}`;
@@ -65,7 +67,10 @@ export async function connect(path: string): Promise<Driver> {
   };
 }
 
-/** Without this check, gRPC would retry several times and then report a missing connection without the errno. */
+/**
+ * Checks that the socket accepts connections. Without this check, gRPC would retry several times and then report a missing
+ * connection without the errno.
+ */
 async function requireAnswer(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const socket = createConnection(path);

@@ -100,8 +100,8 @@ function grpcMessage(code: number, details: string): string {
 }
 
 /**
- * Runs `work` and rewrites the messages of its errors for the command line: the driver names the volume by its id, and
- * suggests a parameter of the snapshot class; the user needs the volume's name, and a command or flag (`freezeRemedy`).
+ * Runs `work` and rewrites the messages of its errors for the command line. The driver's messages contain the id of the
+ * volume and a parameter of the snapshot class, which are replaced by the volume's name and by `freezeRemedy`.
  */
 export async function rephraseForCli<T>(
   volume: { readonly volume_id: string; readonly name: string },

@@ -96,7 +96,7 @@ export function formatFields(
     .join('\n');
 }
 
-/** `1 volume`, `2 volumes`. */
+/** Formats a count with its noun: `1 volume`, `2 volumes`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

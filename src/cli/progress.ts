@@ -7,7 +7,7 @@ export interface Progress {
   readonly totalBytes: bigint;
 }
 
-/** For short operations, a line would only flicker. */
+/** Delay before the line appears. For shorter operations, it would only flicker. */
 const initialDelayMs = 400;
 const redrawMs = 200;
 const barWidth = 24;

@@ -3,7 +3,7 @@ import { failureOf } from './errors.ts';
 import { withProgress } from './progress.ts';
 import type { Terminal } from './terminal.ts';
 
-/** A starting container can hold a copy of every mount of this machine for several seconds. */
+/** Long enough for a starting container to unmount its copies of the machine's mounts, which can take several seconds. */
 const timeoutMs = 15_000;
 const pauseMs = 200;
 

@@ -12,7 +12,7 @@ function textOf<T extends string | number>(value: T): string | null {
   return value === '' ? null : value.toString().toLowerCase();
 }
 
-/** The filesystem type, or `block`. */
+/** Returns the filesystem type, or `block`. */
 export function formatOf({ kind, fs_type }: Pick<Volume, 'kind' | 'fs_type'>): string {
   return kind === 'BLOCK' ? 'block' : fs_type;
 }
@@ -49,7 +49,7 @@ export function volumeAsJson(volume: Volume) {
   };
 }
 
-/** `ok`, or the status of the worst problem. */
+/** Returns `ok`, or the status of the worst problem. */
 function healthOf({ problems }: Volume): string {
   const order = ['DATA_LOSS', 'INACCESSIBLE', 'DEGRADED'];
   const worst = order.find((status) => problems.some((problem) => problem.status === status));

@@ -1,7 +1,8 @@
 /**
  * Encodes and decodes the messages of csi-proto/ for grpc-js, with protobufjs. Decoded messages are plain objects that match
- * the generated types: int64 as bigint, enums as names (or a number without a name in this interface), absent messages as
- * `null`. All scalars, lists and maps are present; the tag of a oneof is present only if one of its members is set.
+ * the generated types: int64 as bigint, enums as names (or as a number if this version of the interface has no name for it),
+ * absent messages as `null`. All scalars, lists and maps are present; the tag of a oneof is present only if one of its
+ * members is set.
  */
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import protobuf from 'protobufjs/light.js';
@@ -61,12 +62,12 @@ function descriptorOf(fullName: string): protobuf.INamespace {
   return protoOf(fullName).descriptor;
 }
 
-/** The reflected type of a message, `csi.v1.Volume` for example. Throws if the name is unknown. */
+/** Returns the reflected type of a message, for example `csi.v1.Volume`. Throws if the name is unknown. */
 export function messageType(fullName: string): protobuf.Type {
   return rootOf(fullName).lookupType(fullName);
 }
 
-/** The reflected type of a service. Throws if the name is unknown. */
+/** Returns the reflected type of a service. Throws if the name is unknown. */
 export function serviceType(fullName: ServiceName): protobuf.Service {
   return rootOf(fullName).lookupService(fullName);
 }
@@ -94,7 +95,7 @@ interface MethodShape {
   readonly responseStream: boolean;
 }
 
-/** The methods of a service, in the order of the proto. Throws if the name is unknown. */
+/** Returns the methods of a service, in the order of the proto. Throws if the name is unknown. */
 export function methodsOf(service: ServiceName): readonly MethodShape[] {
   const packageName = service.slice(0, service.lastIndexOf('.'));
   const found = service
@@ -129,7 +130,9 @@ function definitionOf(shape: MethodShape, path: string): MethodDefinition<object
   };
 }
 
-/** The definition for grpc-js's `addService`, whose handlers are `Handlers<N>`. Keys are the RPC names as in the proto. */
+/**
+ * Returns the definition for grpc-js's `addService`, whose handlers are `Handlers<N>`. Its keys are the names of the RPCs.
+ */
 export function serviceDefinition<N extends ServiceName>(name: N): ServiceDefinition<Handlers<N>> {
   const definitions = methodsOf(name).map((shape) => [
     shape.name,

@@ -19,7 +19,7 @@ export function redact(type: string | protobuf.Type, message: unknown): unknown 
   return redactorOf(typeof type === 'string' ? messageType(type) : type)(message);
 }
 
-/** The redactors for the request and response of an RPC. */
+/** Returns the redactors for the request and response of an RPC. */
 export function rpcRedactors<N extends ServiceName>(
   service: N,
   rpc: MethodName<N>,

@@ -54,7 +54,10 @@ export const knownOptions = {
 type OptionName = keyof typeof knownOptions;
 export type Options = Readonly<Record<string, string>>;
 
-/** Throws `invalid` for an unknown option and for a value that is not allowed. `findSource` resolves the option `from`. */
+/**
+ * Parses the options of a new volume. Throws `invalid` for an unknown option and for a value that is not allowed.
+ * `findSource` resolves the option `from`.
+ */
 export function parseOptions(
   name: string,
   options: Options,

@@ -33,7 +33,7 @@ export interface PluginCall {
   readonly name: string;
   /** The end of a `change` is logged at level info. */
   readonly logClass: 'change' | 'read';
-  /** Takes the raw body and returns the body of the response. */
+  /** Handles the raw request body and returns the response body. */
   readonly answer: (front: DockerFront, call: Call, body: string) => Promise<unknown>;
 }
 
@@ -172,7 +172,7 @@ async function retryWhileBusy<T>({ signal }: Call, work: () => Promise<T>): Prom
   });
 }
 
-/** Throws `not-found`, and `wrong-state` for a raw block volume. */
+/** Finds a volume that Docker can use. Throws `not-found`, and `wrong-state` for a raw block volume. */
 function getVolume(front: DockerFront, name: string): Volume {
   const volume = front.docker.findVolume(name);
   if (volume === undefined) throw new VolumeError('not-found', `volume '${name}' does not exist`);
@@ -213,7 +213,10 @@ function summaryOf(name: string, { record }: Volume, path: string | undefined) {
   };
 }
 
-/** Shown by `docker volume inspect`. Byte counts are strings, because Go prints large numbers as floating point. */
+/**
+ * Returns the status that `docker volume inspect` shows. Byte counts are strings, because Go prints large numbers as floating
+ * point.
+ */
 async function statusOf(front: DockerFront, { record, pool }: Volume) {
   const { usedBytes, allocatedBytes, snapshots } = await front.docker.usage(record.id);
   return {

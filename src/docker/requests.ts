@@ -88,7 +88,7 @@ export class NoResponseError extends Error {
   }
 }
 
-/** Throws `invalid`, naming the field. */
+/** Decodes a request body. Throws `invalid` with the name of the field. */
 export function decode<S extends v.GenericSchema>(schema: S, body: string): v.InferOutput<S> {
   const result = v.safeParse(schema, parse(body));
   if (result.success) return result.output;

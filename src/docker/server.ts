@@ -31,7 +31,7 @@ export interface RunningPlugin {
   close(): Promise<void>;
 }
 
-/** Throws `unavailable` if the socket cannot be bound. */
+/** Serves the plugin API until `close` is called. Throws `unavailable` if the socket cannot be bound. */
 export async function serveDocker(options: DockerServeOptions): Promise<RunningPlugin> {
   const { requestTimeoutMs = 10_000, log } = options;
   const server = createServer(

@@ -60,7 +60,7 @@ export function adminService(context: AdminContext, hooks: ServerHooks): Service
   );
 }
 
-/** The methods of `Admin` in csi-proto/loopcsi.proto. */
+/** Implements the service `Admin` of csi-proto/loopcsi.proto. */
 export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.Admin'> {
   const { administration } = context;
   return {

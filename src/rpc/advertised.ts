@@ -127,7 +127,7 @@ interface AnyRow {
   readonly offered?: (features: Features) => boolean;
 }
 
-/** The log class of each call of a service, and whether the call is offered. */
+/** Returns the log class of each call of a service, and whether the call is offered. */
 export function offeredCalls(
   service: CsiServiceName,
   features: Features,

@@ -7,7 +7,7 @@ import { parsePage, requireText } from './validate.ts';
 
 type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'GetSnapshot';
 
-/** CSI spec, "Controller Service RPC": the calls for snapshots. */
+/** Implements the snapshot calls of the Controller service (CSI spec, "Controller Service RPC"). */
 export function controllerSnapshotMethods(
   context: CsiContext,
 ): Pick<Implementation<'csi.v1.Controller'>, SnapshotMethod> {

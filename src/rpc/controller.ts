@@ -27,7 +27,7 @@ import {
 
 type Methods = Implementation<'csi.v1.Controller'>;
 
-/** CSI spec, "Controller Service RPC". */
+/** Implements the Controller service (CSI spec, "Controller Service RPC"). */
 export function controllerMethods(context: CsiContext): Methods {
   return {
     ...volumeMethods(context),

@@ -8,7 +8,10 @@ import { groupMessage } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';
 
-/** CSI spec, "Group Controller Service RPC": snapshots of several volumes of this node at one point in time. */
+/**
+ * Implements the GroupController service (CSI spec, "Group Controller Service RPC"): snapshots of several volumes of this
+ * node at one point in time.
+ */
 export function groupControllerMethods(
   context: CsiContext,
 ): Implementation<'csi.v1.GroupController'> {

@@ -4,7 +4,7 @@ import { pluginServices } from './advertised.ts';
 import type { CsiContext } from './context.ts';
 import type { Implementation } from './handlers.ts';
 
-/** CSI spec, "Identity Service RPC". */
+/** Implements the Identity service (CSI spec, "Identity Service RPC"). */
 export function identityMethods({
   settings,
   version,

@@ -19,7 +19,7 @@ const ephemeralKey = 'csi.storage.k8s.io/ephemeral';
 
 type Methods = Implementation<'csi.v1.Node'>;
 
-/** CSI spec, "Node Service RPC". */
+/** Implements the Node service (CSI spec, "Node Service RPC"). */
 export function nodeMethods(context: CsiContext): Methods {
   const { settings, volumes, thisNode } = context;
   return {
@@ -86,7 +86,7 @@ function mountMethods({ volumes }: CsiContext): Methods {
   };
 }
 
-/** Usage, growth and health of volumes on this node. */
+/** Methods for the usage, growth and health of volumes on this node. */
 function usedVolumeMethods({ volumes }: CsiContext): Methods {
   return {
     async NodeGetVolumeStats(request) {

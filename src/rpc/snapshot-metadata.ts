@@ -10,8 +10,9 @@ const defaultResults = 1024;
 const maxResultsPerMessage = 16_384;
 
 /**
- * CSI spec, "Snapshot Metadata Service RPCs". Ranges have variable lengths, in multiples of 4 KiB. They are read only as fast
- * as the caller reads the stream (call.ts), and an incomplete stream ends with an error.
+ * Implements the SnapshotMetadata service (CSI spec, "Snapshot Metadata Service RPCs"). Ranges have variable lengths, in
+ * multiples of 4 KiB. They are read only as fast as the caller reads the stream (call.ts), and an incomplete stream ends with
+ * an error.
  */
 export function snapshotMetadataMethods({
   volumes,

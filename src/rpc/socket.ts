@@ -25,7 +25,7 @@ const prefaceBytes = 24;
 export async function listen(options: SocketOptions): Promise<SocketListener> {
   const { path, log } = options;
   const server = createServer((socket) => {
-    // For example ECONNRESET before an HTTP/2 session owns the socket and handles its errors.
+    // Handles errors such as ECONNRESET until an HTTP/2 session owns the socket.
     socket.on('error', ({ message }) => log.debug({ problem: message }, 'connection failed'));
     closeUnlessPreface(socket, options);
     options.onConnection(socket);

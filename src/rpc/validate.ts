@@ -74,7 +74,7 @@ export function parseRange(range: CsiCapacityRange | null): CapacityRange {
   return { requiredBytes, limitBytes };
 }
 
-/** The range of an expansion, which must request a size. */
+/** Parses the range of an expansion, which must specify a size. */
 export function requireRange(range: CsiCapacityRange | null): CapacityRange {
   const parsed = parseRange(range);
   if (parsed.requiredBytes === 0n && parsed.limitBytes === 0n) {

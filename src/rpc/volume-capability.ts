@@ -14,7 +14,7 @@ const refusedModes: readonly string[] = ['MULTI_NODE_SINGLE_WRITER', 'MULTI_NODE
 
 /** Reasons of the errors for a well-formed capability that this driver does not support. */
 interface Refusals {
-  /** The access mode needs a volume on several nodes. */
+  /** For an access mode that needs several nodes. */
   readonly mode: Reason;
   readonly fsType: Reason;
 }
@@ -23,7 +23,10 @@ const invalid: Refusals = { mode: 'invalid', fsType: 'invalid' };
 /** CSI spec, "NodeStageVolume Errors" and "NodePublishVolume Errors": "Exceeds capabilities" is FAILED_PRECONDITION. */
 export const nodeRefusals: Refusals = { mode: 'wrong-state', fsType: 'invalid' };
 
-/** Throws `invalid` if the capability is missing, incomplete or unknown, and the reasons of `refusals` if it is not supported. */
+/**
+ * Parses one capability. Throws `invalid` if it is missing, incomplete or unknown, and the reasons of `refusals` if it is not
+ * supported.
+ */
 export function parseCapability(
   capability: VolumeCapability | null,
   field: string,

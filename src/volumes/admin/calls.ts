@@ -22,7 +22,7 @@ import {
   type SnapshotFacts,
   type VolumeFacts,
 } from './inspect.ts';
-import { expandAndGrow, mountManually, unmountManually } from './manual-mount.ts';
+import { expandManually, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';
 import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './pools/forget.ts';
@@ -108,7 +108,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     getVolume: (idOrName) => getVolumeFacts(domain, idOrName),
     mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
-    expandVolume: (call, input) => expandAndGrow(domain, call, input),
+    expandVolume: (call, input) => expandManually(domain, call, input),
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),

@@ -61,15 +61,15 @@ async function orphanDevices(
     if (!roots.some((root) => file.startsWith(root))) continue;
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (context.isOperationRunning && file.includes('/tmp/')) continue;
-    const at = context.mounts
+    const targets = context.mounts
       .filter((mount) => exposesDevice(mount, device))
       .map(({ target }) => target);
     findings.push(
       warn(
         `loop-device:${device.path}`,
-        `${device.path} is attached to ${file}, which is no longer a volume${at.length > 0 ? `, and mounted at ${at.join(', ')}` : ''}`,
-        at.length > 0
-          ? `unmount ${at.join(', ')}, then run 'losetup --detach ${device.path}'`
+        `${device.path} is attached to ${file}, which is no longer a volume${targets.length > 0 ? `, and mounted at ${targets.join(', ')}` : ''}`,
+        targets.length > 0
+          ? `unmount ${targets.join(', ')}, then run 'losetup --detach ${device.path}'`
           : `run 'losetup --detach ${device.path}', or restart the driver, which detaches it`,
       ),
     );

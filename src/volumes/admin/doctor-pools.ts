@@ -141,16 +141,16 @@ export async function checkPoolOffline(
   const { path } = settings;
   const { files } = node.host;
   try {
-    const seen = (await files.exists(node.stateDir))
+    const seenUuid = (await files.exists(node.stateDir))
       ? await (await KnownPools.open(files, node.stateDir)).seenAt(path)
       : undefined;
-    if (!(await files.exists(path))) return absent(settings, seen);
+    if (!(await files.exists(path))) return missingDirectoryFinding(settings, seenUuid);
     const root = await poolRootIn(files, path);
     const marker = await findMarker(files, root, settings.name);
     if (marker === undefined && root !== path) {
       return ok(name, `${path} has an embedded pool, which the driver mounts when it starts`);
     }
-    if (marker === undefined) return withoutMarker(settings, seen);
+    if (marker === undefined) return missingMarkerFinding(settings, seenUuid);
     const nodeTag = nodeTagOf(node.nodeId);
     if (marker.nodeTag !== nodeTag) {
       return fail(
@@ -159,10 +159,10 @@ export async function checkPoolOffline(
         `start the driver with its previous --node-id, or run 'loopcsi pool adopt ${settings.name}'`,
       );
     }
-    if (seen !== undefined && seen !== marker.uuid) {
+    if (seenUuid !== undefined && seenUuid !== marker.uuid) {
       return fail(
         name,
-        `${path} contains pool ${marker.uuid}, but pool ${seen} was seen there before`,
+        `${path} contains pool ${marker.uuid}, but pool ${seenUuid} was seen there before`,
         `mount the right disk, or accept this pool with 'loopcsi pool adopt ${settings.name}'`,
       );
     }
@@ -177,11 +177,14 @@ export async function checkPoolOffline(
   }
 }
 
-function withoutMarker({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
-  if (seen !== undefined) {
+function missingMarkerFinding(
+  { name, path, create }: PoolSettings,
+  seenUuid: string | undefined,
+): Finding {
+  if (seenUuid !== undefined) {
     return fail(
       `pool:${name}`,
-      `${path} contains no pool, but pool ${seen} was seen there before`,
+      `${path} contains no pool, but pool ${seenUuid} was seen there before`,
       'mount its disk',
     );
   }
@@ -193,8 +196,11 @@ function withoutMarker({ name, path, create }: PoolSettings, seen: string | unde
   );
 }
 
-function absent({ name, path, create }: PoolSettings, seen: string | undefined): Finding {
-  if (create && seen === undefined)
+function missingDirectoryFinding(
+  { name, path, create }: PoolSettings,
+  seenUuid: string | undefined,
+): Finding {
+  if (create && seenUuid === undefined)
     return ok(`pool:${name}`, `${path} is created when the driver starts`);
   return fail(`pool:${name}`, `${path} does not exist`, 'mount its disk, or create the directory');
 }

@@ -171,12 +171,12 @@ async function kernelFactsOf(
   return {
     allocatedBytes: image.allocatedBytes,
     device: attachment.readWrite,
-    ...(await stagedAndPublished(domain, volume, [...new Set(targets)])),
+    ...(await splitTargets(domain, volume, [...new Set(targets)])),
   };
 }
 
-/** Splits the mount targets: the node state says which of them is the staging path. */
-async function stagedAndPublished(
+/** Splits the mount targets into the staging path and published paths. The node state says which of them is the staging path. */
+async function splitTargets(
   domain: Domain,
   volume: FoundVolume,
   targets: readonly string[],

@@ -154,7 +154,7 @@ export async function unmountManually(
       ? deepestFirst(publishedAt)
       : [await checkedTargetPath(domain, input.targetPath, 'the directory to unmount')];
   for (const targetPath of targetPaths) {
-    await busyIfInUse(() =>
+    await reportInUseAsBusy(() =>
       unpublishVolume(domain, call, { volumeId: id, targetPath, keepTarget: kind === 'mount' }),
     );
   }
@@ -168,7 +168,7 @@ function deepestFirst(paths: readonly string[]): readonly string[] {
 }
 
 /** Reports a mount in use as `busy`, which the command line retries, because the use may end soon. */
-async function busyIfInUse(work: () => Promise<void>): Promise<void> {
+async function reportInUseAsBusy(work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
@@ -215,7 +215,7 @@ async function unstageIfUnused(
  * Grows the promised size, the image, the device and, if possible, the filesystem. `atNextMount`: the filesystem will grow at the
  * next mount, because it is not mounted now or the kernel does not permit it to grow while mounted.
  */
-export async function expandAndGrow(
+export async function expandManually(
   domain: Domain,
   call: Call,
   input: { readonly volumeId: string; readonly sizeBytes: bigint },

@@ -9,10 +9,11 @@ import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
 /**
- * The volumes that Docker knows. Each is a file in a directory outside all pools; its name is the volume's id, its content the
- * uuid of the volume's pool. Docker interprets every error about a volume as a missing volume, forgets it, and gives the next
- * container an empty local volume of that name. While a pool is not served, these files distinguish its volumes from volumes that
- * never existed. Several drivers may share the directory, so each forgets volumes of its own pools only.
+ * The set of volumes that Docker knows. Each volume has a file in a directory outside all pools: the name of the file is the
+ * volume's id, and its content is the uuid of the volume's pool. Docker interprets every error about a volume as a missing
+ * volume, then forgets the volume, and gives the next container an empty local volume of that name. While a pool is not served,
+ * these files distinguish its volumes from volumes that never existed. Several drivers may share the directory, so each forgets
+ * volumes of its own pools only.
  */
 export class KnownVolumes {
   readonly #directory: string;

@@ -15,7 +15,7 @@ import { stageLocked } from './stage.ts';
 
 /**
  * Grows an ext4 filesystem if the driver lacks CAP_SYS_RESOURCE. A volume that is staged but not published is briefly unmounted.
- * The filesystem of a published volume grows when the volume is staged the next time.
+ * The filesystem of a published volume grows at the next stage.
  */
 export async function growOffline(
   domain: Domain,
@@ -49,12 +49,12 @@ export async function growOffline(
   } finally {
     // The volume is mounted again even if it did not grow, since it may be published at any moment. If that fails, it stays
     // unmounted until the call is repeated.
-    const now = await attachmentOf(domain, volume);
-    await recoverImage(domain, volume, now.devices);
-    const again = await ensureAttached(domain, volume, now);
+    const current = await attachmentOf(domain, volume);
+    await recoverImage(domain, volume, current.devices);
+    const reattached = await ensureAttached(domain, volume, current);
     await mountAttached(domain, volume, {
       fsType: record.fsType,
-      device: again,
+      device: reattached,
       target: path,
       mountFlags,
     });

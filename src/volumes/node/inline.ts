@@ -70,7 +70,7 @@ export async function publishInline(domain: Domain, call: Call, input: InlineInp
   });
 }
 
-/** Two volumes with the same id could not be distinguished when they are unpublished. */
+/** An inline volume must not have the id of another volume, because an unpublish could not distinguish them. */
 function notInlineError(volumeId: string): VolumeError {
   return new VolumeError(
     'conflict',

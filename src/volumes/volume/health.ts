@@ -126,16 +126,16 @@ function guardConditions(
   attachment: Attachment,
 ): VolumeCondition[] {
   const { id } = volume.record;
-  const where = `pool '${volume.pool.name}' is nearly full`;
+  const cause = `pool '${volume.pool.name}' is nearly full`;
   if (domain.guard.frozenSince(id) !== undefined) {
     const state =
       'its filesystem is frozen until space is free; delete volumes or snapshots, or enlarge the pool';
-    return [condition('DEGRADED', 'FrozenForRoom', `${where}: ${state}`)];
+    return [condition('DEGRADED', 'FrozenForRoom', `${cause}: ${state}`)];
   }
   if (!domain.guard.isExpired(id) || attachment.mounts.length === 0) return [];
   const state =
     'its filesystem was frozen for the maximum time and thawed again; its writers can get ENOSPC';
-  return [condition('DEGRADED', 'RoomGuardExpired', `${where}: ${state}`)];
+  return [condition('DEGRADED', 'RoomGuardExpired', `${cause}: ${state}`)];
 }
 
 async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {

@@ -44,7 +44,7 @@ type Retag = <Id extends string>(id: Id) => Id;
  */
 export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPools): Promise<void> {
   if (pool.isServed) return;
-  const root = await adoptedRoot(domain, pool);
+  const root = await openAdoptedRoot(domain, pool);
   const { files } = domain.host;
   const marker = await readMarker(files, root, pool.name);
   const lock = await lockPool(files, { name: pool.name, root }, 'busy');
@@ -74,7 +74,7 @@ export async function adoptPool(domain: Domain, pool: Pool, knownPools: KnownPoo
 }
 
 /** Returns the root of the pool. An embedded pool is mounted for this, and stays mounted. */
-async function adoptedRoot(domain: Domain, pool: Pool): Promise<string> {
+async function openAdoptedRoot(domain: Domain, pool: Pool): Promise<string> {
   const { settings } = pool;
   const directory = await domain.host.files.resolveDirectory(settings.path);
   if (!(await isEmbedded(domain.host.files, settings))) return directory;

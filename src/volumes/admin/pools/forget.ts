@@ -9,14 +9,14 @@ import { inLane, poolLane } from '../../engine/lanes.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';
 import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
-import { requireMatch } from './init.ts';
+import { requireMatchingPath } from './init.ts';
 
 /** A pool that this node has seen at a directory. */
 export interface RememberedPool {
   readonly name: string;
   readonly path: string;
   readonly uuid: string;
-  /** The volumes of the pool that are known from outside the pool. */
+  /** Ids of the pool's volumes that are known without access to the pool. */
   readonly volumeIds: readonly string[];
 }
 
@@ -41,16 +41,16 @@ export async function forgetPoolInDriver(
 ): Promise<RememberedPool> {
   const { host, log, pools } = inLane(domain, poolLane(name));
   const pool = pools.find(name);
-  requireMatch(pool, { name, path });
+  requireMatchingPath(pool, { name, path });
   if (pool?.isServed === true) {
     throw new VolumeError('wrong-state', `pool '${name}' is served, so it is not lost`);
   }
   const deps = { host, log, stateDir };
-  const readIds = [...(pool?.volumes.values() ?? [])].map(({ id }) => id);
+  const recordedIds = [...(pool?.volumes.values() ?? [])].map(({ id }) => id);
   const found = await inspectRememberedPool(
     deps,
     { name, path: pool?.settings.path ?? path },
-    readIds,
+    recordedIds,
   );
   if (uuid === '') return found;
   if (uuid !== found.uuid) {
@@ -70,7 +70,7 @@ export async function forgetPoolInDriver(
 export async function inspectRememberedPool(
   deps: ForgetDeps,
   { name, path }: { readonly name: string; readonly path: string },
-  readIds: readonly string[] = [],
+  recordedIds: readonly string[] = [],
 ): Promise<RememberedPool> {
   const { host, log, stateDir } = deps;
   const uuid = await (await KnownPools.open(host.files, stateDir)).seenAt(path);
@@ -82,7 +82,7 @@ export async function inspectRememberedPool(
   }
   await requireLost(host, { name, path, uuid });
   const known = await new KnownVolumes(stateDir, { host, log }).ofPool(uuid);
-  return { name, path, uuid, volumeIds: [...new Set([...known, ...readIds])].sort() };
+  return { name, path, uuid, volumeIds: [...new Set([...known, ...recordedIds])].sort() };
 }
 
 /** Removes all traces of the pool from the state directory, so that a new pool may be created in its directory. */

@@ -78,7 +78,7 @@ export async function initPoolInDriver(
   input: InitInput,
 ): Promise<{ readonly pool: PoolFacts; readonly existed: boolean }> {
   const pool = domain.pools.find(input.name);
-  requireMatch(pool, input);
+  requireMatchingPath(pool, input);
   if (pool?.isServed === true) return { pool: await poolFactsOf(pool), existed: true };
   const settings: PoolSettings = {
     ...(pool?.settings ?? { ...poolDefaults, name: input.name, path: input.path }),
@@ -91,7 +91,8 @@ export async function initPoolInDriver(
     nodeTag: domain.settings.nodeTag,
     nowMs: domain.now(),
   });
-  if (pool === undefined) return { pool: notConfigured(settings, domain.pools.all), existed };
+  if (pool === undefined)
+    return { pool: unconfiguredPoolFacts(settings, domain.pools.all), existed };
   await deps.openPool(pool);
   return { pool: await poolFactsOf(pool), existed };
 }
@@ -99,7 +100,7 @@ export async function initPoolInDriver(
 /**
  * Throws `invalid` if the path differs from that of the configured pool, or if it is missing for a pool that is not configured.
  */
-export function requireMatch(
+export function requireMatchingPath(
   pool: Pool | undefined,
   input: Pick<InitInput, 'name' | 'path'>,
 ): void {
@@ -117,7 +118,7 @@ export function requireMatch(
   );
 }
 
-function notConfigured(settings: PoolSettings, served: readonly Pool[]): PoolFacts {
+function unconfiguredPoolFacts(settings: PoolSettings, served: readonly Pool[]): PoolFacts {
   // The first --pool replaces the default pool, so all pools must be listed.
   const all = [...served.map((pool) => pool.settings), settings];
   const flags = all.map(({ name, path }) => `--pool ${name}=${path}`).join(' ');

@@ -4,7 +4,7 @@ import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
-/** Numbers of a pool for metrics. `bytes` is empty if its disk does not answer. */
+/** The metrics of one pool. `bytes` is empty if its disk does not answer. */
 export interface PoolMetrics {
   readonly name: string;
   readonly isServed: boolean;

@@ -39,7 +39,7 @@ export async function recoverPool(
   if ((await findMarker(files, root, name)) !== undefined) {
     throw wrongStateError(name, `${root} has a pool.json, so there is nothing to recover`);
   }
-  const nodeTag = await tagOfIds(deps.host, root, name);
+  const nodeTag = await findCommonNodeTag(deps.host, root, name);
   const lock = await lockPool(files, { name, root }, 'busy');
   try {
     const marker = {
@@ -56,7 +56,7 @@ export async function recoverPool(
 }
 
 /** Returns the node tag in which all ids end. */
-async function tagOfIds({ files }: Host, root: string, name: string): Promise<string> {
+async function findCommonNodeTag({ files }: Host, root: string, name: string): Promise<string> {
   const tags = new Set<string>();
   for (const area of recordAreas) {
     const ids = await files.list(join(root, area)).catch((error: unknown) => {
