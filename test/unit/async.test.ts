@@ -192,6 +192,11 @@ test('work that fails frees its slot', async (t) => {
 });
 
 test('periodic work is called one at a time, after the time that it asks for, until it is stopped', async (t) => {
+  // The timers of periodic work do not keep the process alive.
+  const alive = setInterval(() => undefined, 1_000);
+  t.teardown(() => {
+    clearInterval(alive);
+  });
   let running = 0;
   let calls = 0;
   const stopped = new Promise<() => void>((resolve) => {
