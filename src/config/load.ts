@@ -176,7 +176,7 @@ function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
   const allowsInline = config.ephemeralMaxSize > 0n;
   if (allowsInline && config.ephemeralDefaultSize > config.ephemeralMaxSize) {
     problems.push(
-      'flag --ephemeral-default-size: must not be above --ephemeral-max-size; lower it, or raise --ephemeral-max-size',
+      'flag --ephemeral-default-size: must not exceed --ephemeral-max-size; lower it, or raise --ephemeral-max-size',
     );
   }
   for (const [index, pool] of config.pools.entries()) {
@@ -187,19 +187,19 @@ function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
         );
       } else if (overlaps(pool.path, other.path)) {
         problems.push(
-          `flag --pool: one of '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) contains the other; choose separate directories`,
+          `flag --pool: the directories of '${pool.name}' (${pool.path}) and '${other.name}' (${other.path}) overlap; choose separate directories`,
         );
       }
     }
     const usesMountDir = config.dockerSocket !== undefined || config.withoutStaging;
     if (usesMountDir && overlaps(config.mountDir, pool.path)) {
       problems.push(
-        `flag --mount-dir: one of ${config.mountDir} and pool '${pool.name}' (${pool.path}) contains the other; choose separate directories`,
+        `flag --mount-dir: ${config.mountDir} and pool '${pool.name}' (${pool.path}) overlap; choose separate directories`,
       );
     }
     if (isWithin(config.stateDir, pool.path)) {
       problems.push(
-        `flag --state-dir: ${config.stateDir} is in pool '${pool.name}' (${pool.path}); choose a directory outside, because it must outlive the pool's disk`,
+        `flag --state-dir: ${config.stateDir} is in pool '${pool.name}' (${pool.path}); choose a directory outside of it, because it must outlive the pool's disk`,
       );
     }
   }

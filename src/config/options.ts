@@ -157,7 +157,7 @@ export const optionTable = {
     kind: 'value',
     value: 'DURATION',
     default: '5m',
-    help: 'Maximum time for which the volumes of a nearly full pool stay frozen; afterwards their writers may get ENOSPC.',
+    help: 'Maximum time for which the volumes of a nearly full pool stay frozen; after that, writers may get ENOSPC.',
     schema: textParsedBy(parseDuration),
   },
   maxVolumes: {
@@ -171,7 +171,7 @@ export const optionTable = {
     kind: 'switch',
     value: 'true|false',
     default: 'false',
-    help: 'Do not offer staging: NodePublishVolume stages the volume as well. For Docker Swarm, which does not stage.',
+    help: 'Do not offer staging: NodePublishVolume also stages the volume. For Docker Swarm, which does not stage.',
     schema: v.pipe(
       oneOf('true', 'false'),
       v.transform((value) => value === 'true'),

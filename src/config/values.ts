@@ -46,7 +46,7 @@ export function parseSocketPath(value: string): string {
   const path = parseAbsolutePath(given);
   if (Buffer.byteLength(path) > maxSocketPathBytes) {
     throw new Error(
-      `'${path}' has ${Buffer.byteLength(path)} bytes, and the path of a socket may have ${maxSocketPathBytes}; choose a shorter path`,
+      `'${path}' has ${Buffer.byteLength(path)} bytes, but a socket path may have at most ${maxSocketPathBytes}; choose a shorter path`,
     );
   }
   return path;

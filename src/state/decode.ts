@@ -59,7 +59,7 @@ export function decodeJson<S extends v.GenericSchema>(
     const issue = result.issues[0];
     throw new VolumeError(
       'internal',
-      `${path} cannot be decoded: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; it was left unchanged, restore it from a backup`,
+      `${path} cannot be decoded: ${v.getDotPath(issue) ?? 'record'}: ${issue.message}; the file was left unchanged; restore it from a backup`,
     );
   }
   return result.output;

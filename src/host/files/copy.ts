@@ -81,7 +81,7 @@ async function copySparse(
         throw new KernelError(
           'open',
           'EINVAL',
-          `${to}: has ${targetSize} bytes, fewer than the resume point ${resumeFrom}`,
+          `${to} (has ${targetSize} bytes, fewer than the resume point ${resumeFrom})`,
         );
       // Discard data after the resume point, which the interrupted copy had not synced.
       if (resumeFrom > 0n) await setSize(lane, target, to, resumeFrom);
@@ -148,11 +148,7 @@ class SparseCopy {
       const range = { offset, length: Number(length) };
       const copied = await copyFileRange(lane, source.fd, target.fd, range, `${from} to ${to}`);
       if (copied === 0)
-        throw new KernelError(
-          'copy_file_range',
-          'EIO',
-          `${from}: it was truncated during the copy`,
-        );
+        throw new KernelError('copy_file_range', 'EIO', `${from} (truncated during the copy)`);
       return BigInt(copied);
     } catch (error) {
       // After EIO, a separate read and write show which side failed.
@@ -170,7 +166,7 @@ class SparseCopy {
       source.read(buffer, 0, buffer.length, position),
     );
     if (read.bytesRead === 0)
-      throw new KernelError('read', 'EIO', `${from}: it was truncated during the copy`);
+      throw new KernelError('read', 'EIO', `${from} (truncated during the copy)`);
     const filled = buffer.subarray(0, read.bytesRead);
     const written = await fsCall(lane, 'write', to, () =>
       target.write(filled, 0, filled.length, position),

@@ -84,6 +84,6 @@ async function detachCompletely(
   throw new KernelError(
     'LOOP_CLR_FD',
     'EBUSY',
-    `${device.path}: something is still using ${imagePath}`,
+    `${device.path} (something is still using ${imagePath})`,
   );
 }

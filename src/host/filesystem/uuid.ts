@@ -9,6 +9,6 @@ const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 
 /** Returns `uuid`. Throws a TypeError if it is not a lower-case UUID, since it becomes an argument of a program. */
 export function requireUuid(uuid: string): string {
-  if (!uuidPattern.test(uuid)) throw new TypeError(`'${uuid}' is not a UUID in lower case`);
+  if (!uuidPattern.test(uuid)) throw new TypeError(`'${uuid}' is not a lower-case UUID`);
   return uuid;
 }

@@ -156,7 +156,7 @@ export class FreezeChild {
         new KernelError(
           'freeze',
           'ECHILD',
-          `${targetsOf(session)}: the process that owned the freeze ended`,
+          `${targetsOf(session)} (the process that owned the freeze ended)`,
         ),
       );
     }
@@ -177,7 +177,7 @@ function expiredError(session: Session): KernelError {
   return new KernelError(
     'freeze',
     'ETIMEDOUT',
-    `${targetsOf(session)}: thawed because the time limit passed`,
+    `${targetsOf(session)} (thawed because the time limit passed)`,
   );
 }
 

@@ -70,7 +70,7 @@ function requireKoffi(): Koffi {
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (error) {
     throw new Error(
-      `system calls cannot be made: koffi has no library for ${process.platform}-${arch} here (${messageOf(error)}); ` +
+      `system calls cannot be made: koffi has no library for ${process.platform}-${arch} (${messageOf(error)}); ` +
         `run \`npm ci\` on this machine, with its optional packages`,
       { cause: error },
     );

@@ -18,7 +18,7 @@ import { encodeLoopConfig, isSameFile, readStatus } from './status.ts';
  * second on a busy machine.
  */
 export const detachTimeoutMs = 3_000;
-const controlPath = '/dev/loop-control';
+export const controlPath = '/dev/loop-control';
 
 let control: Promise<FileHandle> | undefined;
 
@@ -169,7 +169,7 @@ export async function requireSameImage(
 ): Promise<void> {
   const { backing } = await readStatus(lane, handle, device.path);
   if (!isSameFile(backing, device.backing)) {
-    throw new KernelError('open', 'ENXIO', `${device.path}: it is now attached to another file`);
+    throw new KernelError('open', 'ENXIO', `${device.path} (now attached to another file)`);
   }
 }
 

@@ -3,7 +3,7 @@ import type { Mount } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import type { Lane } from '../lane.ts';
 import { nodeBindOf } from '../mount/loop-mounts.ts';
-import { openControl } from './device-calls.ts';
+import { controlPath, openControl } from './device-calls.ts';
 import type { LoopScan } from './scan.ts';
 
 /** Chooses the number of the next loop device to attach. */
@@ -67,7 +67,7 @@ export class LoopNumbers {
   }
 
   async #choose(lane: Lane, bound: ReadonlySet<number>): Promise<number> {
-    const subject = 'a free loop device';
+    const subject = controlPath;
     const control = await openControl(lane);
     const isUsable = (number: number): boolean => !this.#claimed.has(number) && !bound.has(number);
     const isPreferred = (number: number): boolean => isUsable(number) && !this.#isAvoided(number);

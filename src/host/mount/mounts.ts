@@ -76,7 +76,7 @@ async function mountDevice(
   await mountOnce();
   const duplicate = await unmountDuplicate(lane, device, target, options);
   if (duplicate === undefined) return;
-  const subject = `${device} on ${target}: the kernel mounts ${duplicate} instead, which has the same UUID`;
+  const subject = `${device} on ${target} (the kernel mounts ${duplicate} instead, which has the same UUID)`;
   throw new KernelError('mount', 'EEXIST', subject);
 }
 

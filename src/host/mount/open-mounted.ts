@@ -61,6 +61,6 @@ async function requireFilesystemOn(
   const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1]);
   const mount = (await readMounts(lane)).find(({ id }) => id === mountId);
   if (mount !== undefined && isFilesystemOn(mount, device)) return;
-  const subject = `${target}: the filesystem mounted there is not on ${device.path}`;
+  const subject = `${target} (the filesystem mounted there is not on ${device.path})`;
   throw new KernelError('open', 'ENODEV', subject);
 }

@@ -38,7 +38,7 @@ async function openBeneath<T>(
 ): Promise<T> {
   const below = relative(root, path);
   if (below === '..' || below.startsWith('../')) {
-    throw new KernelError('openat2', 'EXDEV', `${path} below ${root}`);
+    throw new KernelError('openat2', 'EXDEV', `${path} (not below ${root})`);
   }
   return withDescriptor(lane, root, openFlags.directoryPathFollowed, async (rootFd) => {
     const fd = await openat2(lane, rootFd, below === '' ? '.' : below, {

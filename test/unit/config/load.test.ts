@@ -126,13 +126,13 @@ const wrong = [
   { flags: ['--pool', 'a=/srv/a,reserve=lots'], says: /'lots' is not a size/ },
   { flags: ['--pool', 'a=/srv/a,reserve=200%'], says: /reserve=200% is not a percentage/ },
   { flags: ['--pool', 'a=/srv/a', '--pool', 'a=/srv/b'], says: /two pools are named 'a'/ },
-  { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /contains the other/ },
+  { flags: ['--pool', 'a=/srv', '--pool', 'b=/srv/b/'], says: /directories of .* overlap/ },
   {
     flags: ['--pool', 'a=/srv', '--state-dir', '/srv/state'],
     says: /^flag --state-dir: .*outside/,
   },
   { flags: ['--cluster-pools', 'a,B'], says: /'B' is not a pool name/ },
-  { flags: ['--ephemeral-default-size', '20Gi'], says: /must not be above --ephemeral-max-size/ },
+  { flags: ['--ephemeral-default-size', '20Gi'], says: /must not exceed --ephemeral-max-size/ },
 ] as const;
 for (const { flags, says } of wrong) {
   test(`flags are refused: ${flags.join(' ').slice(0, 70)}`, async (t) => {

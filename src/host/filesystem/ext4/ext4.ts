@@ -281,7 +281,7 @@ function requireGrowthFactor(before: Ext4Superblock, sizeBytes: bigint, imagePat
   const nowBytes = before.blocks * BigInt(before.blockBytes);
   if (sizeBytes <= nowBytes * ext4MaxGrowthFactor) return;
   throw new CommandError('resize2fs', {
-    message: `the ext4 in ${imagePath} has ${nowBytes} bytes and cannot grow to ${sizeBytes} at once: grow in steps of at most a factor of ${ext4MaxGrowthFactor}`,
+    message: `the ext4 filesystem in ${imagePath} has ${nowBytes} bytes and cannot grow to ${sizeBytes} in one step: grow it in steps by a factor of at most ${ext4MaxGrowthFactor}`,
   });
 }
 
