@@ -101,7 +101,7 @@ const wrong = [
     flags: ['--endpoint', 'tcp://0.0.0.0:1'],
     says: /^flag --endpoint: .*not a unix socket; .*unix:/,
   },
-  { flags: ['--endpoint', `unix:///${'x'.repeat(106)}`], says: /107 bytes.*may have 106/ },
+  { flags: ['--endpoint', `unix:///${'x'.repeat(106)}`], says: /107 bytes.*at most 106/ },
   { flags: ['--driver-name', 'Loop_CSI'], says: /^flag --driver-name: .*domain name/ },
   { flags: ['--driver-name', `${'a'.repeat(60)}.csi`], says: /at most 63/ },
   { flags: ['--node-id', 'n'.repeat(257)], says: /1 to 256 bytes/ },
