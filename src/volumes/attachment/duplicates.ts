@@ -66,16 +66,16 @@ function hasEntry(pool: Pool, { area, name }: NamedEntry): boolean {
 }
 
 /**
- * The result does not depend on which pool is `pool`, since both may be opened at the same time. The other pool wins at once if
- * calls may already use it.
+ * Whether the entry of the other pool is the one that the driver uses. The result must not depend on the order of the pools, since
+ * both may be opened at the same time. The other pool wins at once if calls may already use it.
  */
 async function isOtherUsed(
   domain: Domain,
   { pool, other }: { readonly pool: Pool; readonly other: Pool },
   { area, name }: NamedEntry,
 ): Promise<boolean> {
-  const [ours, theirs] = [pool.indexOf(area).get(name), other.indexOf(area).get(name)];
-  if (ours === undefined || theirs === undefined) return ours === undefined;
+  const [record, otherRecord] = [pool.indexOf(area).get(name), other.indexOf(area).get(name)];
+  if (record === undefined || otherRecord === undefined) return record === undefined;
   if (other.isOpen || other.marker === undefined) return true;
   if (pool.wasServed !== other.wasServed) return other.wasServed;
   if (area === 'volumes') {
@@ -83,7 +83,8 @@ async function isOtherUsed(
     if (isAttached !== (await isInUse(domain, other, name))) return !isAttached;
   }
   // The entry that was created later was used last.
-  if (ours.createdAtMs !== theirs.createdAtMs) return theirs.createdAtMs > ours.createdAtMs;
+  if (record.createdAtMs !== otherRecord.createdAtMs)
+    return otherRecord.createdAtMs > record.createdAtMs;
   return domain.pools.all.indexOf(other) < domain.pools.all.indexOf(pool);
 }
 

@@ -32,7 +32,7 @@ export function duplicateMessage(
 ): string {
   const other = usedPoolName === undefined ? 'another pool' : `pool '${usedPoolName}'`;
   return (
-    `'${id}' was found in ${other} too, so ${entry} is not used and is never deleted by the driver; ` +
-    `inspect it and move it out of the pool, or, to use it after the other one is deleted, remove ${join(entry, entryFiles.duplicate)}`
+    `the id '${id}' also exists in ${other}, so ${entry} is not used, and the driver never deletes it; ` +
+    `inspect it and move it out of the pool, or, to use it after the other entry is deleted, remove ${join(entry, entryFiles.duplicate)}`
   );
 }

@@ -142,7 +142,7 @@ test('if only a duplicate is left, every call reports its path and the remedy', 
   const { volumes } = duplicates.opened;
   await duplicates.deleteAll();
   const path = join(duplicates.pathOf('old', 'volumes'), duplicates.volumeId);
-  const refused = { message: new RegExp(`${path} is not used .*move it out of the pool`) };
+  const refused = { message: new RegExp(`${path} is not used, .*move it out of the pool`) };
   await t.throwsAsync(volumes.deleteVolume(call(), duplicates.volumeId), refused);
   await t.throwsAsync(volumes.getVolume(duplicates.volumeId), refused);
   await t.throwsAsync(volumes.createVolume(call(), volumeInput('v', { kind: 'block' })), refused);
