@@ -14,10 +14,10 @@ export function addDoctorCommand(program: Command, session: Session): void {
       'check kernel, programs, pools and leftovers, and suggest remedies; changes nothing',
     )
     .option('--quiet', 'show only warnings and failures')
-    .option('--config <FILE>', "without a driver: as for 'serve'")
-    .option('--pool <NAME=DIR>', "without a driver: as for 'serve'", append)
-    .option('--node-id <ID>', "without a driver: as for 'serve'")
-    .option('--state-dir <DIR>', "without a driver: as for 'serve'")
+    .option('--config <FILE>', "if no driver is running: same as for 'serve'")
+    .option('--pool <NAME=DIR>', "if no driver is running: same as for 'serve'", append)
+    .option('--node-id <ID>', "if no driver is running: same as for 'serve'")
+    .option('--state-dir <DIR>', "if no driver is running: same as for 'serve'")
     .action(runDoctor.bind(null, session));
 }
 

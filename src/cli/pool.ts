@@ -18,15 +18,18 @@ export function addPoolCommands(program: Command, session: Session): void {
     .action(listPools.bind(null, session));
   pool
     .command('init')
-    .description('make a directory a pool of this node, with or without a running driver')
-    .argument('<NAME=DIR>', "name and directory; NAME alone for a pool of the driver's options")
-    .option('--reflink <SIZE>', 'put the pool on an XFS image of this size that can share blocks')
+    .description('initialize a directory as a pool of this node, with or without a running driver')
+    .argument('<NAME=DIR>', "name and directory; NAME alone for a pool in the driver's options")
+    .option(
+      '--reflink <SIZE>',
+      'create the pool in an XFS image of this size, which can share blocks',
+    )
     .option(
       '--force',
-      'accept tmpfs and overlayfs, where volumes are lost with the machine or container',
+      'allow tmpfs and overlayfs, where volumes are lost at a reboot or with the container',
     )
-    .option('--node-id <ID>', 'without a driver: the --node-id of the future driver')
-    .option('--state-dir <DIR>', 'without a driver: the --state-dir of the future driver')
+    .option('--node-id <ID>', 'if no driver is running: the --node-id of the future driver')
+    .option('--state-dir <DIR>', 'if no driver is running: the --state-dir of the future driver')
     .action(initPool.bind(null, session));
   pool
     .command('adopt')
@@ -40,7 +43,7 @@ export function addPoolCommands(program: Command, session: Session): void {
     )
     .argument('<pool>', "its name, or NAME=DIR for a pool that is not in the driver's options")
     .option('--yes', 'do not ask for confirmation')
-    .option('--state-dir <DIR>', 'without a driver: the --state-dir of the future driver')
+    .option('--state-dir <DIR>', 'if no driver is running: the --state-dir of the future driver')
     .action(forgetPool.bind(null, session));
   pool
     .command('recover')
@@ -49,7 +52,7 @@ export function addPoolCommands(program: Command, session: Session): void {
     .action(recoverPool.bind(null, session));
   pool
     .command('grow')
-    .description('enlarge a pool that is on its own image (--reflink)')
+    .description('enlarge a pool that is in its own image (--reflink)')
     .argument('<pool>')
     .requiredOption('--size <SIZE>', 'new size of the image')
     .action(growPool.bind(null, session));
@@ -213,7 +216,7 @@ async function forgetPool(
   const explanation = [
     `Pool ${uuid}, last seen at ${directory}, will be forgotten, together with its volumes:`,
     ...(volumeIds.length === 0
-      ? ['  (no volumes of it are known on this node)']
+      ? ['  (this node knows none of its volumes)']
       : volumeIds.map((id) => `  ${id}`)),
   ];
   const { terminal } = session;

@@ -23,7 +23,7 @@ export function makeProgram(
 ): Command {
   const { terminal, version } = session;
   const program = new Command('loopcsi')
-    .description('Provides volumes with real size limits from directories of this machine.')
+    .description('Provides volumes with enforced size limits in directories of this machine.')
     .option(
       '--endpoint <unix://PATH>',
       `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,

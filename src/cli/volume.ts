@@ -43,7 +43,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .alias('umount')
     .description('unmount a volume; succeeds if it is not mounted')
     .argument('<volume>', 'id or name')
-    .argument('[dir]', 'unmount only there; by default everywhere')
+    .argument('[dir]', 'unmount only at this path; by default at all paths')
     .action(unmountVolume.bind(null, session));
   volume
     .command('expand')

@@ -216,5 +216,5 @@ function embeddedBytesOf(bytes: bigint): bigint | undefined {
 
 function requireSize(bytes: bigint): bigint {
   if (bytes > 0n) return bytes;
-  throw new VolumeError('invalid', `size_bytes ${bytes} is not a size; give a number above 0`);
+  throw new VolumeError('invalid', `size_bytes ${bytes} must be greater than 0`);
 }

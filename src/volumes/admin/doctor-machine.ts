@@ -36,7 +36,7 @@ function rightsFindings(host: Host): readonly Finding[] {
     : fail(
         'rights',
         'cannot mount (no CAP_SYS_ADMIN)',
-        'run as root; in a container, start it privileged',
+        'run the driver as root, and a container with the driver as privileged',
       );
   const grow = host.facts.canGrowExt4Online
     ? ok('ext4-online-growth', 'ext4 can grow while it is mounted (CAP_SYS_RESOURCE)')

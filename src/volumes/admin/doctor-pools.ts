@@ -25,7 +25,7 @@ function poolFindings(pool: PoolFacts): readonly Finding[] {
   const name = `pool:${pool.settings.name}`;
   const { problem, space, abilities } = pool;
   if (problem !== undefined || space === undefined || abilities === undefined) {
-    const found = splitMessage(problem ?? 'is being opened; run the command again');
+    const found = splitMessage(problem ?? 'the pool is being opened; run the command again');
     const remedy = found.remedy === '' ? "check its disk and the driver's log" : found.remedy;
     return [fail(name, found.problem, remedy)];
   }
@@ -77,7 +77,7 @@ function abilityFindings(
     findings.push(
       warn(
         `${name}:discard`,
-        `${abilities.filesystem} cannot punch holes: space that volumes free is not returned`,
+        `${abilities.filesystem} cannot punch holes: space that volumes free is not returned to the pool`,
         'put the pool on ext4, XFS or btrfs',
       ),
     );
@@ -163,7 +163,7 @@ export async function checkPoolOffline(
       return fail(
         name,
         `${path} contains pool ${marker.uuid}, but pool ${seenUuid} was seen there before`,
-        `mount the right disk, or accept this pool with 'loopcsi pool adopt ${settings.name}'`,
+        `mount the correct disk, or accept this pool with 'loopcsi pool adopt ${settings.name}'`,
       );
     }
     const { freeBytes, totalBytes } = await files.capacity(path);

@@ -146,7 +146,7 @@ export async function unmountManually(
   if (input.targetPath === '' && user !== undefined) {
     throw new VolumeError(
       'wrong-state',
-      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop its users, or name the directory to unmount`,
+      `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop its users, or specify the directory to unmount`,
     );
   }
   const targetPaths =

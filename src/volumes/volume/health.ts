@@ -89,7 +89,13 @@ async function collectConditions(
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     if (!hasErrno(error, 'ENOENT')) return [imageUnreadableCondition(error)];
-    return [condition('DATA_LOSS', 'ImageMissing', `the image ${volume.imagePath} is missing`)];
+    return [
+      condition(
+        'DATA_LOSS',
+        'ImageMissing',
+        `the image ${volume.imagePath} is missing; restore a snapshot or a backup`,
+      ),
+    ];
   }
   const conditions: VolumeCondition[] = [];
   if ((await truncationOf(domain, volume, image)) !== undefined) {
