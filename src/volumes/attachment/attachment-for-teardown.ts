@@ -69,7 +69,7 @@ async function isOurs(
   const { files, loops, mounts } = domain.host;
   const path = await loops.backingPath(device);
   if (path === undefined) return false;
-  const entry = poolEntryAt(domain.pools, path);
+  const entry = poolEntryAt(domain.pools.all, path);
   if (entry !== undefined) return isEntryOf(entry, id) ?? isFullLabel;
   if (isFullLabel && path.endsWith(' (deleted)')) return true;
   const image = await files.imageStatus(path).catch(() => undefined);

@@ -1,10 +1,10 @@
+import { join } from 'node:path';
 import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { Domain } from '../domain.ts';
 import { foundName } from '../ids.ts';
-import { parseTrashName, volumeAreas } from '../pool/layout.ts';
-import type { FoundVolume } from '../pool/pool.ts';
-import type { Pools } from '../pool/pools.ts';
+import { parseTrashName, poolFiles, volumeAreas } from '../pool/layout.ts';
+import type { FoundVolume, Pool } from '../pool/pool.ts';
 
 /** The entry of one of our pools to which a loop device is attached, according to the image path that the kernel reports. */
 interface EntryOfPool {
@@ -12,16 +12,26 @@ interface EntryOfPool {
   readonly entry: string;
 }
 
-export function poolEntryAt(pools: Pools, path: string): EntryOfPool | undefined {
-  for (const pool of pools.all) {
-    // The real path of a pool that is not served is unknown, so its configured path is compared.
-    for (const root of [pool.settings.path, ...(pool.isServed ? [pool.root] : [])]) {
+type PoolPaths = Pick<Pool, 'settings' | 'isServed' | 'root'>;
+
+export function poolEntryAt(pools: readonly PoolPaths[], path: string): EntryOfPool | undefined {
+  for (const pool of pools) {
+    for (const root of rootsOf(pool)) {
       if (!path.startsWith(`${root}/`)) continue;
       const [area = '', entry = ''] = path.slice(root.length + 1).split('/');
       return { area, entry };
     }
   }
   return undefined;
+}
+
+/**
+ * The real path of a pool that is not served is unknown, so its configured path is compared. An embedded pool is below that path,
+ * in its mounted image.
+ */
+function rootsOf(pool: PoolPaths): readonly string[] {
+  const { path } = pool.settings;
+  return [...(pool.isServed ? [pool.root] : []), join(path, poolFiles.embeddedMount), path];
 }
 
 /** Whether the entry belongs to that volume; undefined in an area whose entries have other names. */
@@ -37,7 +47,7 @@ export async function volumeAttachedTo(
   device: LoopDevice,
 ): Promise<FoundVolume | undefined> {
   const path = await domain.host.loops.backingPath(device);
-  const found = path === undefined ? undefined : poolEntryAt(domain.pools, path);
+  const found = path === undefined ? undefined : poolEntryAt(domain.pools.all, path);
   const area = volumeAreas.find((one) => one === found?.area);
   if (found === undefined || area === undefined) return undefined;
   for (const pool of domain.pools.served) {
