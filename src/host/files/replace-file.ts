@@ -5,6 +5,11 @@ import { dirname } from 'node:path';
 export const replaceFilePoints = ['record:written', 'record:synced', 'record:renamed'] as const;
 type ReplaceFilePoint = (typeof replaceFilePoints)[number];
 
+/** The temporary file of a replacement, which a crash may leave. */
+export function replacementOf(path: string): string {
+  return `${path}.new`;
+}
+
 /**
  * Replaces the content of `path` atomically: temporary file, fsync, rename, fsync of the directory (rename(2)). After a
  * crash the file has either the complete old or the complete new content. `durable: false` skips both fsyncs, for the
@@ -17,7 +22,7 @@ export async function replaceFile(
   options: { durable?: boolean; reached?: (point: ReplaceFilePoint) => void | Promise<void> } = {},
 ): Promise<void> {
   const { durable = true, reached } = options;
-  const temporary = `${path}.new`;
+  const temporary = replacementOf(path);
   try {
     const file = await open(temporary, 'w', 0o600);
     try {

@@ -4,6 +4,7 @@ import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
+import { poolEntryAt } from '../attachment/device-owner.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
@@ -60,7 +61,7 @@ async function orphanDevices(
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     if (!roots.some((root) => file.startsWith(root))) continue;
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
-    if (context.isOperationRunning && file.includes('/tmp/')) continue;
+    if (context.isOperationRunning && poolEntryAt(domain.pools.all, file)?.area === 'tmp') continue;
     const targets = context.mounts
       .filter((mount) => exposesDevice(mount, device))
       .map(({ target }) => target);

@@ -6,7 +6,7 @@ import type { Files, Host, LoopDevice } from '../../host/host.ts';
 import { isFilesystemOn } from '../../host/mount/loop-mounts.ts';
 import { formatBytes, MiB, roundUp } from '../../units.ts';
 import type { Reached } from '../engine/fault-points.ts';
-import { poolFiles } from './layout.ts';
+import { poolFiles, unfinishedEmbeddedImage } from './layout.ts';
 import { lockForProcess } from './process-lock.ts';
 import type { PoolSettings } from './settings.ts';
 
@@ -15,8 +15,6 @@ import type { PoolSettings } from './settings.ts';
  * same directory, because a container that shares this directory with its host then shares the mount too.
  */
 const { embeddedImage: imageName, embeddedMount: mountName } = poolFiles;
-/** The unfinished image; its rename is the commit. */
-const unfinishedName = `${imageName}.new`;
 
 /** The sector size of every volume by default: a file that was ever cloned needs 4 KiB sectors for direct I/O. */
 const sectorSize = 4096;
@@ -103,7 +101,7 @@ async function createEmbedded(
     message: `pool '${name}': another process is creating its image; try again later`,
   });
   try {
-    const image = join(directory, unfinishedName);
+    const image = join(directory, unfinishedEmbeddedImage);
     await files.removeFile(image);
     const request = { name, directory, sizeBytes, missingBytes: sizeBytes };
     await allocateImage(deps.host, request, () =>
@@ -126,7 +124,7 @@ async function createEmbedded(
 }
 
 async function requireEmpty(files: Files, name: string, directory: string): Promise<void> {
-  const allowed = ['lost+found', poolFiles.lock, mountName, unfinishedName];
+  const allowed = ['lost+found', poolFiles.lock, mountName, unfinishedEmbeddedImage];
   const others = (await files.list(directory)).filter((entry) => !allowed.includes(entry));
   if (others.length === 0) return;
   throw new VolumeError(

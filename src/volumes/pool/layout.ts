@@ -36,6 +36,9 @@ export const poolFiles = {
   embeddedMount: 'reflink',
 } as const;
 
+/** The image of an embedded pool while it is made; its rename is the commit. */
+export const unfinishedEmbeddedImage = `${poolFiles.embeddedImage}.new`;
+
 /** The name of an entry's record, by area. */
 export const recordFiles = {
   volumes: 'volume.json',

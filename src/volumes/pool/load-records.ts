@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type * as v from 'valibot';
 import { messageOf } from '../../errors.ts';
 import { hasErrno, isStorageFailure, StuckError } from '../../host/errors.ts';
+import { replacementOf } from '../../host/files/replace-file.ts';
 import type { Files } from '../../host/host.ts';
 import { decodeJson, LaterVersionError } from '../../state/decode.ts';
 import {
@@ -58,7 +59,7 @@ export async function loadEntries<T extends VolumeRecord | SnapshotRecord | Grou
       used.push(join(area.directory, name));
   }
   // Left by interrupted replacements of records. They do no harm if they cannot be removed.
-  const temporaries = used.map((entry) => join(entry, `${area.file}.new`));
+  const temporaries = used.map((entry) => replacementOf(join(entry, area.file)));
   await files.removeFile(...temporaries).catch(() => undefined);
 }
 

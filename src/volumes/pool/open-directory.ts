@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, mayBeStorageFailure } from '../../host/errors.ts';
+import { replacementOf } from '../../host/files/replace-file.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
@@ -253,10 +254,8 @@ async function initPool(
     );
   }
   const { files } = deps.host;
-  const foreign = (await files.list(root)).filter(
-    (entry) =>
-      entry !== 'lost+found' && entry !== poolFiles.lock && entry !== `${poolFiles.marker}.new`,
-  );
+  const allowed = ['lost+found', poolFiles.lock, replacementOf(poolFiles.marker)];
+  const foreign = (await files.list(root)).filter((entry) => !allowed.includes(entry));
   if (foreign.length > 0) {
     throw unavailableError(
       name,

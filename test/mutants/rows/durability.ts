@@ -83,7 +83,7 @@ export const durability: Subject = {
     {
       name: 'a record is written in place',
       file: 'host/files/replace-file.ts',
-      find: 'const temporary = `${path}.new`;',
+      find: 'const temporary = replacementOf(path);',
       replace: 'const temporary = path;',
       tests: ['state/records'],
     },
