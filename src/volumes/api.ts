@@ -1,7 +1,7 @@
 /**
  * The calls that the CSI front makes into the domain; the Docker front uses some of them too. `open.ts` assembles the object, and
- * most methods are implemented in a file of their own. `admin/calls.ts` has the calls of the command line, `docker/volumes.ts`
- * those that only Docker makes.
+ * most methods are implemented in a file of their own. `admin/calls.ts` has the calls of the command line, `docker/volumes.ts` the
+ * calls that only Docker makes.
  */
 
 import type { FsType } from '../host/host.ts';

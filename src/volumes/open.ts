@@ -161,7 +161,7 @@ async function closeDomain(domain: Domain, timeoutMs: number): Promise<void> {
   domain.interruptedRestores.stop();
   domain.interruptedCreates.stop();
   await domain.trims.stop();
-  // Before the operations are drained: one that waits for a frozen filesystem would never end.
+  // Before the operations are drained: an operation that waits for a frozen filesystem would never end.
   await domain.guard.stop();
   await domain.operations.drain(timeoutMs);
   await domain.trash.stop();

@@ -31,8 +31,8 @@ export async function ensureAttached(
 }
 
 /**
- * Throws `wrong-state` while the volume's device has the number of one that another volume lost: its data would be visible at the
- * targets of that volume.
+ * Throws `wrong-state` if another volume has lost a device with the number that this volume's device has now: the data would be
+ * visible at the targets of the other volume.
  */
 async function requireNotExposed(
   domain: Domain,

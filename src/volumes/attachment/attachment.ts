@@ -113,7 +113,7 @@ function hasBindTargets(nodeState: NodeState | undefined): boolean {
   return nodeState !== undefined && bindTargetsIn(nodeState).length > 0;
 }
 
-/** Another process may have attached the image too: prefers a device that we attached, then one that is in use. */
+/** Prefers a device that the driver attached, then one that is in use, since another process may have attached the image too. */
 function preferredDevice(
   devices: readonly LoopDevice[],
   mounts: readonly Mount[],

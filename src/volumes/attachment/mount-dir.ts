@@ -28,7 +28,7 @@ export async function lockMountDir(
   return { path: real, lock };
 }
 
-/** Throws `unsupported` if the driver runs without such a directory. */
+/** Throws `unsupported` if the driver runs without --mount-dir. */
 export function driverMountPathOf(domain: Domain, volumeId: VolumeId): string {
   if (domain.mountDir !== undefined) return join(domain.mountDir, volumeId);
   throw new VolumeError(

@@ -69,7 +69,7 @@ export async function mountAttached(
   try {
     try {
       await mount().catch((error: unknown) => {
-        // A transient failure of the disk has the same errno, so such a mount is tried twice.
+        // A transient failure of the disk has the same errno, so the mount is tried twice.
         if (!hasErrnoOfDamage(error)) throw error;
         return mount();
       });

@@ -53,7 +53,7 @@ async function resolveTarget(domain: Domain, path: string, field: string): Promi
     );
   }
   try {
-    // Each parent directory has its own lane, so that one that hangs does not delay calls for others.
+    // Each parent directory has its own lane, so that a directory that hangs does not delay calls for others.
     const above = dirname(path);
     const { host } = inLane(domain, { kind: 'target', id: above });
     return join(await host.files.resolveDirectory(above), basename(path));

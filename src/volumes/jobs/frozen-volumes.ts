@@ -27,7 +27,7 @@ interface Frozen {
   checkedAtMs: number;
 }
 
-/** Maximum time for which a call waits for a freeze or thaw of its volume: one that takes longer is waiting for a disk that hangs. */
+/** Maximum time for which a call waits for a freeze or thaw of its volume. If it takes longer, the disk hangs. */
 const changeTimeoutMs = 10_000;
 /** The time by which the freezer's own time limit is longer, so that the guard's timer expires first. */
 const freezerGraceMs = 5_000;

@@ -285,8 +285,8 @@ export class Pool implements PoolContents {
   }
 
   /**
-   * Checks that the directory is still the one that was opened. If it is not, the pool is closed, and opened again when the directory
-   * is back. While the check hangs, the pool is not served.
+   * Checks that the directory still contains the pool that was opened. If it does not, the pool is closed, and opened again when
+   * the directory is back. While the check hangs, the pool is not served.
    */
   async check(): Promise<void> {
     const opened = this.#opened;

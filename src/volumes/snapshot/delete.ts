@@ -10,7 +10,7 @@ import { requireRemovable } from '../pool/set-aside.ts';
 /**
  * CSI spec, DeleteSnapshot. An unknown snapshot counts as deleted, but only if every pool is served. Throws `busy` while the
  * snapshot is being restored or compared, `invalid` for a member of a group, `wrong-state` for a snapshot of another node, a
- * duplicate, and one that a later version of the driver wrote.
+ * duplicate, or a snapshot that a later version of the driver wrote.
  */
 export async function deleteSnapshot(
   domain: Domain,

@@ -8,8 +8,8 @@ export interface CaptureReservation {
 }
 
 /**
- * Raises the reservation in `pool` to `bytes`. It is called with the allocated size of the source, which may be rewritten
- * completely after the snapshot, and then with that of the captured image, since the source may have been written to in between.
+ * Raises the reservation in `pool` to `bytes`. Callers first reserve the allocated size of the source, which may be rewritten
+ * completely after the snapshot, then that of the captured image, since the source may have been written to before the capture.
  */
 export async function reserveUpTo(
   reserved: CaptureReservation[],
