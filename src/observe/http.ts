@@ -97,10 +97,10 @@ async function handleRequest(
     // A response proves that the process and its event loop are running, which is all that liveness means here.
     if (path === '/healthz') return { status: 200, body: 'ok\n' };
     if (path === '/readyz') {
-      const unready = await options.findReadinessProblem();
-      return unready === undefined
+      const problem = await options.findReadinessProblem();
+      return problem === undefined
         ? { status: 200, body: 'ok\n' }
-        : { status: 503, body: `${unready}\n` };
+        : { status: 503, body: `${problem}\n` };
     }
   } catch (error) {
     return { status: 500, body: `${messageOf(error)}\n` };

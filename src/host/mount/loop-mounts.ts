@@ -9,7 +9,9 @@ export interface NodeBind {
   readonly isRemoved: boolean;
 }
 
-/** The `root` field of such a bind mount in mountinfo. Where /dev is a directory of a tmpfs, it contains that directory too. */
+/**
+ * The `root` field of such a bind mount in mountinfo. If /dev is a directory of a tmpfs, it starts with that directory.
+ */
 const nodeRoot = /\/loop(\d+)(\/\/deleted)?$/;
 
 /** Returns the mount as a `NodeBind`, or undefined if it is not the bind mount of a loop device node. */
