@@ -1,9 +1,9 @@
 /*
- * The reference for bench/life-cycle.ts: the same cycle with bare system calls and mkfs, without a driver.
+ * The baseline for bench/life-cycle.ts: one volume life cycle with plain system calls and mkfs, without a driver.
  *   bare-cycle DIRECTORY ext4|block THREADS CYCLES [MKFS ARGUMENT...]
- * Each thread creates a sparse 1 GiB file, runs mkfs on it (ext4), attaches a loop device with direct I/O, mounts it and
- * bind-mounts it (block: bind-mounts the device node), writes 4 KiB with fsync, and undoes everything. Prints the total time in
- * seconds.
+ * In each cycle, a thread creates a sparse 1 GiB file and attaches a loop device with direct I/O to it. For ext4, it runs mkfs
+ * before, then mounts the device and bind-mounts the filesystem; for block, it bind-mounts the device node. It writes 4 KiB, calls
+ * fsync, and undoes everything. Prints the total time in seconds.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,7 +60,7 @@ static int attach(const char *image, char *node) {
 }
 
 static void unmount(const char *target) {
-  /* A spawned child keeps a copy of the open files until it calls exec: EBUSY for some milliseconds. */
+  /* A spawned child holds copies of the open files until it calls exec, so umount fails with EBUSY for a few milliseconds. */
   while (umount2(target, 0) < 0) { if (errno != EBUSY) fail(target); usleep(1000); }
 }
 

@@ -1,4 +1,4 @@
-/** The reference for start-up and protocol costs: a grpc-js server that answers only Probe. */
+/** The baseline for start-up and protocol costs: a grpc-js server that implements only Probe. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { serviceDefinition } from '../src/csi/codec.ts';
 

@@ -1,4 +1,4 @@
-/** Creates volumes and runs containers with them, with this driver and Docker's local driver alternately. */
+/** Creates volumes and runs containers with them, alternating between this driver and Docker's local driver. */
 import { access } from 'node:fs/promises';
 import * as v from 'valibot';
 import { dockerPrograms, startDaemon } from '../test/docker/daemon.ts';
@@ -12,7 +12,7 @@ const drivers = [
   { name: driverName, options: ['--opt', 'size=1Gi'] },
 ] as const;
 
-/** The first round warms up and is not counted. */
+/** Returns the timings as Markdown. The first round is a warm-up and is not counted. */
 export async function benchDocker(): Promise<string> {
   const isInstalled = await access(dockerPrograms.daemon).then(
     () => true,
@@ -40,7 +40,7 @@ export async function benchDocker(): Promise<string> {
     }
     const head = ['', 'p50, ms', 'p99, ms'];
     const calls = pluginCallsIn(await plugin.log());
-    return `${asMarkdown(head, timings.rows())}\n\nOf this, calls of the driver:\n\n${asMarkdown(head, calls)}`;
+    return `${asMarkdown(head, timings.rows())}\n\nThe driver's part of these times, by plugin call:\n\n${asMarkdown(head, calls)}`;
   } finally {
     await lab.close();
   }
@@ -48,7 +48,7 @@ export async function benchDocker(): Promise<string> {
 
 const callEnded = v.object({ rpc: v.string(), durationMs: v.number() });
 
-/** Durations of plugin calls that change something, from the driver's log. */
+/** Durations of plugin calls that change state, from the driver's log. Other calls are logged only at level trace. */
 function pluginCallsIn(log: string): readonly (readonly string[])[] {
   const durations = new Map<string, number[]>();
   for (const line of log.split('\n').filter((text) => text.startsWith('{'))) {

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:kubernetes` installs the chart in a real cluster and compares pods with a volume with the same pods with an
- * emptyDir. Prints tables for docs/benchmarks.md. Runs in the cluster's network namespace (test/e2e/run.ts).
+ * `npm run bench:kubernetes` installs the chart in a real cluster and compares the start of pods that use a volume with the start of
+ * pods that use an emptyDir. Prints tables for docs/benchmarks.md. test/e2e/run.ts runs this file in the cluster's network namespace.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ interface PodTimes {
 
 const emptyDirPod: PodOptions = { volumes: { '/data': { emptyDir: {} } } };
 
-/** Creates a pod, and polls every 10 ms until it is ready, because the API's own times are whole seconds. */
+/** Creates a pod and polls every 10 ms until it is ready, because timestamps in the API have a resolution of one second. */
 async function startPod(name: string, withVolume: boolean): Promise<PodTimes> {
   const startedAt = performance.now();
   if (withVolume)
@@ -80,7 +80,7 @@ function row(name: string, values: readonly number[]): readonly string[] {
   return [name, ...cells.map((value) => value.toFixed(value < 10 ? 1 : 0))];
 }
 
-/** Durations of the driver's calls, from its log. */
+/** Durations of successful calls of an RPC since a point in time, from the driver's log. */
 async function driverDurations(rpc: string, since: string): Promise<number[]> {
   const root = join(layout.logs, 'pods');
   const durations: number[] = [];
@@ -95,7 +95,7 @@ async function driverDurations(rpc: string, since: string): Promise<number[]> {
   return durations;
 }
 
-/** Requests to the API server by others than this program. */
+/** Number of requests to the API server, except those of this program. */
 async function countRequests(): Promise<number> {
   const metrics = String(await api.call('GET', '/metrics'));
   const counts = metrics.matchAll(/^apiserver_request_total\{[^}]*\} (\S+)$/gm);
@@ -103,14 +103,14 @@ async function countRequests(): Promise<number> {
   return all - api.sentCount;
 }
 
-/** Requests per second while no pods are started. */
+/** Requests per second while no pods are created or deleted. */
 async function idleRequestRate(): Promise<number> {
   const before = await countRequests();
   await delay(20_000);
   return ((await countRequests()) - before) / 20;
 }
 
-/** Resident MiB of the driver and its sidecars, by name. */
+/** Resident memory of the driver and its sidecars in MiB, by name. */
 async function measureMemory(): Promise<ReadonlyMap<string, number>> {
   const memory = new Map<string, number>();
   for (const pid of await podProcesses(layout)) {
@@ -124,7 +124,7 @@ async function measureMemory(): Promise<ReadonlyMap<string, number>> {
   return new Map([...memory].sort(([a], [b]) => a.localeCompare(b)));
 }
 
-/** Runs `work` and counts the requests that it caused per pod. */
+/** Runs `work` and counts the requests that it causes per pod, above the idle rate. */
 async function withRequests<T>(idleRate: number, work: () => Promise<T>) {
   const [before, startedAt] = [await countRequests(), performance.now()];
   const result = await work();
@@ -157,31 +157,28 @@ async function benchInTurn(idleRate: number): Promise<string> {
       volumeTimes.map(({ readyMs }) => readyMs),
     ),
     row(
-      'of that, until the claim is bound (provisioning)',
+      'volume: created to claim bound (provisioning)',
       volumeTimes.map(({ boundMs }) => boundMs),
     ),
     row(
-      'of that, until the pod has its node (scheduling, after provisioning)',
+      'volume: claim bound to pod scheduled',
       volumeTimes.map(({ scheduledMs, boundMs }) => scheduledMs - boundMs),
     ),
     row(
-      'of that, from node to ready (staging, publishing, container)',
+      'volume: scheduled to ready (staging, publishing, container start)',
       volumeTimes.map(({ readyMs, scheduledMs }) => readyMs - scheduledMs),
     ),
     row(
-      'the same for emptyDir',
+      'emptyDir: scheduled to ready',
       emptyTimes.map(({ readyMs, scheduledMs }) => readyMs - scheduledMs),
     ),
   ];
   for (const rpc of driverCalls) {
     rows.push(row(`driver: ${rpc}`, await driverDurations(rpc, since)));
   }
-  const times = asMarkdown(
-    [`${rounds} pods, one after the other, milliseconds`, 'p50', 'p99'],
-    rows,
-  );
+  const times = asMarkdown([`${rounds} pods, one at a time, in milliseconds`, 'p50', 'p99'], rows);
   const requests = asMarkdown(
-    ['API requests for one pod, created and deleted', ''],
+    ['API requests to create and delete one pod', ''],
     [
       ['with emptyDir', empty.requests.toFixed(0)],
       ['with a claim and its volume', volume.requests.toFixed(0)],
@@ -194,7 +191,7 @@ async function benchAtOnce(): Promise<string> {
   const empty = await runAtOnce('many-empty', false);
   const volume = await runAtOnce('many', true);
   return asMarkdown(
-    [`${rounds} pods at once, milliseconds`, 'p50', 'p99'],
+    [`${rounds} pods at once, in milliseconds`, 'p50', 'p99'],
     [
       row(
         'emptyDir: created to ready',
@@ -216,7 +213,7 @@ console.log(`\n${await benchInTurn(idleRate)}\n\n${await benchAtOnce()}\n`);
 const loadedMemory = await measureMemory();
 console.log(
   asMarkdown(
-    ["memory of a node's containers, MiB resident", 'at rest', 'after all of the above'],
+    ["resident memory of a node's containers, MiB", 'idle', 'after the measurements'],
     [...idleMemory].map(([name, idleMiB]) => {
       const loadedMiB = loadedMemory.get(name) ?? Number.NaN;
       return [name, idleMiB.toFixed(0), loadedMiB.toFixed(0)];

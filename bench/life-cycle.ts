@@ -14,13 +14,13 @@ const kinds = ['ext4', 'block'] as const;
 type Kind = (typeof kinds)[number];
 
 const sizeBytes = GiB;
-/** Cycles of one measurement, by the number of concurrent callers. */
+/** Cycles per measurement, by the number of concurrent callers. */
 const cyclesOf: Readonly<Record<number, number>> = { 1: 40, 4: 80, 16: 160 };
 /** Create, stage, publish, unpublish, unstage, delete. */
 const callsPerCycle = 6;
 const rounds = 3;
 
-/** One life of a volume, with the calls of a provisioner and a kubelet. */
+/** Runs one life cycle of a volume, with the calls that the provisioner and the kubelet make. */
 async function runCycle(
   clients: Clients,
   options: { kind: Kind; name: string; directory: string; timings: Timings },
@@ -74,7 +74,7 @@ function connect(endpoint: string) {
 }
 type Clients = ReturnType<typeof connect>;
 
-/** Cycles per second. */
+/** Measures cycles per second with the driver. */
 async function measureDriver(
   clients: Clients,
   run: { kind: Kind; callers: number; directory: string; timings: Timings; round: number },
@@ -93,7 +93,7 @@ async function measureDriver(
   return (each * callers) / ((performance.now() - startMs) / 1000);
 }
 
-/** Cycles per second if each call is an empty RPC to a bare server, which is the cost of the protocol. */
+/** Measures the cost of the protocol: cycles per second if each call is an empty RPC to a bare server. */
 async function measureProtocol(client: BareClient, callers: number): Promise<number> {
   const each = (cyclesOf[callers] ?? 40) / callers;
   const startMs = performance.now();
@@ -123,14 +123,14 @@ async function startBareServer(endpoint: string): Promise<ChildProcess> {
 }
 type BareClient = ReturnType<typeof makeClient<'csi.v1.Identity'>>;
 
-async function compileReference(directory: string): Promise<string> {
+async function compileBareCycle(directory: string): Promise<string> {
   const program = join(directory, 'bare-cycle');
   const source = join(import.meta.dirname, '..', '..', 'bench', 'bare-cycle.c');
   await execa('cc', ['-O2', '-pthread', '-o', program, source]);
   return program;
 }
 
-/** Cycles per second with bare system calls. */
+/** Measures cycles per second with plain system calls and no driver. */
 async function measureKernel(
   program: string,
   run: { kind: Kind; callers: number; directory: string },
@@ -158,7 +158,7 @@ async function measureKernel(
   return (each * callers) / Number(stdout);
 }
 
-/** The programs under test. */
+/** The programs that are measured. */
 interface Rig {
   readonly directory: string;
   readonly clients: Clients;
@@ -195,13 +195,13 @@ async function measure(rig: Rig, kind: Kind, callers: number): Promise<Measureme
   };
 }
 
-/** Runs life cycles of 1 GiB volumes with the driver and with the references alternately. */
+/** Runs life cycles of 1 GiB volumes, alternating between the driver and the two baselines. */
 export async function benchLifeCycle(directory: string): Promise<string> {
-  const kernelProgram = await compileReference(directory);
+  const kernelProgram = await compileBareCycle(directory);
   const driver = await startDriver(directory, [
     '--log-level=warn',
-    // Without overcommit, as by default. The guard of an overcommitted pool limits dirty pages, and removing that limit takes 50 ms
-    // at every detach.
+    // No overcommit, which is the default. The guard of an overcommitted pool limits dirty pages, and removing that limit takes
+    // 50 ms per detach.
     `--pool=default=${join(directory, 'pool')},create`,
   ]);
   const clients = connect(driver.endpoint);
@@ -239,6 +239,6 @@ export async function benchLifeCycle(directory: string): Promise<string> {
       measurements.map(({ rates }) => rates),
     ),
     ...measurements.map(({ callTimes }) => callTimes),
-    `\nMemory of the driver: ${idleMiB.toFixed(0)} MiB at rest, ${loadedMiB.toFixed(0)} MiB after the load.`,
+    `\nMemory of the driver: ${idleMiB.toFixed(0)} MiB idle, ${loadedMiB.toFixed(0)} MiB after the load.`,
   ].join('\n');
 }

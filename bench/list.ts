@@ -10,7 +10,7 @@ import { asMarkdown, elapsedMs, percentile, residentMiB } from './measure.ts';
 
 const pageSize = 100;
 
-/** Writes volume records with empty images, which cost ListVolumes as much as real volumes. */
+/** Writes volume records with empty images; ListVolumes takes as long for them as for real volumes. */
 async function writeVolumes(directory: string, count: number): Promise<void> {
   for (let i = 0; i < count; i += 1) {
     const name = `pvc-${String(i).padStart(6, '0')}`;
@@ -41,7 +41,7 @@ async function writeVolumes(directory: string, count: number): Promise<void> {
   }
 }
 
-/** Durations of single pages, over three complete lists. */
+/** Measures the duration of each page while it lists all volumes three times. */
 async function timePages(client: Client<'csi.v1.Controller'>): Promise<readonly number[]> {
   const times: number[] = [];
   for (let round = 0; round < 3; round += 1) {
@@ -83,7 +83,7 @@ async function measureList(directory: string, count: number): Promise<readonly s
   }
 }
 
-/** Lists many volumes page by page and at once, and measures the driver's start with them. */
+/** Lists many volumes in pages and in one call, and measures how long the driver takes to start with them. */
 export async function benchList(directory: string): Promise<string> {
   // The first start creates the pool.
   const first = await startDriver(directory, ['--log-level=warn']);
@@ -94,7 +94,7 @@ export async function benchList(directory: string): Promise<string> {
       'volumes',
       `page of ${pageSize}, p50 ms`,
       'p99 ms',
-      'all in one answer, ms',
+      'all in one response, ms',
       'start, ms',
       'memory, MiB',
     ],

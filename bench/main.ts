@@ -1,5 +1,5 @@
 /**
- * npm run bench [SECTION...] measures the built driver and a reference alternately in one run, and prints Markdown for
+ * `npm run bench [SECTION...]` measures the built driver and a baseline alternately in one run, and prints Markdown for
  * docs/benchmarks.md. Needs root, a C compiler and an otherwise idle machine.
  */
 import { mkdir, mkdtemp } from 'node:fs/promises';
@@ -24,7 +24,7 @@ const requested = process.argv.slice(2);
 const unknown = requested.filter((name) => !(name in sections));
 if (unknown.length > 0) {
   console.error(
-    `unknown section ${unknown.join(', ')}; sections are ${Object.keys(sections).join(', ')}`,
+    `unknown section ${unknown.join(', ')}; the sections are ${Object.keys(sections).join(', ')}`,
   );
   process.exit(2);
 }

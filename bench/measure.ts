@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-/** VmRSS of proc(5). */
+/** Returns a process's resident memory (VmRSS in proc(5)). */
 export async function residentMiB(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) / 1024;
@@ -10,7 +10,7 @@ export function median(values: readonly number[]): number {
   return percentile(values, 50);
 }
 
-/** Nearest-rank percentile; NaN without values. */
+/** Returns the nearest-rank percentile, or NaN if there are no values. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const rank = Math.ceil((percent / 100) * sorted.length);
@@ -45,7 +45,7 @@ export class Timings {
   }
 }
 
-/** A table for docs/benchmarks.md. */
+/** Formats a Markdown table for docs/benchmarks.md. */
 export function asMarkdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');

@@ -88,7 +88,7 @@ function imageOf({ directory }: Rig, area: string, id: string): string {
   return join(directory, 'pool', area, id, 'disk.img');
 }
 
-/** Fills a range of a file with distinct blocks, and syncs it. */
+/** Fills a range of a file with distinct blocks, and syncs the file. */
 async function fill(path: string, range: { from: bigint; bytes: bigint }): Promise<void> {
   const block = randomBytes(Number(8n * MiB));
   const file = await open(path, 'r+');
@@ -103,7 +103,7 @@ async function fill(path: string, range: { from: bigint; bytes: bigint }): Promi
   }
 }
 
-/** Times cp with fsync of the new file and of its directory. */
+/** Measures the duration of cp, with an fsync of the new file and of its directory. */
 async function timeCp(flag: string, from: string, to: string): Promise<number> {
   const directory = join(to, '..');
   await mkdir(directory, { recursive: true });
@@ -116,13 +116,13 @@ async function timeCp(flag: string, from: string, to: string): Promise<number> {
 
 const medianOf = (values: readonly number[]): string => median(values).toFixed(1);
 
-/** Snapshots and restores 1 GiB of data, alternating with cp. */
+/** Measures snapshots and restores of 1 GiB of data, alternating with cp. */
 async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
   const rows: string[][] = [];
   for (const kind of ['block', 'mount'] as const) {
     const source = await makeVolume(rig, `source-${kind}`, { bytes: 2n * GiB, kind });
     const image = imageOf(rig, 'volumes', source);
-    // These ranges contain no metadata of a new ext4 of this size, which therefore stays consistent.
+    // A new ext4 of this size has no metadata in these ranges, so overwriting them keeps it consistent.
     await fill(image, { from: GiB + 128n * MiB, bytes: GiB - 256n * MiB });
     await fill(image, { from: 640n * MiB, bytes: 256n * MiB });
     const cpTimes: number[] = [];
@@ -157,7 +157,7 @@ async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
   return rows;
 }
 
-/** Compares two snapshots of a full 10 GiB image with 1,000 changed extents, and reads both with cmp. */
+/** Measures GetMetadataDelta for a full 10 GiB image with 1,000 changed extents, and cmp of two images of that size. */
 async function benchDelta(rig: Rig): Promise<string> {
   const bytes = 10n * GiB;
   const source = await makeVolume(rig, 'delta', { bytes, kind: 'block' });
@@ -184,7 +184,7 @@ async function benchDelta(rig: Rig): Promise<string> {
       }),
     );
   }
-  // Equal snapshots, because cmp stops at the first difference, and cmp -l writes megabytes of text.
+  // cmp gets two equal snapshots, because it stops at the first difference, and cmp -l would write megabytes of text.
   const cmpMs = await elapsedMs(() =>
     execa('cmp', [imageOf(rig, 'snapshots', base), imageOf(rig, 'snapshots', same)]),
   );
@@ -194,10 +194,7 @@ async function benchDelta(rig: Rig): Promise<string> {
     cmpMs.toFixed(0),
     (cmpMs / median(deltas)).toFixed(0),
   ];
-  return asMarkdown(
-    ['ranges', 'GetMetadataDelta, ms', 'cmp of the images, ms', 'times faster'],
-    [row],
-  );
+  return asMarkdown(['ranges', 'GetMetadataDelta, ms', 'cmp of the images, ms', 'speed-up'], [row]);
 }
 
 /** Creates and mounts an ext4 volume. */
@@ -219,7 +216,7 @@ async function unmountVolume(rig: Rig, name: string, volume_id: string): Promise
   await rig.node.NodeUnstageVolume({ volume_id, staging_target_path });
 }
 
-/** Measures how long one volume, and four volumes of a group, are frozen under a writer each. */
+/** Measures how long one volume, and a group of four volumes, are frozen while a writer writes to each volume. */
 async function benchFreeze(rig: Rig): Promise<string> {
   const names = ['a', 'b', 'c', 'd'];
   const ids = await Promise.all(names.map((name) => mountVolume(rig, name, GiB)));
@@ -250,8 +247,8 @@ async function benchFreeze(rig: Rig): Promise<string> {
     median(values).toFixed(0),
     Math.max(...values).toFixed(0),
   ];
-  const rows = [row('one ext4 volume', alone), row('four together', together)];
-  return asMarkdown(['frozen', 'median, ms', 'maximum, ms'], rows);
+  const rows = [row('one ext4 volume', alone), row('group of four', together)];
+  return asMarkdown(['frozen volumes', 'median, ms', 'maximum, ms'], rows);
 }
 
 async function writeUntil(path: string, stop: AbortSignal): Promise<void> {
@@ -261,7 +258,7 @@ async function writeUntil(path: string, stop: AbortSignal): Promise<void> {
   await file.close();
 }
 
-/** MiB/s of sequential writes, and milliseconds of small synced writes. */
+/** Measures sequential writes in MiB/s, and synced 4 KiB writes in milliseconds. */
 async function measureWrites(rig: Rig): Promise<readonly [string, string]> {
   const id = await mountVolume(rig, 'speed', 2n * GiB);
   const target = join(rig.directory, 'target-speed');
@@ -295,29 +292,29 @@ async function benchEmbedded(directory: string): Promise<string> {
   };
   const rows = [
     ['ext4 directory', ...(await withRig(directory, plain, measureWrites))],
-    ['embedded pool in it', ...(await withRig(directory, embedded, measureWrites))],
+    ['embedded pool in an ext4 directory', ...(await withRig(directory, embedded, measureWrites))],
   ];
   return asMarkdown(
-    ['pool', 'sequential write with fsync, MiB/s', '4 KiB write and fsync, ms'],
+    ['pool', 'sequential write with fsync, MiB/s', '4 KiB write with fsync, ms'],
     rows,
   );
 }
 
-/** Compares snapshots, restores, deltas, freezes and an embedded pool with the same work without the driver. */
+/** Measures snapshots, restores, deltas, freezes and an embedded pool, and compares them with the same work without the driver. */
 export async function benchSnapshots(directory: string): Promise<string> {
   const head = ['volume', 'call', 'driver, ms', 'cp, ms', 'ratio'];
   const xfs = { name: 'xfs', poolFs: 'xfs', poolFsBytes: 40n * GiB } as const;
   const onXfs = await withRig(directory, xfs, async (rig) => [
-    'On XFS, compared with `cp --reflink=always` and fsync of file and directory:\n',
+    'On XFS, compared with `cp --reflink=always` and an fsync of the file and its directory:\n',
     asMarkdown(head, await benchCopies(rig, '--reflink=always')),
     '\nDuration of the freeze, with a writer on each volume:\n',
     await benchFreeze(rig),
-    '\nComparison of two snapshots of a 10 GiB image full of data with 1,000 changed extents:\n',
+    '\nComparison of two snapshots of a full 10 GiB image with 1,000 changed extents:\n',
     await benchDelta(rig),
   ]);
   const ext4 = { name: 'ext4', poolFs: 'ext4', poolFsBytes: 16n * GiB } as const;
   const onExt4 = await withRig(directory, ext4, async (rig) => [
-    '\nOn ext4, compared with `cp --sparse=always` and fsync of file and directory:\n',
+    '\nOn ext4, compared with `cp --sparse=always` and an fsync of the file and its directory:\n',
     asMarkdown(head, await benchCopies(rig, '--sparse=always')),
   ]);
   const cost = `\nWrites to an ext4 volume:\n\n${await benchEmbedded(directory)}`;

@@ -13,7 +13,7 @@ interface Sample {
   readonly idleMiB: number;
 }
 
-/** Measures the time until the first answered Probe, and the memory one second later. */
+/** Measures the time until Probe first succeeds, and the memory one second later. */
 async function measureStart(
   endpoint: string,
   file: string,
@@ -47,7 +47,7 @@ async function waitForProbe(endpoint: string, child: ChildProcess): Promise<void
   }
 }
 
-/** Starts the driver and a bare grpc-js server alternately. */
+/** Compares the start of the driver with that of a bare grpc-js server, alternating between the two. */
 export async function benchStartUp(directory: string): Promise<string> {
   const ours: Sample[] = [];
   const bare: Sample[] = [];
@@ -76,7 +76,7 @@ export async function benchStartUp(directory: string): Promise<string> {
     ['', 'driver', 'bare grpc-js server', 'ratio'],
     [
       row('start to first Probe, ms', ({ startMs }) => startMs),
-      row('memory at rest, MiB', ({ idleMiB }) => idleMiB),
+      row('idle memory, MiB', ({ idleMiB }) => idleMiB),
     ],
   );
 }

@@ -1,6 +1,6 @@
 /**
- * Writes the table of values in charts/loopcsi/README.md from values.schema.json (meaning) and values.yaml (default). With
- * `--check` it only compares, and exits with 1 when the table is out of date.
+ * Generates the table of values in charts/loopcsi/README.md from the descriptions in values.schema.json and the defaults in
+ * values.yaml. With `--check`, it writes nothing, and exits with 1 if the table is out of date.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const property: v.GenericSchema<unknown, Property> = v.object({
 
 const anything = v.record(v.string(), v.unknown());
 
-/** One row for each leaf, in the schema's order. Throws when a value has no description. */
+/** One row for each leaf, in the order of the schema. Throws if a value has no description. */
 function rows(schema: Property, defaults: unknown, path: readonly string[]): string[] {
   if (schema.properties === undefined) {
     const name = path.join('.');

@@ -1,4 +1,4 @@
-/** Runs programs for scripts and tests; the driver uses src/host/programs/run.ts. */
+/** Runs programs for scripts and tests. The driver uses src/host/programs/run.ts instead. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 
@@ -16,7 +16,7 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
 }
 
-/** Runs a program and returns its output, whatever its exit code. Throws when the program cannot start or exceeds the time limit. */
+/** Runs a program and returns its output and exit code. Throws if the program cannot be started or exceeds the time limit. */
 export async function attempt(
   file: string,
   args: readonly string[],
@@ -36,7 +36,7 @@ export async function attempt(
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode };
 }
 
-/** Runs a program and returns its standard output. Throws with the end of its output when it exits with another code than 0. */
+/** Runs a program and returns its standard output. Throws, with the end of its output, if the exit code is not 0. */
 export async function run(
   file: string,
   args: readonly string[],
@@ -48,7 +48,7 @@ export async function run(
   throw new Error(`${file} ${args.join(' ')} exited with ${result.exitCode}:\n${output}`);
 }
 
-/** Polls until `find` returns a value. After `timeoutMs` it throws with the last error of `find`. */
+/** Polls until `find` returns a value. Throws after `timeoutMs`, with the last error of `find`. */
 export async function eventually<T>(
   what: string,
   find: () => Promise<T | undefined>,
@@ -65,7 +65,7 @@ export async function eventually<T>(
       reason = error instanceof Error ? error.message : String(error);
     }
     if (performance.now() > endMs) {
-      throw new Error(`gave up on ${what} after ${timeoutMs / 1000} s: ${reason}`);
+      throw new Error(`gave up waiting for ${what} after ${timeoutMs / 1000} s: ${reason}`);
     }
     await delay(options.everyMs ?? 250);
   }

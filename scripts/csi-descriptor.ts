@@ -1,11 +1,11 @@
-/** Generates the JSON descriptor of a proto package: loading it is several times faster than parsing the proto file. */
+/** Generates the JSON descriptor of a proto package, which loads several times faster than the proto file is parsed. */
 import protobuf from 'protobufjs';
 import { messagesOf, type ProtoSource, packageOf } from './csi-proto.ts';
 import { wellKnownTypesOf } from './csi-types.ts';
 
 const lineWidth = 110;
 
-/** Puts each value on one line where it fits, so that a changed field is a changed line. */
+/** Prints each value that fits on one line, so that a changed field shows up in a diff as one changed line. */
 function print(value: unknown, indent: string): string {
   const line = printLine(value);
   if (typeof value !== 'object' || value === null || indent.length + line.length <= lineWidth) {
@@ -35,7 +35,7 @@ function printKey(key: string): string {
   return /^[A-Za-z_]\w*$/.test(key) ? key : `'${key}'`;
 }
 
-/** `parsedOptions` only repeats `options` in another form. */
+/** Removes `parsedOptions`, which repeats `options` in another form. */
 function withoutParsedOptions(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutParsedOptions);
   if (typeof value !== 'object' || value === null) return value;
@@ -47,8 +47,8 @@ function withoutParsedOptions(value: unknown): unknown {
 }
 
 /**
- * Contains the package, the well-known types that it uses, and the option messages of descriptor.proto without their fields, which
- * the package's option extensions need.
+ * Returns a namespace with the package, the well-known types that it uses, and the option messages of descriptor.proto. The option
+ * messages have no fields, because the package only extends them.
  */
 export function descriptorOf(root: protobuf.Root, source: ProtoSource): protobuf.INamespace {
   const namespace = packageOf(root, source.packageName);
@@ -72,7 +72,7 @@ export function descriptorText(root: protobuf.Root, source: ProtoSource): string
   return [
     `// Generated from ${source.proto} by scripts/generate-csi.ts. Do not edit: change the proto, then \`npm run generate\`.`,
     '',
-    `/** ${source.packageName} as protobufjs reflects it: an INamespace, whose type lacks the keys of map fields. */`,
+    `/** ${source.packageName} as a protobufjs INamespace. The type is object, because INamespace lacks the keys of map fields. */`,
     `export const descriptor: object = ${print(withoutParsedOptions(descriptorOf(root, source)), '')};`,
     '',
   ].join('\n');

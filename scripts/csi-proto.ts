@@ -1,4 +1,4 @@
-/** Parses the files of csi-proto/ with protobufjs, keeping the case of names and the comments. */
+/** Parses the files of csi-proto/ with protobufjs, preserving comments and the case of names. */
 import { createRequire } from 'node:module';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,13 +9,13 @@ const require = createRequire(import.meta.url);
 /** The repository's root, relative to dist/scripts/. */
 export const repositoryUrl = new URL('../..', import.meta.url);
 
-/** A proto file and what is generated from it. */
+/** A proto file and the files that are generated from it. */
 export interface ProtoSource {
   readonly proto: string;
   readonly packageName: string;
   readonly types: string;
   readonly descriptor: string;
-  /** Name of the interface that lists the services. */
+  /** Name of the generated interface that lists the services. */
   readonly services: string;
 }
 
@@ -44,11 +44,11 @@ export const protoSources: readonly ProtoSource[] = [
   },
 ];
 
-/** Parses a proto file and its imports. Throws the errors of protobufjs, which name the line. */
+/** Parses a proto file and its imports. Throws the parse error of protobufjs, which names the line. */
 export function readProto(path: string): protobuf.Root {
   const root = new protobuf.Root();
   root.resolvePath = (_origin, target) => {
-    // The parser has the well-known types built in, but not descriptor.proto, which protobufjs ships as a file.
+    // protobufjs has the well-known types built in, but ships descriptor.proto as a file.
     if (basename(target) === 'descriptor.proto') {
       return require.resolve('protobufjs/google/protobuf/descriptor.proto');
     }
@@ -63,7 +63,7 @@ export function protoPath(source: ProtoSource): string {
   return fileURLToPath(new URL(source.proto, repositoryUrl));
 }
 
-/** All messages, in the order of the file; nested messages follow their parent. */
+/** All messages in the order of the file; nested messages follow their parent. */
 export function messagesOf(namespace: protobuf.NamespaceBase): readonly protobuf.Type[] {
   return namespace.nestedArray.flatMap((object) => {
     if (object instanceof protobuf.Type) return [object, ...messagesOf(object)];
@@ -71,7 +71,7 @@ export function messagesOf(namespace: protobuf.NamespaceBase): readonly protobuf
   });
 }
 
-/** All enums, also those inside messages. */
+/** All enums, including those inside messages. */
 export function enumsOf(namespace: protobuf.NamespaceBase): readonly protobuf.Enum[] {
   return namespace.nestedArray.flatMap((object) => {
     if (object instanceof protobuf.Enum) return [object];
@@ -86,6 +86,6 @@ export function servicesOf(namespace: protobuf.NamespaceBase): readonly protobuf
 /** Throws when the file does not define the package. */
 export function packageOf(root: protobuf.Root, name: string): protobuf.NamespaceBase {
   const found = root.lookup(name);
-  if (!(found instanceof protobuf.Namespace)) throw new Error(`there is no package ${name}`);
+  if (!(found instanceof protobuf.Namespace)) throw new Error(`package ${name} is not defined`);
   return found;
 }

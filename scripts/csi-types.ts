@@ -1,4 +1,4 @@
-/** Generates the TypeScript types of a proto package's messages, enums and services, as the codec encodes and decodes them. */
+/** Generates TypeScript types for the messages, enums and services of a proto package, in the form that the codec uses. */
 import protobuf from 'protobufjs';
 import { enumsOf, messagesOf, type ProtoSource, packageOf, servicesOf } from './csi-proto.ts';
 
@@ -20,7 +20,7 @@ const scalars: Readonly<Record<string, string>> = {
   bytes: 'Buffer',
 };
 
-/** Sentences about options that matter to a reader of the type. */
+/** Sentences that the doc comment gets for an option of the proto. */
 const remarks: Readonly<Record<string, string>> = {
   '(csi_secret)': 'Secret: masked in every log.',
   '(alpha_enum)': 'Alpha.',
@@ -32,9 +32,9 @@ const remarks: Readonly<Record<string, string>> = {
 };
 
 const wellKnown: Readonly<Record<string, string>> = {
-  Timestamp: 'Seconds since 1970 and the nanoseconds of that second.',
+  Timestamp: 'Seconds since the Unix epoch, and nanoseconds within that second.',
   BoolValue: 'A boolean that can be absent.',
-  Int64Value: 'A number that can be absent.',
+  Int64Value: 'An integer that can be absent.',
 };
 
 type Options = Readonly<Record<string, unknown>>;
@@ -63,7 +63,8 @@ function valueType(field: protobuf.Field): string {
   }
   if (field.resolvedType !== null) return typeName(field.resolvedType);
   const scalar = scalars[field.type];
-  if (scalar === undefined) throw new Error(`${field.fullName}: no TypeScript for ${field.type}`);
+  if (scalar === undefined)
+    throw new Error(`${field.fullName}: no TypeScript type for ${field.type}`);
   return scalar;
 }
 
@@ -80,7 +81,7 @@ function property(field: protobuf.Field, indent: string): string {
   return `${doc(field.comment, field.options, indent)}${indent}readonly ${field.name}: ${fieldType(field)};\n`;
 }
 
-/** One variant for each member that can be set, and one for none. */
+/** One variant for each member of the oneof, and one for an unset oneof. */
 function oneofUnion(oneof: protobuf.OneOf): string {
   const others = (chosen: protobuf.Field | undefined): string =>
     oneof.fieldsArray
@@ -123,7 +124,7 @@ function service(type: protobuf.Service): string {
     method.resolve();
     const { resolvedRequestType: request, resolvedResponseType: response } = method;
     if (request === null || response === null || method.requestStream === true) {
-      throw new Error(`${method.fullName}: a stream of requests has no type here`);
+      throw new Error(`${method.fullName}: a stream of requests is not supported`);
     }
     const kind = method.responseStream === true ? 'ServerStream' : 'Unary';
     const types = `${typeName(request)}, ${typeName(response)}`;
@@ -132,7 +133,7 @@ function service(type: protobuf.Service): string {
   return `${doc(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
 }
 
-/** The types of google.protobuf that fields of these messages use. */
+/** The google.protobuf types of these messages' fields. */
 export function wellKnownTypesOf(messages: readonly protobuf.Type[]): readonly protobuf.Type[] {
   const found = new Set<protobuf.Type>();
   for (const { resolvedType } of messages.flatMap((type) => type.fieldsArray)) {
@@ -149,7 +150,7 @@ function checkNames(objects: readonly protobuf.ReflectionObject[]): void {
     const name = object instanceof protobuf.Service ? `${object.name}Service` : typeName(object);
     const other = seen.get(name);
     if (other !== undefined)
-      throw new Error(`${other} and ${object.fullName} would both be ${name}`);
+      throw new Error(`${other} and ${object.fullName} would both be named ${name}`);
     seen.set(name, object.fullName);
   }
 }
@@ -178,7 +179,7 @@ export function typesText(root: protobuf.Root, source: ProtoSource): string {
     `import type { ${kinds.join(', ')} } from './rpc-kinds.ts';\n`,
     ...(enums.length > 0
       ? [
-          `/** An enum value this interface does not name, from a newer caller. Refuse it before switching. */\nexport type UnknownEnumValue = number;\n`,
+          `/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */\nexport type UnknownEnumValue = number;\n`,
         ]
       : []),
     `/** The services of ${source.packageName}, by their full names. */\nexport interface ${source.services} {\n${listed.join('')}}\n`,

@@ -1,6 +1,6 @@
 /**
- * `npm run demo` runs the driver on a pool in a scratch directory and finally proves that nothing is left behind, also after Ctrl-C
- * or a failure. scripts/bootstrap starts it as root.
+ * `npm run demo` runs the driver on a pool in a scratch directory. At the end, even after Ctrl-C or a failure, it checks that no
+ * mount, loop device or file is left. scripts/bootstrap starts it as root.
  */
 import { Report } from './demo/report.ts';
 import { findLeftovers, makeScratch } from './demo/scratch.ts';
@@ -31,7 +31,7 @@ async function main(): Promise<number> {
   report.say(
     leftovers.length === 0
       ? `✓ nothing is left: no mount, no loop device, no file in ${scratch.directory}`
-      : `✗ still there: ${leftovers.join(', ')}`,
+      : `✗ left behind: ${leftovers.join(', ')}`,
   );
   if (failure !== undefined || leftByDriver.length > 0 || leftovers.length > 0) {
     if (leftByDriver.length > 0) report.say(`the driver left behind: ${leftByDriver.join(', ')}`);

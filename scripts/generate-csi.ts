@@ -1,4 +1,4 @@
-/** Generates the files of src/csi from csi-proto/. With `--check` it only compares, and exits with 1 when a file is out of date. */
+/** Generates files in src/csi from csi-proto/. With `--check`, it writes nothing, and exits with 1 if a file is out of date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { descriptorText } from './csi-descriptor.ts';
 import { protoPath, protoSources, readProto, repositoryUrl } from './csi-proto.ts';
@@ -25,7 +25,9 @@ for (const source of protoSources) {
 if (stale.length > 0) {
   const list = stale.join(', ');
   console.log(
-    check ? `out of date: ${list}; run \`npm run generate\` and commit` : `wrote ${list}`,
+    check
+      ? `out of date: ${list}; run \`npm run generate\` and commit the result`
+      : `wrote ${list}`,
   );
   if (check) process.exitCode = 1;
 }

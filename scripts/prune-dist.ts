@@ -1,13 +1,13 @@
 /**
- * Removes compiled files whose source no longer exists, so that the tests of a renamed file do not run twice and no stale module
- * can be imported.
+ * Removes compiled files whose source no longer exists. Otherwise the tests of a renamed file would run twice, and stale modules
+ * could be imported.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
 const dist = join(root, 'dist');
-// scripts/bundle.ts clears this directory itself.
+// Contains bundled files without a source of the same name; scripts/bundle.ts clears it.
 const bundle = join(dist, 'bundle');
 
 for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {

@@ -1,10 +1,10 @@
 /**
- * Runs test suites one after the other and adds up their counts.
+ * Runs test suites one after another and adds up their results.
  *
  *   node dist/scripts/run-tests.js [SUITE...]       default: unit integration conformance
  *
  * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is `N passed, N failed`. The exit code is 1
- * when a test failed or a suite ran no test.
+ * if a test failed or a suite ran no tests.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -41,7 +41,7 @@ async function runSuite(suite: string): Promise<Counts> {
   console.log(`== ${suite}: ${formatCounts(verdict)} in ${seconds} s`);
   if (verdict.failed > counted.failed) {
     const status = child.exitCode ?? child.signalCode ?? 'no status';
-    console.log(`== ${suite}: the runner exited with ${status}, which counts as a failure`);
+    console.log(`== ${suite}: the test runner ended with ${status}, which counts as one failure`);
   }
   return verdict;
 }

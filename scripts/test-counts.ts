@@ -1,4 +1,4 @@
-/** The result of a test run. */
+/** Numbers of tests by result. */
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
@@ -15,17 +15,17 @@ export function addCounts(a: Counts, b: Counts): Counts {
   };
 }
 
-/** Lines of TAP that are not worth showing. */
+/** Whether a line of TAP is only a header, a plan, a total or blank. */
 export function isNoise(line: string): boolean {
   return /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/.test(line);
 }
 
-/** A TAP comment of test/conformance/sanity.test.ts. */
+/** Matches the TAP comment in which test/conformance/sanity.test.ts reports the results of csi-sanity. */
 const sanitySummary = /^#\s+csi-sanity: (\d+) passed, (\d+) failed, (\d+) skipped/;
 
 /**
- * Counts one line of a suite's output: a test point of TAP, or the summary of csi-sanity. The three numbers of that summary exclude
- * specs that are expected to fail.
+ * Counts the tests that one line of a suite's output reports: a TAP test point is one test, and the summary of csi-sanity contains
+ * three totals, which exclude specs that are expected to fail.
  */
 export function countLine(line: string): Counts {
   if (line.startsWith('not ok ')) return { ...noTests, failed: 1 };
@@ -38,8 +38,8 @@ export function countLine(line: string): Counts {
 }
 
 /**
- * Adds a failure if the runner failed without a failed test or ran no test at all, so that such a suite is not green. `exitCode` is
- * null if a signal ended the runner.
+ * Adds a failure if the test runner failed although no test failed, or if it ran no tests, so that the suite does not pass.
+ * `exitCode` is null if a signal ended the runner.
  */
 export function judge(counted: Counts, exitCode: number | null): Counts {
   const silentFailure = exitCode !== 0 && counted.failed === 0;
@@ -47,7 +47,7 @@ export function judge(counted: Counts, exitCode: number | null): Counts {
   return silentFailure || ranNothing ? { ...counted, failed: counted.failed + 1 } : counted;
 }
 
-/** The last line, which CI reads: `12 passed, 0 failed, 3 skipped`. */
+/** Formats the line that .ci/run parses: `12 passed, 0 failed, 3 skipped`. */
 export function formatCounts({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }

@@ -1,4 +1,4 @@
-/** Runs the built driver as a user would start it. */
+/** Runs the built driver with bin/loopcsi, as a user would. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
@@ -31,7 +31,7 @@ export async function startDriver(directory: string): Promise<RunningDriver> {
       '--node-id=demo',
       '--http-address=off',
     ],
-    // Its own process group keeps Ctrl-C away from the driver: the demo stops it after cleaning up.
+    // In its own process group, the driver does not get the SIGINT of Ctrl-C; the demo stops it after cleaning up.
     { stdio: ['ignore', log.fd, log.fd], detached: true },
   );
   const ended = once(child, 'exit');

@@ -1,4 +1,4 @@
-/** Prints the demo's steps, with their results and durations. */
+/** Prints the steps of the demo with their results and durations. */
 
 const style = process.stdout.isTTY
   ? (code: number, text: string) => `\u001b[${code}m${text}\u001b[0m`
@@ -20,7 +20,7 @@ export class Report {
     console.log(`  ${text}`);
   }
 
-  /** Runs one step and prints the lines that it returns. Throws instead once the demo is stopped. */
+  /** Runs one step and prints the text that it returns. Throws without running the step if the demo was stopped. */
   async step(description: string, work: () => Promise<string>): Promise<void> {
     this.#signal.throwIfAborted();
     if (process.stdout.isTTY) process.stdout.write(`  … ${description}`);

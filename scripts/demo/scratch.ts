@@ -1,9 +1,9 @@
-/** The demo's scratch directory, and a search for leftovers in it. */
+/** Creates the demo's scratch directory, finds leftovers in it and removes them. */
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt } from '../command.ts';
 
-/** Covers the data that the demo writes into its sparse images. */
+/** Enough for the data that the demo writes to its sparse images. */
 const neededBytes = 1536n * 1024n * 1024n;
 
 export interface Scratch {
@@ -11,12 +11,12 @@ export interface Scratch {
   readonly freeBytes: () => Promise<bigint>;
 }
 
-/** Creates an empty directory below `parent`. Throws when the disk has too little free space. */
+/** Creates an empty directory below `parent`. Throws if its filesystem has too little free space. */
 export async function makeScratch(parent: string): Promise<Scratch> {
   const free = await freeBytesOf(parent);
   if (free < neededBytes) {
     throw new Error(
-      `${parent} has only ${free / 1024n ** 2n} MiB free and the demo needs ${neededBytes / 1024n ** 2n} MiB: choose another directory with LOOPCSI_DEMO_DIR`,
+      `${parent} has only ${free / 1024n ** 2n} MiB free, but the demo needs ${neededBytes / 1024n ** 2n} MiB: set LOOPCSI_DEMO_DIR to a directory with more free space`,
     );
   }
   const directory = await mkdtemp(join(parent, 'loopcsi-demo-'));
@@ -28,7 +28,7 @@ async function freeBytesOf(path: string): Promise<bigint> {
   return bfree * bsize;
 }
 
-/** Lists the mounts below the directory, and the loop devices on files in it. */
+/** Lists mounts below the directory, and loop devices whose backing files are in it. */
 export async function findLeftovers(directory: string): Promise<readonly string[]> {
   const mounts = (await mountsBelow(directory)).map((target) => `mount ${target}`);
   const devices = (await devicesBelow(directory)).map(({ device, file }) => `${device} on ${file}`);
@@ -57,7 +57,7 @@ async function devicesBelow(
   return devices.filter(({ file }) => file.startsWith(`${directory}/`));
 }
 
-/** Unmounts, detaches and deletes everything below the directory, for the case that the driver could not. */
+/** Unmounts, detaches and deletes everything below the directory, in case the driver could not. */
 export async function removeByForce(directory: string): Promise<void> {
   for (const target of [...(await mountsBelow(directory))].reverse()) {
     await attempt('umount', [target]);

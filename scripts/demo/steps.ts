@@ -1,4 +1,4 @@
-/** The steps of the demo. */
+/** Runs the steps of the demo. */
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -107,12 +107,12 @@ export class Demo {
   }
 
   async #write(): Promise<void> {
-    await this.#report.step('write files, sync each, read them back', async () => {
+    await this.#report.step('write files, sync each of them, and read them back', async () => {
       this.#files = await writeFiles(this.#targetOf('documents'), 100);
       await this.#files.verify();
       return `${this.#files.count} files, ${formatBytes(BigInt(this.#files.bytes))}, all intact`;
     });
-    await this.#report.step('write the block device and read it back', async () => {
+    await this.#report.step('write to the block device and read it back', async () => {
       await writeDevice(this.#targetOf('device'), 16);
       return '16 MiB, all intact';
     });
@@ -123,7 +123,7 @@ export class Demo {
       const { snapshot } = await this.#running.controller.CreateSnapshot({
         source_volume_id: this.#idOf('documents'),
         name: 'documents-then',
-        // A pool that cannot share blocks keeps the volume frozen during the copy, which is short here.
+        // If the pool cannot share blocks, the volume stays frozen during the copy, which is short here.
         parameters: { freeze: 'yes' },
       });
       this.#snapshotId = snapshot?.snapshot_id;
@@ -134,7 +134,7 @@ export class Demo {
 
   async #restore(): Promise<void> {
     await this.#report.step(
-      "restore the snapshot to 'restored', mount it, read the files",
+      "restore the snapshot to 'restored', mount it, and read the files",
       async () => {
         const target = this.#targetOf('restored');
         const { volume } = await this.#running.controller.CreateVolume({
@@ -166,32 +166,35 @@ export class Demo {
       const bytes = await fill(join(this.#targetOf('documents'), 'filler'), this.#signal);
       await writeFiles(join(this.#targetOf('database')), 3);
       await this.#files?.verify();
-      const lost = before - (await this.#scratch.freeBytes());
+      const used = before - (await this.#scratch.freeBytes());
       return [
-        `ENOSPC after ${formatBytes(BigInt(bytes))}; its other files are intact, and 'database' can still be written`,
-        `the host's disk lost ${formatBytes(lost > 0n ? lost : 0n)} and has ${formatBytes(await this.#scratch.freeBytes())} free`,
+        `ENOSPC after ${formatBytes(BigInt(bytes))}; the other files are intact, and 'database' is still writable`,
+        `it used ${formatBytes(used > 0n ? used : 0n)} of the host's disk, which still has ${formatBytes(await this.#scratch.freeBytes())} free`,
       ].join('\n');
     });
   }
 
   async #expand(): Promise<void> {
-    await this.#report.step("double the size of 'database' during writes", async () => {
-      this.#writer.start();
-      await this.#writer.advance(50);
-      const before = await sizeOf(this.#targetOf('database'));
-      await this.#running.admin.ExpandVolume({
-        volume_id: this.#idOf('database'),
-        size_bytes: 800n * MiB,
-      });
-      await this.#writer.advance(50);
-      const after = await sizeOf(this.#targetOf('database'));
-      if (after <= before) throw new Error('the filesystem has not grown');
-      return `the filesystem grew from ${formatBytes(before)} to ${formatBytes(after)}; the writer never stopped`;
-    });
+    await this.#report.step(
+      "double the size of 'database' while it is being written to",
+      async () => {
+        this.#writer.start();
+        await this.#writer.advance(50);
+        const before = await sizeOf(this.#targetOf('database'));
+        await this.#running.admin.ExpandVolume({
+          volume_id: this.#idOf('database'),
+          size_bytes: 800n * MiB,
+        });
+        await this.#writer.advance(50);
+        const after = await sizeOf(this.#targetOf('database'));
+        if (after <= before) throw new Error('the filesystem did not grow');
+        return `the filesystem grew from ${formatBytes(before)} to ${formatBytes(after)}; the writer never stopped`;
+      },
+    );
   }
 
   async #restart(): Promise<void> {
-    await this.#report.step('kill the driver (SIGKILL); volumes stay mounted', async () => {
+    await this.#report.step('kill the driver (SIGKILL) while volumes stay mounted', async () => {
       const { pid } = this.#running;
       await this.#running.end('SIGKILL');
       this.#driver = undefined;
@@ -211,16 +214,19 @@ export class Demo {
   }
 
   async #remount(): Promise<void> {
-    await this.#report.step("unmount and mount 'documents', read everything again", async () => {
-      const volume_id = this.#idOf('documents');
-      await retryWhileBusy(() => this.#running.admin.UnmountVolume({ volume_id }));
-      await this.#running.admin.MountVolume({
-        volume_id,
-        target_path: this.#targetOf('documents'),
-      });
-      await this.#files?.verify();
-      return 'all intact';
-    });
+    await this.#report.step(
+      "unmount and remount 'documents', and read all files again",
+      async () => {
+        const volume_id = this.#idOf('documents');
+        await retryWhileBusy(() => this.#running.admin.UnmountVolume({ volume_id }));
+        await this.#running.admin.MountVolume({
+          volume_id,
+          target_path: this.#targetOf('documents'),
+        });
+        await this.#files?.verify();
+        return 'all intact';
+      },
+    );
   }
 
   async #remove(): Promise<void> {
@@ -241,7 +247,7 @@ export class Demo {
     await this.#running.controller.DeleteSnapshot({ snapshot_id: this.#snapshotId });
   }
 
-  /** Removes everything after success or failure. Returns the leftovers of a driver that was still running. */
+  /** Removes everything, whether or not the demo succeeded. Returns what the driver left behind, if it was running. */
   async cleanUp(): Promise<readonly string[]> {
     await this.#writer.stop();
     const { directory } = this.#scratch;
@@ -261,7 +267,10 @@ async function sizeOf(path: string): Promise<bigint> {
   return blocks * bsize;
 }
 
-/** Repeats a call that fails with ABORTED, as an orchestrator does: a starting container keeps a copy of every mount for a moment. */
+/**
+ * Repeats a call that fails with ABORTED, as an orchestrator does. While a container starts, its mount namespace briefly contains a
+ * copy of every mount.
+ */
 async function retryWhileBusy<T>(call: () => Promise<T>): Promise<T> {
   const isTransient = (error: unknown): boolean =>
     error instanceof Error && 'code' in error && error.code === status.ABORTED;

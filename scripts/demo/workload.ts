@@ -1,4 +1,4 @@
-/** Writes data to volumes, also until they are full or while they change, and verifies it. */
+/** Writes data to volumes, even while they fill up or grow, and verifies it. */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ const MiB = 1024 * 1024;
 export interface WrittenFiles {
   readonly count: number;
   readonly bytes: number;
-  /** Throws, naming the first file in `directory` (default: the original one) that differs. */
+  /** Throws, naming the first file that differs. `directory` is by default the one that was written to. */
   verify(directory?: string): Promise<void>;
 }
 
-/** Writes and syncs files of random bytes, and keeps their hashes. */
+/** Writes and syncs files of random bytes, and remembers their hashes. */
 export async function writeFiles(directory: string, count: number): Promise<WrittenFiles> {
   const hashes = new Map<string, string>();
   let bytes = 0;
@@ -31,7 +31,7 @@ export async function writeFiles(directory: string, count: number): Promise<Writ
       for (const [name, hash] of hashes) {
         const path = join(target, name);
         if (hashOf(await readFile(path)) !== hash)
-          throw new Error(`${path} differs from what was written`);
+          throw new Error(`${path} does not contain the data that was written`);
       }
     },
   };
@@ -41,7 +41,7 @@ function hashOf(content: Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
 }
 
-/** Writes until ENOSPC, and returns the number of bytes written. */
+/** Writes to a file until ENOSPC, and returns the number of bytes written. */
 export async function fill(path: string, signal: AbortSignal): Promise<number> {
   const chunk = randomBytes(MiB);
   const file = await open(path, 'w');
@@ -59,7 +59,7 @@ export async function fill(path: string, signal: AbortSignal): Promise<number> {
   }
 }
 
-/** Writes to a block device from its start, and reads the data back. */
+/** Writes to the start of a block device, and verifies the data. */
 export async function writeDevice(path: string, megabytes: number): Promise<void> {
   const content = randomBytes(megabytes * MiB);
   const file = await open(path, 'r+');
@@ -68,7 +68,8 @@ export async function writeDevice(path: string, megabytes: number): Promise<void
     await file.datasync();
     const back = Buffer.alloc(content.length);
     await file.read(back, 0, back.length, 0);
-    if (!back.equals(content)) throw new Error(`${path} differs from what was written`);
+    if (!back.equals(content))
+      throw new Error(`${path} does not contain the data that was written`);
   } finally {
     await file.close();
   }
@@ -96,7 +97,7 @@ export class Writer {
     });
   }
 
-  /** Waits until that many more blocks are synced, which proves that writes still work. Throws the writer's error. */
+  /** Waits until `blocks` more blocks are synced, which proves that writes still work. Throws the error of a failed write. */
   async advance(blocks: number): Promise<void> {
     const target = this.#blocks + blocks;
     while (this.#blocks < target && this.#failure === undefined) {

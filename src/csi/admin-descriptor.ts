@@ -1,6 +1,6 @@
 // Generated from csi-proto/loopcsi.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-/** loopcsi.v1 as protobufjs reflects it: an INamespace, whose type lacks the keys of map fields. */
+/** loopcsi.v1 as a protobufjs INamespace. The type is object, because INamespace lacks the keys of map fields. */
 export const descriptor: object = {
   nested: {
     loopcsi: {

@@ -2,7 +2,7 @@
 
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 
-/** An enum value this interface does not name, from a newer caller. Refuse it before switching. */
+/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */
 export type UnknownEnumValue = number;
 
 /** The services of loopcsi.v1, by their full names. */
@@ -10,39 +10,39 @@ export interface LoopcsiServices {
   readonly 'loopcsi.v1.Admin': AdminService;
 }
 
-/** Calls return NOT_FOUND for an unknown name or id, INVALID_ARGUMENT for a request that can never succeed, and otherwise the codes of CSI's error scheme. */
+/** Administration of a running driver. An unknown name or id is NOT_FOUND, and a request that can never succeed is INVALID_ARGUMENT; other errors use the codes of CSI's error scheme. */
 export interface AdminService {
   /** Lists every configured pool, including unavailable ones. */
   readonly ListPools: Unary<ListPoolsRequest, ListPoolsResponse>;
-  /** Makes a directory a pool of this node by writing its marker. A configured pool is served from then on, any other once it is configured. Succeeds if it is this node's pool already. */
+  /** Initialises a directory as a pool of this node by writing its marker. A configured pool is served immediately, any other once it is configured. Succeeds if the directory already is a pool of this node. */
   readonly InitPool: Unary<InitPoolRequest, InitPoolResponse>;
-  /** Takes over a configured pool that belonged to another node, or to another disk at this path. Its volumes get ids of this node. FAILED_PRECONDITION if one of them is attached. */
+  /** Takes over a configured pool that belongs to another node, or whose directory contained another pool before. Its volumes get ids of this node. FAILED_PRECONDITION if one of them is attached. */
   readonly AdoptPool: Unary<AdoptPoolRequest, AdoptPoolResponse>;
-  /** Gives up a lost pool that was seen at a directory, so that a new pool can be made there. FAILED_PRECONDITION while the pool exists, is served, or has attached images. */
+  /** Forgets a lost pool, so that a new pool can be created in its directory. FAILED_PRECONDITION while the pool exists, is served, or has attached images. */
   readonly ForgetPool: Unary<ForgetPoolRequest, ForgetPoolResponse>;
-  /** Rewrites the lost marker of a pool that still has its volumes. FAILED_PRECONDITION if the marker exists or there are none. */
+  /** Recreates the lost marker of a pool that still contains volumes. FAILED_PRECONDITION if the marker exists, or if the pool contains no volumes. */
   readonly RecoverPool: Unary<RecoverPoolRequest, RecoverPoolResponse>;
-  /** Grows the image of an embedded pool. OUT_OF_RANGE if it would shrink. */
+  /** Grows the image of an embedded pool. OUT_OF_RANGE if the new size is smaller. */
   readonly GrowPool: Unary<GrowPoolRequest, GrowPoolResponse>;
-  /** Lists volumes, in pages, ordered by id. A bad token is ABORTED, as in CSI. */
+  /** Lists volumes ordered by id, one page per call. ABORTED if the token is invalid, as in CSI. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** Returns one volume, by its id or its name. */
+  /** Looks up a volume by id or name. */
   readonly GetVolume: Unary<GetVolumeRequest, GetVolumeResponse>;
-  /** Stages a volume below the driver's mount directory and publishes it at a path. A repeated call succeeds. */
+  /** Stages a volume below the driver's mount directory and publishes it at a path. Succeeds if it is already mounted there. */
   readonly MountVolume: Unary<MountVolumeRequest, MountVolumeResponse>;
-  /** Undoes MountVolume at one path or at all, and unstages after the last. Succeeds if nothing is mounted. */
+  /** Undoes MountVolume at one path or at all paths, and unstages the volume after the last one. Succeeds if it is not mounted. */
   readonly UnmountVolume: Unary<UnmountVolumeRequest, UnmountVolumeResponse>;
-  /** Grows image, loop device and filesystem, in use or not, before it returns. Succeeds if the volume is that large already. */
+  /** Grows the image, loop device and filesystem of a volume, whether or not it is in use, before it returns. Succeeds if the volume is already that large. */
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
-  /** Lists snapshots with the fields that CSI lacks, in pages, ordered by id. */
+  /** Lists snapshots ordered by id, one page per call, with fields that CSI lacks. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
-  /** Returns one snapshot, by its id or its name. */
+  /** Looks up a snapshot by id or name. */
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
-  /** Streams the progress of a snapshot's copy: one message immediately, more as it advances, the last with `ready` or `error`. */
+  /** Streams the progress of a snapshot's copy: one message immediately, further messages as the copy advances, and a last one with `ready` or `error`. */
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
-  /** Returns the progress of the copy for a volume or snapshot while CreateVolume or CreateSnapshot runs. */
+  /** Returns the progress of the copy for a volume or snapshot that is being created. */
   readonly GetProgress: Unary<GetProgressRequest, GetProgressResponse>;
-  /** Checks kernel, programs, pools and leftovers, and returns findings with what to do. Changes nothing. */
+  /** Checks the kernel, programs and pools, searches for leftovers, and returns findings with remedies. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
 }
 
@@ -50,7 +50,7 @@ export type PoolState =
   | 'STATE_UNKNOWN'
   /** Volumes can be created and used. */
   | 'SERVED'
-  /** Not served, see `reason`: the disk is not mounted, or the marker is missing or belongs to another node. */
+  /** Not served; `reason` says why, for example because the disk is not mounted. */
   | 'UNAVAILABLE';
 
 export type VolumeKind =
@@ -60,9 +60,9 @@ export type VolumeKind =
 
 export type VolumeProvisioning =
   | 'PROVISIONING_UNKNOWN'
-  /** Blocks are allocated when they are written. */
+  /** Blocks are allocated as data is written. */
   | 'THIN'
-  /** All blocks are allocated from the start. */
+  /** All blocks are allocated when the volume is created. */
   | 'THICK';
 
 export type ProblemStatus =
@@ -74,9 +74,9 @@ export type ProblemStatus =
 export type CheckState =
   | 'STATE_UNKNOWN'
   | 'OK'
-  /** Works, but should be examined. */
+  /** Everything works, but the finding needs attention. */
   | 'WARN'
-  /** Something does not work. */
+  /** A part of the driver does not work. */
   | 'FAIL';
 
 export type ListPoolsRequest = Readonly<Record<string, never>>;
@@ -87,24 +87,24 @@ export interface ListPoolsResponse {
 }
 
 export interface Pool {
-  /** As configured. */
+  /** Name in the configuration. */
   readonly name: string;
-  /** Absolute directory. */
+  /** Absolute path of the directory. */
   readonly path: string;
   readonly state: PoolState | UnknownEnumValue;
-  /** Why it is unavailable and what to do; empty if it is served. */
+  /** Why the pool is unavailable and what to do; empty if it is served. */
   readonly reason: string;
-  /** Type of the directory's filesystem, `ext4` for example; empty if unknown. */
+  /** Type of the pool's filesystem, for example `ext4`; empty if unknown. */
   readonly fs_type: string;
-  /** Probed when the pool was opened. */
+  /** Abilities of the pool's filesystem, probed when the pool was opened. */
   readonly abilities: PoolAbilities | null;
   /** Size of the pool's filesystem. */
   readonly total_bytes: bigint;
-  /** Free space of that filesystem. */
+  /** Free space of the pool's filesystem. */
   readonly free_bytes: bigint;
-  /** Sum of the sizes of all volumes and of the space that snapshots may need. */
+  /** Sum of the promised sizes of all volumes and of the space that snapshots may need. */
   readonly promised_bytes: bigint;
-  /** Capacity: what may still be promised. GetCapacity returns the same. */
+  /** Capacity: bytes that may still be promised. GetCapacity returns the same value. */
   readonly room_bytes: bigint;
   /** Space that the images of volumes and snapshots occupy. */
   readonly allocated_bytes: bigint;
@@ -112,15 +112,15 @@ export interface Pool {
   readonly trash_bytes: bigint;
   readonly volume_count: number;
   readonly snapshot_count: number;
-  /** 8 hex digits at the end of every id of this pool. */
+  /** The 8 hex digits in which every id of this pool ends. */
   readonly node_tag: string;
-  /** From the marker. */
+  /** Uuid in the pool's marker. */
   readonly uuid: string;
-  /** Factor for the space that may be promised; 1 promises no byte twice. */
+  /** Factor for the space that may be promised; with 1, no space is promised twice. */
   readonly overcommit: number;
   /** Space that is never promised. */
   readonly reserve_bytes: bigint;
-  /** Whether the pool is in an XFS image of its own inside `path`, so that it supports reflinks. */
+  /** Whether the pool is in its own XFS image inside `path`, so that it supports reflinks. */
   readonly embedded: boolean;
 }
 
@@ -137,23 +137,23 @@ export interface PoolAbilities {
 export interface InitPoolRequest {
   /** Required. */
   readonly name: string;
-  /** Absolute path. For a configured pool it must be empty or the configured path; required for any other. */
+  /** Absolute path; required for a pool that is not configured. For a configured pool, empty or the configured path. */
   readonly path: string;
-  /** If more than 0, an XFS image of that size is made in the directory, and the pool is in it. */
+  /** If greater than 0, an XFS image of this size is created in the directory, and the pool is created in that image. */
   readonly embedded_size_bytes: bigint;
-  /** Accept a filesystem that is refused otherwise: overlayfs or tmpfs. */
+  /** Accept tmpfs and overlayfs, which are refused otherwise. */
   readonly force: boolean;
 }
 
 export interface InitPoolResponse {
-  /** Its current state; UNAVAILABLE with the reason if the driver is not configured to serve it. */
+  /** Current state of the pool; UNAVAILABLE, with the reason, if the pool is not configured. */
   readonly pool: Pool | null;
-  /** Whether the marker existed already. */
+  /** Whether the marker already existed. */
   readonly existed: boolean;
 }
 
 export interface AdoptPoolRequest {
-  /** A configured pool. Required. */
+  /** Name of a configured pool. Required. */
   readonly name: string;
 }
 
@@ -164,21 +164,21 @@ export interface AdoptPoolResponse {
 export interface ForgetPoolRequest {
   /** Required. */
   readonly name: string;
-  /** Absolute path. For a configured pool it must be empty or the configured path; required for any other. */
+  /** Absolute path; required for a pool that is not configured. For a configured pool, empty or the configured path. */
   readonly path: string;
-  /** Uuid of the pool to forget, as an earlier response returned it. If empty, nothing is forgotten and the response says what would be. */
+  /** Uuid of the pool to forget, from an earlier response. If empty, nothing changes, and the response describes the pool that would be forgotten. */
   readonly uuid: string;
 }
 
 export interface ForgetPoolResponse {
   readonly path: string;
   readonly uuid: string;
-  /** Volumes that were known in it. */
+  /** Volumes that the pool is known to contain. */
   readonly volume_ids: readonly string[];
 }
 
 export interface RecoverPoolRequest {
-  /** A configured pool. Required. */
+  /** Name of a configured pool. Required. */
   readonly name: string;
 }
 
@@ -187,9 +187,9 @@ export interface RecoverPoolResponse {
 }
 
 export interface GrowPoolRequest {
-  /** A configured embedded pool. Required. */
+  /** Name of a configured embedded pool. Required. */
   readonly name: string;
-  /** New size of its image. Required. */
+  /** New size of the image. Required. */
   readonly size_bytes: bigint;
 }
 
@@ -202,7 +202,7 @@ export interface ListVolumesRequest {
   readonly max_entries: number;
   /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
-  /** Only volumes of this pool; empty means all. */
+  /** List only volumes of this pool; empty means all. */
   readonly pool: string;
 }
 
@@ -223,7 +223,7 @@ export interface GetVolumeResponse {
 
 export type Volume = {
   readonly volume_id: string;
-  /** The name in the request that created it. */
+  /** Name from the request that created it. */
   readonly name: string;
   readonly pool: string;
   readonly kind: VolumeKind | UnknownEnumValue;
@@ -233,24 +233,24 @@ export type Volume = {
   /** Space that the image occupies. */
   readonly allocated_bytes: bigint;
   readonly provisioning: VolumeProvisioning | UnknownEnumValue;
-  /** 4096 or 512. */
+  /** Logical sector size of the loop device: 4096 or 512. */
   readonly sector_size: number;
   readonly created_at: Timestamp | null;
   /** Current staging paths, from the kernel's mount table. */
   readonly staged_at: readonly string[];
   /** Current target paths. */
   readonly published_at: readonly string[];
-  /** `/dev/loopN`; empty if not attached. */
+  /** Path of the loop device, `/dev/loopN`; empty if the volume is not attached. */
   readonly loop_device: string;
-  /** Whether that device bypasses the page cache. */
+  /** Whether the loop device bypasses the page cache (O_DIRECT). */
   readonly direct_io: boolean;
-  /** Whether it is an inline volume, which is deleted with its pod. */
+  /** Whether the volume is an inline volume, which is deleted with its pod. */
   readonly ephemeral: boolean;
-  /** Empty if healthy. */
+  /** Problems found by the health check; empty if healthy. */
   readonly problems: readonly Problem[];
-  /** UUID that the filesystem got when it was made; empty for a block volume. */
+  /** UUID with which the filesystem was created; empty for a block volume. */
   readonly fs_uuid: string;
-  /** Path of the image, for information: only the driver may change it. */
+  /** Path of the image. For information only: no other program may change the image. */
   readonly image_path: string;
 } & (
   | {
@@ -270,12 +270,12 @@ export type Volume = {
     }
 );
 
-/** A problem of a volume, as the health calls of CSI return it. */
+/** A problem with a volume, as returned by CSI's health calls. */
 export interface Problem {
   readonly status: ProblemStatus | UnknownEnumValue;
-  /** A CamelCase word for programs. */
+  /** Machine-readable cause in CamelCase. */
   readonly reason: string;
-  /** A sentence for the operator. */
+  /** Explanation for the operator. */
   readonly message: string;
 }
 
@@ -285,7 +285,7 @@ export interface MountVolumeRequest {
   /** Absolute path; the driver creates its last component. Required. */
   readonly target_path: string;
   readonly read_only: boolean;
-  /** Mount options; the same are allowed as in a StorageClass. */
+  /** Mount options; those allowed in a StorageClass are allowed here. */
   readonly mount_flags: readonly string[];
 }
 
@@ -294,25 +294,25 @@ export type MountVolumeResponse = Readonly<Record<string, never>>;
 export interface UnmountVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** If empty, all paths where MountVolume published it. */
+  /** Path to unmount; empty means all paths at which MountVolume published the volume. */
   readonly target_path: string;
 }
 
 export interface UnmountVolumeResponse {
-  /** The paths that were unmounted; empty if it was not mounted. */
+  /** Paths that were unmounted; empty if the volume was not mounted. */
   readonly target_paths: readonly string[];
 }
 
 export interface ExpandVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** Minimum new size; it is rounded up. Required. */
+  /** Minimum new size, which is rounded up. Required. */
   readonly size_bytes: bigint;
 }
 
 export interface ExpandVolumeResponse {
   readonly volume: Volume | null;
-  /** Whether the filesystem grows only when the volume is mounted the next time. */
+  /** Whether the filesystem will grow only at the next mount of the volume. */
   readonly at_next_mount: boolean;
 }
 
@@ -321,9 +321,9 @@ export interface ListSnapshotsRequest {
   readonly max_entries: number;
   /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
-  /** Only snapshots of this volume; empty means all. */
+  /** List only snapshots of this volume; empty means all. */
   readonly source_volume_id: string;
-  /** Only snapshots of this pool; empty means all. */
+  /** List only snapshots of this pool; empty means all. */
   readonly pool: string;
 }
 
@@ -344,30 +344,30 @@ export interface GetSnapshotResponse {
 
 export interface Snapshot {
   readonly snapshot_id: string;
-  /** The name in the request that created it. */
+  /** Name from the request that created it. */
   readonly name: string;
-  /** Set even if that volume has been deleted. */
+  /** Volume that was captured; set even if it has been deleted. */
   readonly source_volume_id: string;
   readonly pool: string;
-  /** Minimum size of a volume restored from it. */
+  /** Minimum size of a volume restored from the snapshot. */
   readonly size_bytes: bigint;
   /** Space that the image occupies, including shared blocks. */
   readonly allocated_bytes: bigint;
-  /** The point in time of its content. */
+  /** Point in time that the snapshot captures. */
   readonly created_at: Timestamp | null;
-  /** Whether volumes can be created from it now. */
+  /** Whether a volume can be created from the snapshot now. */
   readonly ready: boolean;
   /** Bytes copied so far; equal to `total_bytes` when ready. */
   readonly done_bytes: bigint;
   /** Bytes to copy in total. */
   readonly total_bytes: bigint;
-  /** Empty if it is not a member of a group. */
+  /** Group that the snapshot belongs to; empty if none. */
   readonly group_snapshot_id: string;
-  /** The kind of its source. */
+  /** Kind of the source volume. */
   readonly kind: VolumeKind | UnknownEnumValue;
   /** Empty for a block volume. */
   readonly fs_type: string;
-  /** Milliseconds for which its source was frozen. */
+  /** How long the source volume was frozen, in milliseconds. */
   readonly frozen_ms: bigint;
 }
 
@@ -379,14 +379,14 @@ export interface WatchSnapshotRequest {
 export interface WatchSnapshotResponse {
   readonly done_bytes: bigint;
   readonly total_bytes: bigint;
-  /** The copy is complete; the stream ends. */
+  /** Whether the copy is complete, which ends the stream. */
   readonly ready: boolean;
-  /** The error of a failed copy; the stream ends. Empty otherwise. */
+  /** Why the copy failed, which ends the stream; otherwise empty. */
   readonly error: string;
 }
 
 export interface GetProgressRequest {
-  /** Name of the new volume or of the new snapshot. One of them is required. */
+  /** Name of the volume or of the snapshot that is being created. One of the two is required. */
   readonly volume_name: string;
   readonly snapshot_name: string;
 }
@@ -405,16 +405,16 @@ export interface DoctorResponse {
 
 /** The result of one check. */
 export interface Check {
-  /** Kebab-case and stable: `loop-control`, `program:mkfs.xfs`, `pool:default`. */
+  /** Stable name in kebab case, such as `loop-control`, `program:mkfs.xfs` or `pool:default`. */
   readonly name: string;
   readonly state: CheckState | UnknownEnumValue;
-  /** The finding. */
+  /** What the check found. */
   readonly message: string;
   /** What to do; empty if OK. */
   readonly remedy: string;
 }
 
-/** Seconds since 1970 and the nanoseconds of that second. */
+/** Seconds since the Unix epoch, and nanoseconds within that second. */
 export interface Timestamp {
   readonly seconds: bigint;
   readonly nanos: number;

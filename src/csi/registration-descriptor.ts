@@ -1,6 +1,6 @@
 // Generated from csi-proto/registration.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-/** pluginregistration as protobufjs reflects it: an INamespace, whose type lacks the keys of map fields. */
+/** pluginregistration as a protobufjs INamespace. The type is object, because INamespace lacks the keys of map fields. */
 export const descriptor: object = {
   nested: {
     pluginregistration: {

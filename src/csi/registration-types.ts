@@ -7,32 +7,32 @@ export interface RegistrationServices {
   readonly 'pluginregistration.Registration': RegistrationService;
 }
 
-/** Served on the registration socket, not on the CSI one. */
+/** Served on the registration socket, not on the CSI socket. */
 export interface RegistrationService {
-  /** Returns the plugin behind this socket. */
+  /** Returns the type, name and endpoint of the plugin. */
   readonly GetInfo: Unary<InfoRequest, PluginInfo>;
-  /** Reports whether the kubelet accepted the answer of GetInfo. */
+  /** Tells the plugin whether the kubelet has registered it. */
   readonly NotifyRegistrationStatus: Unary<RegistrationStatus, RegistrationStatusResponse>;
 }
 
 export type InfoRequest = Readonly<Record<string, never>>;
 
-/** A plugin, for the kubelet. */
+/** What the kubelet needs to know about a plugin. */
 export interface PluginInfo {
   /** `CSIPlugin` for a CSI driver. */
   readonly type: string;
   /** The driver name, as GetPluginInfo returns it. */
   readonly name: string;
-  /** Path of the socket that the kubelet must use; empty means this one. */
+  /** Path of the plugin's socket; if empty, the kubelet uses the registration socket. */
   readonly endpoint: string;
-  /** Versions of the plugin's interface, `1.0.0` for CSI 1.x. */
+  /** Versions of the plugin's API: `1.0.0` for CSI 1.x. */
   readonly supported_versions: readonly string[];
 }
 
 export interface RegistrationStatus {
-  /** false if the kubelet refused the plugin. It then calls nothing. */
+  /** false if the kubelet refused the plugin; it then makes no CSI calls. */
   readonly plugin_registered: boolean;
-  /** The reason of the refusal. */
+  /** Why the kubelet refused the plugin. */
   readonly error: string;
 }
 

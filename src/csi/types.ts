@@ -2,7 +2,7 @@
 
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 
-/** An enum value this interface does not name, from a newer caller. Refuse it before switching. */
+/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */
 export type UnknownEnumValue = number;
 
 /** The services of csi.v1, by their full names. */
@@ -16,15 +16,15 @@ export interface CsiServices {
 
 /** Identity and readiness of the plugin. Every plugin serves it. Spec: Identity Service RPC. */
 export interface IdentityService {
-  /** Returns name and version. Spec: GetPluginInfo. */
+  /** Returns the plugin's name and version. Spec: GetPluginInfo. */
   readonly GetPluginInfo: Unary<GetPluginInfoRequest, GetPluginInfoResponse>;
   /** Lists the optional services and behaviours of the plugin. Spec: GetPluginCapabilities. */
   readonly GetPluginCapabilities: Unary<GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse>;
-  /** Returns whether the plugin itself is ready, regardless of its volumes. Spec: Probe. */
+  /** Reports whether the plugin can serve calls, regardless of the state of its volumes. Spec: Probe. */
   readonly Probe: Unary<ProbeRequest, ProbeResponse>;
 }
 
-/** Creates, lists and deletes volumes and snapshots, independent of where they are used. Spec: Controller Service RPC. */
+/** Manages volumes and snapshots independently of the nodes that use them. Spec: Controller Service RPC. */
 export interface ControllerService {
   /** Creates a volume, or returns the existing one of that name. Spec: CreateVolume. */
   readonly CreateVolume: Unary<CreateVolumeRequest, CreateVolumeResponse>;
@@ -36,9 +36,9 @@ export interface ControllerService {
   readonly ControllerUnpublishVolume: Unary<ControllerUnpublishVolumeRequest, ControllerUnpublishVolumeResponse>;
   /** Checks whether a volume supports the given capabilities. Spec: ValidateVolumeCapabilities. */
   readonly ValidateVolumeCapabilities: Unary<ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse>;
-  /** Lists all volumes, in pages. Spec: ListVolumes. */
+  /** Lists all volumes, one page per call. Spec: ListVolumes. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** Lists the volumes that have problems, in pages. Spec: ControllerListVolumeHealth. Alpha. */
+  /** Lists the volumes that have problems, one page per call. Spec: ControllerListVolumeHealth. Alpha. */
   readonly ControllerListVolumeHealth: Unary<ControllerListVolumeHealthRequest, ControllerListVolumeHealthResponse>;
   /** Returns the health of one volume. Spec: ControllerGetVolumeHealth. Alpha. */
   readonly ControllerGetVolumeHealth: Unary<ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse>;
@@ -50,7 +50,7 @@ export interface ControllerService {
   readonly CreateSnapshot: Unary<CreateSnapshotRequest, CreateSnapshotResponse>;
   /** Deletes a snapshot. Succeeds if it does not exist. Spec: DeleteSnapshot. */
   readonly DeleteSnapshot: Unary<DeleteSnapshotRequest, DeleteSnapshotResponse>;
-  /** Lists the snapshots that match the filters, in pages. Spec: ListSnapshots. */
+  /** Lists the snapshots that match the filters, one page per call. Spec: ListSnapshots. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
   /** Returns one snapshot. Spec: GetSnapshot. Alpha. */
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
@@ -66,15 +66,15 @@ export interface ControllerService {
 export interface GroupControllerService {
   /** Lists the optional calls of this service. Spec: GroupControllerGetCapabilities. */
   readonly GroupControllerGetCapabilities: Unary<GroupControllerGetCapabilitiesRequest, GroupControllerGetCapabilitiesResponse>;
-  /** Takes the snapshots of a group, or returns the existing group of that name. Spec: CreateVolumeGroupSnapshot. */
+  /** Takes a snapshot of each source volume, or returns the existing group of that name. Spec: CreateVolumeGroupSnapshot. */
   readonly CreateVolumeGroupSnapshot: Unary<CreateVolumeGroupSnapshotRequest, CreateVolumeGroupSnapshotResponse>;
-  /** Deletes a group with its members. Spec: DeleteVolumeGroupSnapshot. */
+  /** Deletes a group snapshot and its members. Spec: DeleteVolumeGroupSnapshot. */
   readonly DeleteVolumeGroupSnapshot: Unary<DeleteVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotResponse>;
-  /** Returns one group. Spec: GetVolumeGroupSnapshot. */
+  /** Returns one group snapshot. Spec: GetVolumeGroupSnapshot. */
   readonly GetVolumeGroupSnapshot: Unary<GetVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotResponse>;
 }
 
-/** Lists the allocated or changed blocks of snapshots, for backup programs. Spec: Snapshot Metadata Service RPCs. Alpha. */
+/** Lists the allocated or changed blocks of snapshots, for backup software. Spec: Snapshot Metadata Service RPCs. Alpha. */
 export interface SnapshotMetadataService {
   /** Lists the allocated ranges of a snapshot. Spec: GetMetadataAllocated. */
   readonly GetMetadataAllocated: ServerStream<GetMetadataAllocatedRequest, GetMetadataAllocatedResponse>;
@@ -88,21 +88,21 @@ export interface NodeService {
   readonly NodeStageVolume: Unary<NodeStageVolumeRequest, NodeStageVolumeResponse>;
   /** Undoes NodeStageVolume. Spec: NodeUnstageVolume. */
   readonly NodeUnstageVolume: Unary<NodeUnstageVolumeRequest, NodeUnstageVolumeResponse>;
-  /** Makes a volume available at the path of a workload. Spec: NodePublishVolume. */
+  /** Makes a volume available at a workload's target path. Spec: NodePublishVolume. */
   readonly NodePublishVolume: Unary<NodePublishVolumeRequest, NodePublishVolumeResponse>;
   /** Undoes NodePublishVolume and removes the path. Spec: NodeUnpublishVolume. */
   readonly NodeUnpublishVolume: Unary<NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse>;
-  /** Returns used and free bytes and inodes. Spec: NodeGetVolumeStats. */
+  /** Returns the usage of a volume in bytes and inodes. Spec: NodeGetVolumeStats. */
   readonly NodeGetVolumeStats: Unary<NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse>;
   /** Returns the health of one volume as the node sees it. Spec: NodeGetVolumeHealth. Alpha. */
   readonly NodeGetVolumeHealth: Unary<NodeGetVolumeHealthRequest, NodeGetVolumeHealthResponse>;
   /** Returns the health of the storage backend as the node sees it. Spec: NodeGetStorageHealth. Alpha. */
   readonly NodeGetStorageHealth: Unary<NodeGetStorageHealthRequest, NodeGetStorageHealthResponse>;
-  /** Grows device and filesystem on the node. Spec: NodeExpandVolume. */
+  /** Grows a volume's device and filesystem on the node. Spec: NodeExpandVolume. */
   readonly NodeExpandVolume: Unary<NodeExpandVolumeRequest, NodeExpandVolumeResponse>;
   /** Lists the optional calls of this service. Spec: NodeGetCapabilities. */
   readonly NodeGetCapabilities: Unary<NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse>;
-  /** Returns id, volume limit and topology of this node. Spec: NodeGetInfo. */
+  /** Returns the id, volume limit and topology of this node. Spec: NodeGetInfo. */
   readonly NodeGetInfo: Unary<NodeGetInfoRequest, NodeGetInfoResponse>;
 }
 
@@ -121,9 +121,9 @@ export type PluginCapabilityServiceType =
 
 export type PluginCapabilityVolumeExpansionType =
   | 'UNKNOWN'
-  /** Published or not. */
+  /** Volumes can be expanded at any time, even while published. */
   | 'ONLINE'
-  /** Only while unpublished. */
+  /** Volumes can be expanded only while unpublished. */
   | 'OFFLINE';
 
 export type VolumeCapabilityAccessModeMode =
@@ -143,12 +143,12 @@ export type VolumeCapabilityAccessModeMode =
   /** One node, writing at several paths. Alpha. */
   | 'SINGLE_NODE_MULTI_WRITER';
 
-/** Severity of a volume's problem. Spec: ControllerListVolumeHealth. */
+/** Severity of a problem with a volume. Spec: ControllerListVolumeHealth. */
 export type VolumeHealthErrorType =
   | 'UNKNOWN_VOLUME_HEALTH_TYPE'
-  /** Works with restrictions. */
+  /** The volume works with restrictions. */
   | 'DEGRADED'
-  /** Currently cannot be read or written. */
+  /** The volume cannot be read or written at present. */
   | 'INACCESSIBLE'
   /** Data has been lost. */
   | 'DATA_LOSS';
@@ -177,7 +177,7 @@ export type ControllerServiceCapabilityRPCType =
   | 'GET_SNAPSHOT'
   /** Alpha. */
   | 'GET_VOLUME_HEALTH'
-  /** Offered only together with GET_VOLUME_HEALTH. Alpha. */
+  /** Requires GET_VOLUME_HEALTH. Alpha. */
   | 'LIST_VOLUME_HEALTH';
 
 export type VolumeUsageUnit =
@@ -185,12 +185,12 @@ export type VolumeUsageUnit =
   | 'BYTES'
   | 'INODES';
 
-/** Severity of a backend's problem. Spec: NodeGetStorageHealth. */
+/** Severity of a problem with a storage backend. Spec: NodeGetStorageHealth. */
 export type StorageHealthErrorType =
   | 'UNKNOWN_STORAGE_HEALTH_ERROR_TYPE'
-  /** Works with restrictions. */
+  /** The backend works with restrictions. */
   | 'STORAGE_DEGRADED'
-  /** Cannot be reached from this node. */
+  /** The backend cannot be reached from this node. */
   | 'STORAGE_UNREACHABLE';
 
 export type NodeServiceCapabilityRPCType =
@@ -200,7 +200,7 @@ export type NodeServiceCapabilityRPCType =
   | 'EXPAND_VOLUME'
   /** The access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER are supported. Alpha. */
   | 'SINGLE_NODE_MULTI_WRITER'
-  /** `volume_mount_group` is supported, so the CO does not change ownership. */
+  /** `volume_mount_group` is supported, so the CO leaves file ownership to the plugin. */
   | 'VOLUME_MOUNT_GROUP'
   /** Alpha. */
   | 'GET_VOLUME_HEALTH'
@@ -222,11 +222,11 @@ export type GetPluginInfoRequest = Readonly<Record<string, never>>;
 
 /** Spec: GetPluginInfo. */
 export interface GetPluginInfoResponse {
-  /** A stable name in the form of a domain name, at most 63 characters. Required. */
+  /** Stable name in the form of a domain name, at most 63 characters. Required. */
   readonly name: string;
   /** Free text. Required. */
   readonly vendor_version: string;
-  /** Further information, which the CO does not interpret. */
+  /** Additional information that the CO does not interpret. */
   readonly manifest: Readonly<Record<string, string>>;
 }
 
@@ -257,12 +257,12 @@ export type PluginCapability = (
     }
 );
 
-/** An optional service, or a behaviour that concerns several services. */
+/** An optional service, or a behaviour that affects several services. */
 export interface PluginCapabilityService {
   readonly type: PluginCapabilityServiceType | UnknownEnumValue;
 }
 
-/** In which state volumes can grow. */
+/** Whether volumes can be expanded while they are in use. */
 export interface PluginCapabilityVolumeExpansion {
   readonly type: PluginCapabilityVolumeExpansionType | UnknownEnumValue;
 }
@@ -278,13 +278,13 @@ export interface ProbeResponse {
 
 /** Spec: CreateVolume. */
 export interface CreateVolumeRequest {
-  /** The caller's name, which makes the call idempotent. Required. */
+  /** Name chosen by the caller, which makes retries idempotent. Required. */
   readonly name: string;
   /** Requested size; if absent, the plugin chooses. */
   readonly capacity_range: CapacityRange | null;
   /** The new volume must support all of these. Required. */
   readonly volume_capabilities: readonly VolumeCapability[];
-  /** Parameters of the storage class. */
+  /** Plugin-specific parameters; in Kubernetes, those of the StorageClass. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -296,7 +296,7 @@ export interface CreateVolumeRequest {
   readonly mutable_parameters: Readonly<Record<string, string>>;
 }
 
-/** The source that a new volume is copied from. Spec: CreateVolume. */
+/** The snapshot or volume that a new volume is copied from. Spec: CreateVolume. */
 export type VolumeContentSource = (
   | {
       readonly type: 'snapshot';
@@ -331,7 +331,7 @@ export interface CreateVolumeResponse {
   readonly volume: Volume | null;
 }
 
-/** A way of using a volume. Spec: CreateVolume. */
+/** How a workload uses a volume: access type and access mode. Spec: CreateVolume. */
 export type VolumeCapability = {
   /** Required. */
   readonly access_mode: VolumeCapabilityAccessMode | null;
@@ -353,10 +353,10 @@ export type VolumeCapability = {
     }
 );
 
-/** As a raw device. */
+/** Access as a raw block device. */
 export type VolumeCapabilityBlockVolume = Readonly<Record<string, never>>;
 
-/** As a mounted filesystem. */
+/** Access through a mounted filesystem. */
 export interface VolumeCapabilityMountVolume {
   /** If empty, the plugin chooses. */
   readonly fs_type: string;
@@ -366,7 +366,7 @@ export interface VolumeCapabilityMountVolume {
   readonly volume_mount_group: string;
 }
 
-/** How many nodes and writers use the volume at the same time. */
+/** How many nodes and writers may use the volume at the same time. */
 export interface VolumeCapabilityAccessMode {
   /** Required. */
   readonly mode: VolumeCapabilityAccessModeMode | UnknownEnumValue;
@@ -382,25 +382,25 @@ export interface CapacityRange {
 export interface Volume {
   /** Actual size; 0 means unknown. */
   readonly capacity_bytes: bigint;
-  /** The plugin's id, at most 128 bytes. Required. */
+  /** Id assigned by the plugin, at most 128 bytes. Required. */
   readonly volume_id: string;
-  /** The CO passes it unchanged to later calls for this volume. */
+  /** Attributes that the CO passes unchanged to later calls for this volume. */
   readonly volume_context: Readonly<Record<string, string>>;
-  /** The source of the request, repeated. */
+  /** Content source from the request. */
   readonly content_source: VolumeContentSource | null;
-  /** The volume is accessible from each of these. */
+  /** Topologies from which the volume is accessible. */
   readonly accessible_topology: readonly Topology[];
 }
 
 /** The topology in which a volume or snapshot must or should be accessible. Spec: CreateVolume. */
 export interface TopologyRequirement {
-  /** It must be accessible from at least one of these. */
+  /** The volume or snapshot must be accessible from at least one of these. */
   readonly requisite: readonly Topology[];
-  /** Preferred topologies, in this order. */
+  /** Preferred topologies, best first. */
   readonly preferred: readonly Topology[];
 }
 
-/** A part of the cluster, described by key-value pairs that all apply. Spec: CreateVolume. */
+/** A part of the cluster, such as a zone or node, identified by all of its key-value pairs. Spec: CreateVolume. */
 export interface Topology {
   readonly segments: Readonly<Record<string, string>>;
 }
@@ -420,7 +420,7 @@ export type DeleteVolumeResponse = Readonly<Record<string, never>>;
 export interface ControllerPublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As returned by NodeGetInfo. Required. */
+  /** Node id from NodeGetInfo. Required. */
   readonly node_id: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
@@ -428,13 +428,13 @@ export interface ControllerPublishVolumeRequest {
   readonly readonly: boolean;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As returned by CreateVolume. */
+  /** `volume_context` from CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
 /** Spec: ControllerPublishVolume. */
 export interface ControllerPublishVolumeResponse {
-  /** The CO passes it to the calls of the Node service. */
+  /** Attributes that the CO passes to the staging and publishing calls of the Node service. */
   readonly publish_context: Readonly<Record<string, string>>;
 }
 
@@ -455,7 +455,7 @@ export type ControllerUnpublishVolumeResponse = Readonly<Record<string, never>>;
 export interface ValidateVolumeCapabilitiesRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As returned by CreateVolume. */
+  /** `volume_context` from CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
   /** Capabilities that the volume must support together. Required. */
   readonly volume_capabilities: readonly VolumeCapability[];
@@ -469,11 +469,11 @@ export interface ValidateVolumeCapabilitiesRequest {
 export interface ValidateVolumeCapabilitiesResponse {
   /** Present only if the volume supports the whole request. */
   readonly confirmed: ValidateVolumeCapabilitiesResponseConfirmed | null;
-  /** The reason why not, for the operator. */
+  /** Why the request was not confirmed, for the operator. */
   readonly message: string;
 }
 
-/** The confirmed fields of the request, repeated. */
+/** Request fields that the plugin confirms. */
 export interface ValidateVolumeCapabilitiesResponseConfirmed {
   readonly volume_context: Readonly<Record<string, string>>;
   /** Required. */
@@ -499,7 +499,7 @@ export interface ListVolumesResponse {
 
 /** Current state of a volume. */
 export interface ListVolumesResponseVolumeStatus {
-  /** Nodes to which it is attached; used only with LIST_VOLUMES_PUBLISHED_NODES. */
+  /** Nodes to which the volume is attached; used only with LIST_VOLUMES_PUBLISHED_NODES. */
   readonly published_node_ids: readonly string[];
 }
 
@@ -539,9 +539,9 @@ export interface VolumeHealth {
 export interface VolumeHealthVolumeHealthEntry {
   /** Required. */
   readonly status: VolumeHealthErrorType | UnknownEnumValue;
-  /** A CamelCase word for programs. Required. */
+  /** Machine-readable cause in CamelCase. Required. */
   readonly reason: string;
-  /** A sentence for the operator. */
+  /** Explanation for the operator. */
   readonly message: string;
 }
 
@@ -575,7 +575,7 @@ export interface ControllerGetVolumeResponse {
 
 /** Current state of the volume. */
 export interface ControllerGetVolumeResponseVolumeStatus {
-  /** Nodes to which it is attached. */
+  /** Nodes to which the volume is attached. */
   readonly published_node_ids: readonly string[];
 }
 
@@ -585,7 +585,7 @@ export interface ControllerModifyVolumeRequest {
   readonly volume_id: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** New values; other keys keep theirs. Required. */
+  /** Parameters to change; all others keep their values. Required. */
   readonly mutable_parameters: Readonly<Record<string, string>>;
 }
 
@@ -594,9 +594,9 @@ export type ControllerModifyVolumeResponse = Readonly<Record<string, never>>;
 
 /** Spec: GetCapacity. */
 export interface GetCapacityRequest {
-  /** Count only capacity for volumes that support all of these. */
+  /** Count only capacity for volumes that support all of these capabilities. */
   readonly volume_capabilities: readonly VolumeCapability[];
-  /** Count only capacity that these parameters of a storage class would use. */
+  /** Count only capacity for volumes with these plugin-specific parameters. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Count only capacity accessible from this topology. */
   readonly accessible_topology: Topology | null;
@@ -640,11 +640,11 @@ export interface ControllerServiceCapabilityRPC {
 export interface CreateSnapshotRequest {
   /** Required. */
   readonly source_volume_id: string;
-  /** The caller's name, which makes the call idempotent. Required. */
+  /** Name chosen by the caller, which makes retries idempotent. Required. */
   readonly name: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** Parameters of the snapshot class. */
+  /** Plugin-specific parameters; in Kubernetes, those of the VolumeSnapshotClass. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Topology in which the snapshot must or should be accessible. Alpha. */
   readonly accessibility_requirements: TopologyRequirement | null;
@@ -658,19 +658,19 @@ export interface CreateSnapshotResponse {
 
 /** An existing snapshot. Spec: CreateSnapshot. */
 export interface Snapshot {
-  /** Minimum size of a volume restored from it; 0 means unknown. */
+  /** Minimum size of a volume restored from the snapshot; 0 means unknown. */
   readonly size_bytes: bigint;
-  /** The plugin's id, at most 128 bytes. Required. */
+  /** Id assigned by the plugin, at most 128 bytes. Required. */
   readonly snapshot_id: string;
   /** Required. */
   readonly source_volume_id: string;
-  /** The point in time of its content. Required. */
+  /** Point in time that the snapshot captures. Required. */
   readonly creation_time: Timestamp | null;
-  /** Whether volumes can be created from it now. Spec: The ready_to_use Parameter. */
+  /** Whether a volume can be created from the snapshot now. Spec: The ready_to_use Parameter. */
   readonly ready_to_use: boolean;
-  /** The group of which it is a member, if any. */
+  /** Group that the snapshot belongs to, if any. */
   readonly group_snapshot_id: string;
-  /** The snapshot can be restored in each of these. Alpha. */
+  /** Topologies in which the snapshot can be restored. Alpha. */
   readonly accessible_topology: readonly Topology[];
 }
 
@@ -685,7 +685,7 @@ export interface DeleteSnapshotRequest {
 /** Spec: DeleteSnapshot. */
 export type DeleteSnapshotResponse = Readonly<Record<string, never>>;
 
-/** All filters apply together; without a match the page is empty. Spec: ListSnapshots. */
+/** A snapshot must match all filters; without a match, the page is empty. Spec: ListSnapshots. */
 export interface ListSnapshotsRequest {
   /** Maximum number of entries per page. 0 means no limit; a negative number is an error. */
   readonly max_entries: number;
@@ -733,7 +733,7 @@ export interface ControllerExpandVolumeRequest {
   readonly capacity_range: CapacityRange | null;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** How the volume is used, if the caller knows. */
+  /** How the volume is used, if known. */
   readonly volume_capability: VolumeCapability | null;
 }
 
@@ -749,15 +749,15 @@ export interface ControllerExpandVolumeResponse {
 export interface NodeStageVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As returned by ControllerPublishVolume. */
+  /** `publish_context` from ControllerPublishVolume. */
   readonly publish_context: Readonly<Record<string, string>>;
-  /** A directory, created by the caller. Required. */
+  /** Directory to stage at, created by the caller. Required. */
   readonly staging_target_path: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As returned by CreateVolume. */
+  /** `volume_context` from CreateVolume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
@@ -779,19 +779,19 @@ export type NodeUnstageVolumeResponse = Readonly<Record<string, never>>;
 export interface NodePublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** As returned by ControllerPublishVolume. */
+  /** `publish_context` from ControllerPublishVolume. */
   readonly publish_context: Readonly<Record<string, string>>;
   /** The staging path; required with STAGE_UNSTAGE_VOLUME. */
   readonly staging_target_path: string;
-  /** The plugin creates its last component. Required. */
+  /** Path to publish at; the plugin creates its last component. Required. */
   readonly target_path: string;
   /** Required. */
   readonly volume_capability: VolumeCapability | null;
-  /** Whether to publish it read-only. */
+  /** Whether to publish the volume read-only. */
   readonly readonly: boolean;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** As returned by CreateVolume, or the attributes of an inline volume. */
+  /** `volume_context` from CreateVolume, or the attributes of an inline volume. */
   readonly volume_context: Readonly<Record<string, string>>;
 }
 
@@ -802,7 +802,7 @@ export type NodePublishVolumeResponse = Readonly<Record<string, never>>;
 export interface NodeUnpublishVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** The plugin removes it. Required. */
+  /** Path to unpublish; the plugin removes it. Required. */
   readonly target_path: string;
 }
 
@@ -813,9 +813,9 @@ export type NodeUnpublishVolumeResponse = Readonly<Record<string, never>>;
 export interface NodeGetVolumeStatsRequest {
   /** Required. */
   readonly volume_id: string;
-  /** A staging or publish path of that volume. Required. */
+  /** A path where the volume is staged or published. Required. */
   readonly volume_path: string;
-  /** The staging path, if it is staged. */
+  /** The staging path, if the volume is staged. */
   readonly staging_target_path: string;
 }
 
@@ -825,7 +825,7 @@ export interface NodeGetVolumeStatsResponse {
   readonly usage: readonly VolumeUsage[];
 }
 
-/** The usage of a volume, in one unit. Spec: NodeGetVolumeStats. */
+/** Usage of a volume in one unit. Spec: NodeGetVolumeStats. */
 export interface VolumeUsage {
   /** Available to unprivileged users. */
   readonly available: bigint;
@@ -840,9 +840,9 @@ export interface VolumeUsage {
 export interface NodeGetVolumeHealthRequest {
   /** Required. */
   readonly volume_id: string;
-  /** The path where it is or will be published. */
+  /** Path where the volume is or will be published. */
   readonly volume_publish_path: string;
-  /** The path where it is or will be staged. */
+  /** Path where the volume is or will be staged. */
   readonly staging_target_path: string;
 }
 
@@ -864,15 +864,15 @@ export interface NodeGetStorageHealthResponse {
   readonly backend_health: readonly NodeGetStorageHealthResponseStorageBackendHealth[];
 }
 
-/** A problem of a backend. */
+/** A problem with a storage backend. */
 export interface NodeGetStorageHealthResponseStorageBackendHealth {
   /** Required. */
   readonly status: StorageHealthErrorType | UnknownEnumValue;
-  /** A CamelCase word for programs. Required. */
+  /** Machine-readable cause in CamelCase. Required. */
   readonly reason: string;
-  /** A sentence for the operator. */
+  /** Explanation for the operator. */
   readonly message: string;
-  /** The capability that is affected; absent means all. */
+  /** Affected capability; absent means all. */
   readonly volume_capability: VolumeCapability | null;
 }
 
@@ -905,7 +905,7 @@ export type NodeGetInfoRequest = Readonly<Record<string, never>>;
 
 /** Spec: NodeGetInfo. */
 export interface NodeGetInfoResponse {
-  /** At most 256 bytes. Required. */
+  /** Id of this node, at most 256 bytes. Required. */
   readonly node_id: string;
   /** If 0, the CO chooses the limit. A negative number is an error. */
   readonly max_volumes_per_node: bigint;
@@ -917,13 +917,13 @@ export interface NodeGetInfoResponse {
 export interface NodeExpandVolumeRequest {
   /** Required. */
   readonly volume_id: string;
-  /** A staging or publish path of that volume. Required. */
+  /** A path where the volume is staged or published. Required. */
   readonly volume_path: string;
-  /** New size; absent means the size of the volume. */
+  /** New size; if absent, the current size of the volume. */
   readonly capacity_range: CapacityRange | null;
-  /** The staging path, if it is staged. */
+  /** The staging path, if the volume is staged. */
   readonly staging_target_path: string;
-  /** How the volume is used, if the caller knows. */
+  /** How the volume is used, if known. */
   readonly volume_capability: VolumeCapability | null;
   /** Secret: masked in every log. Alpha. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -961,13 +961,13 @@ export interface GroupControllerServiceCapabilityRPC {
 
 /** Spec: CreateVolumeGroupSnapshot. */
 export interface CreateVolumeGroupSnapshotRequest {
-  /** The caller's name, which makes the call idempotent. Required. */
+  /** Name chosen by the caller, which makes retries idempotent. Required. */
   readonly name: string;
-  /** The volumes, which are captured at one point in time. Required. */
+  /** Volumes to capture at one point in time. Required. */
   readonly source_volume_ids: readonly string[];
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** Parameters of the group snapshot class. */
+  /** Plugin-specific parameters; in Kubernetes, those of the VolumeGroupSnapshotClass. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 
@@ -977,13 +977,13 @@ export interface CreateVolumeGroupSnapshotResponse {
   readonly group_snapshot: VolumeGroupSnapshot | null;
 }
 
-/** An existing group. Spec: CreateVolumeGroupSnapshot. */
+/** An existing group snapshot. Spec: CreateVolumeGroupSnapshot. */
 export interface VolumeGroupSnapshot {
-  /** The plugin's id, at most 128 bytes. Required. */
+  /** Id assigned by the plugin, at most 128 bytes. Required. */
   readonly group_snapshot_id: string;
-  /** Its members. Required. */
+  /** Members of the group. Required. */
   readonly snapshots: readonly Snapshot[];
-  /** The point in time of all members. Required. */
+  /** Point in time that all members capture. Required. */
   readonly creation_time: Timestamp | null;
   /** Whether every member is ready. */
   readonly ready_to_use: boolean;
@@ -993,7 +993,7 @@ export interface VolumeGroupSnapshot {
 export interface DeleteVolumeGroupSnapshotRequest {
   /** Required. */
   readonly group_snapshot_id: string;
-  /** Must be exactly the group's members. Required. */
+  /** Ids of exactly the group's members. Required. */
   readonly snapshot_ids: readonly string[];
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -1006,7 +1006,7 @@ export type DeleteVolumeGroupSnapshotResponse = Readonly<Record<string, never>>;
 export interface GetVolumeGroupSnapshotRequest {
   /** Required. */
   readonly group_snapshot_id: string;
-  /** Must be exactly the group's members. Required. */
+  /** Ids of exactly the group's members. Required. */
   readonly snapshot_ids: readonly string[];
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -1018,11 +1018,11 @@ export interface GetVolumeGroupSnapshotResponse {
   readonly group_snapshot: VolumeGroupSnapshot | null;
 }
 
-/** A range of bytes of a volume. Spec: Metadata Format. */
+/** A byte range of a volume. Spec: Metadata Format. */
 export interface BlockMetadata {
-  /** First byte. */
+  /** Offset of the first byte. */
   readonly byte_offset: bigint;
-  /** Length, more than 0. */
+  /** Length in bytes, greater than 0. */
   readonly size_bytes: bigint;
 }
 
@@ -1030,7 +1030,7 @@ export interface BlockMetadata {
 export interface GetMetadataAllocatedRequest {
   /** Required. */
   readonly snapshot_id: string;
-  /** Start of the first range to return. A caller resumes an interrupted stream with it. */
+  /** Byte offset at which to start, so that a caller can resume an interrupted stream. */
   readonly starting_offset: bigint;
   /** Maximum number of ranges per message; if 0, the plugin chooses. */
   readonly max_results: number;
@@ -1040,11 +1040,11 @@ export interface GetMetadataAllocatedRequest {
 
 /** One message of the stream. Spec: GetMetadataAllocated. */
 export interface GetMetadataAllocatedResponse {
-  /** Equal in all messages. Required. */
+  /** The same in every message of the stream. Required. */
   readonly block_metadata_type: BlockMetadataType | UnknownEnumValue;
-  /** Equal in all messages. Required. */
+  /** The same in every message of the stream. Required. */
   readonly volume_capacity_bytes: bigint;
-  /** Ascending, without overlap. */
+  /** Ranges in ascending order, without overlap. */
   readonly block_metadata: readonly BlockMetadata[];
 }
 
@@ -1054,7 +1054,7 @@ export interface GetMetadataDeltaRequest {
   readonly base_snapshot_id: string;
   /** The newer snapshot of the same volume. Required. */
   readonly target_snapshot_id: string;
-  /** Start of the first range to return. A caller resumes an interrupted stream with it. */
+  /** Byte offset at which to start, so that a caller can resume an interrupted stream. */
   readonly starting_offset: bigint;
   /** Maximum number of ranges per message; if 0, the plugin chooses. */
   readonly max_results: number;
@@ -1064,11 +1064,11 @@ export interface GetMetadataDeltaRequest {
 
 /** One message of the stream. Spec: GetMetadataDelta. */
 export interface GetMetadataDeltaResponse {
-  /** Equal in all messages. Required. */
+  /** The same in every message of the stream. Required. */
   readonly block_metadata_type: BlockMetadataType | UnknownEnumValue;
-  /** Equal in all messages. Required. */
+  /** The same in every message of the stream. Required. */
   readonly volume_capacity_bytes: bigint;
-  /** Ascending, without overlap. */
+  /** Ranges in ascending order, without overlap. */
   readonly block_metadata: readonly BlockMetadata[];
 }
 
@@ -1077,12 +1077,12 @@ export interface BoolValue {
   readonly value: boolean;
 }
 
-/** A number that can be absent. */
+/** An integer that can be absent. */
 export interface Int64Value {
   readonly value: bigint;
 }
 
-/** Seconds since 1970 and the nanoseconds of that second. */
+/** Seconds since the Unix epoch, and nanoseconds within that second. */
 export interface Timestamp {
   readonly seconds: bigint;
   readonly nanos: number;
