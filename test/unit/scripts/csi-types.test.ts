@@ -115,7 +115,7 @@ for (const { name, body, expect } of cases) {
 
 test('two proto names that map to the same TypeScript name are refused', (t) => {
   const root = parsed('message AB {}\nmessage A { message B {} }');
-  t.throws(() => typesText(root, source), { message: /would both be AB/ });
+  t.throws(() => typesText(root, source), { message: /would both be named AB/ });
 });
 
 test('a stream of requests is refused, because the codec does not support it', (t) => {
