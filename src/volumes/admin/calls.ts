@@ -7,8 +7,8 @@ import { inLane, type LaneSpec, poolLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
-import { makeAskPool } from '../pool/ask-pools.ts';
 import type { Pool } from '../pool/pool.ts';
+import { makePoolQuery } from '../pool/pool-query.ts';
 import type { Finding } from './doctor.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
@@ -150,12 +150,12 @@ async function diagnose(
   domain: Domain,
   { knownPools }: AdministrationDeps,
 ): Promise<readonly Finding[]> {
-  const ask = makeAskPool();
+  const query = makePoolQuery();
   const configured = domain.pools.all.map(({ settings }) => settings.path);
   return [
     ...(await checkMachine(domain.host)),
-    ...(await checkPools(domain, ask)),
+    ...(await checkPools(domain, query)),
     ...(await checkUnconfiguredPools(domain, knownPools, configured)),
-    ...(await checkLeftovers(domain, ask)),
+    ...(await checkLeftovers(domain, query)),
   ];
 }

@@ -7,9 +7,9 @@ import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
-import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
+import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import { type Finding, ok, splitMessage, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
 
@@ -24,19 +24,19 @@ interface LeftoverContext {
 /** Returns the leftovers of all pools, or one `ok` finding if there are none. */
 export async function checkLeftovers(
   domain: Domain,
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<readonly Finding[]> {
   const isOperationRunning = domain.operations.runningCount > 0;
   const [devices, mounts, page] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
-    listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, ask),
+    listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, query),
   ]);
   const context: LeftoverContext = { devices, mounts, volumes: page.entries, isOperationRunning };
   const findings = [
     ...(await orphanDevices(domain, context)),
     ...unusedDevices(context),
-    ...(await leftoversInPools(domain, context, ask)),
+    ...(await leftoversInPools(domain, context, query)),
     ...unhealthyVolumes(context),
   ];
   if (findings.length > 0) return findings;
@@ -95,7 +95,7 @@ function unusedDevices(context: LeftoverContext): readonly Finding[] {
 async function leftoversInPools(
   domain: Domain,
   context: LeftoverContext,
-  ask: AskPool,
+  query: PoolQuery,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const pool of domain.pools.served) {
@@ -105,7 +105,7 @@ async function leftoversInPools(
       ...(await trashFinding(deps, pool)),
     ];
     try {
-      findings.push(...(await ask(pool, inspectDirectories)));
+      findings.push(...(await query(pool, inspectDirectories)));
     } catch (error) {
       // `checkPools` reports a pool that does not answer.
       if (!isUnavailable(error)) throw error;

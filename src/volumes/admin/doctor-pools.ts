@@ -6,18 +6,18 @@ import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { nodeTagOf } from '../ids.ts';
-import type { AskPool } from '../pool/ask-pools.ts';
 import { poolRootIn } from '../pool/embedded.ts';
 import { areaIn } from '../pool/layout.ts';
 import { filesystemOf, findMarker } from '../pool/open-directory.ts';
+import type { PoolQuery } from '../pool/pool-query.ts';
 import type { PoolSettings } from '../pool/settings.ts';
 import { doctorWarnPercent, isFreeBelow, poolAnswerTimeoutMs } from '../pool/thresholds.ts';
 import { type Finding, fail, ok, splitMessage, warn } from './doctor.ts';
 import { listPoolFacts, type PoolFacts } from './pools/facts.ts';
 
 /** Checks the pools of the running driver. Returns one finding for each pool, and one for each ability that it lacks. */
-export async function checkPools(domain: Domain, ask: AskPool): Promise<readonly Finding[]> {
-  const pools = await listPoolFacts(domain.pools, ask);
+export async function checkPools(domain: Domain, query: PoolQuery): Promise<readonly Finding[]> {
+  const pools = await listPoolFacts(domain.pools, query);
   return pools.flatMap((pool) => poolFindings(pool));
 }
 

@@ -12,9 +12,9 @@ import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
-import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
+import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import { pageOf } from '../pool/record-index.ts';
 import { maxConcurrentVolumes } from '../pool/thresholds.ts';
 import { notAnsweringCondition } from '../volume/conditions.ts';
@@ -52,7 +52,7 @@ export interface PoolPageInput {
 interface PageContext {
   readonly devices: readonly LoopDevice[];
   readonly mounts: readonly Mount[];
-  readonly ask: AskPool;
+  readonly query: PoolQuery;
 }
 
 /**
@@ -62,12 +62,12 @@ interface PageContext {
 export async function listVolumeFacts(
   domain: Domain,
   page: PoolPageInput,
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<Page<VolumeFacts>> {
   const volumes = poolsOf(domain, page.pool).flatMap((pool) => [...pool.images(rootOf(pool))]);
   volumes.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(volumes, { ...page, idOf: ({ record }) => record.id });
-  const context = await readPageContext(domain, ask);
+  const context = await readPageContext(domain, query);
   const facts = await mapConcurrently(entries, maxConcurrentVolumes, (volume) =>
     factsOf(domain, volume, context),
   );
@@ -76,7 +76,7 @@ export async function listVolumeFacts(
 
 /** Finds a volume by its id or name. Throws `not-found`, or `unavailable` while a pool that may contain it is unavailable. */
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
-  const context = await readPageContext(domain, makeAskPool());
+  const context = await readPageContext(domain, makePoolQuery());
   return factsOf(domain, findByIdOrName(domain, idOrName), context);
 }
 
@@ -104,12 +104,12 @@ function poolsOf(domain: Domain, name: string): readonly Pool[] {
   return name === '' ? domain.pools.all : [domain.pools.named(name)];
 }
 
-async function readPageContext(domain: Domain, ask: AskPool): Promise<PageContext> {
+async function readPageContext(domain: Domain, query: PoolQuery): Promise<PageContext> {
   const [devices, mounts] = await Promise.all([
     domain.host.loops.list(),
     domain.host.mounts.list(),
   ]);
-  return { devices, mounts, ask };
+  return { devices, mounts, query };
 }
 
 /** The part of the facts that comes from the kernel. */
@@ -132,13 +132,13 @@ async function factsOf(
 ): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
   const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
-  const conditions = await conditionsOf(domain, volume, context.ask);
+  const conditions = await conditionsOf(domain, volume, context.query);
   // A disk that hangs or cannot be read must not delay the list, so only the condition is reported and the disk is not queried.
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
   if (!pool.isServed || isSilent) return { ...known, conditions, ...noKernelFacts };
   try {
     const deps = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
-    const kernelFacts = await context.ask(pool, () => kernelFactsOf(deps, volume, context));
+    const kernelFacts = await context.query(pool, () => kernelFactsOf(deps, volume, context));
     return { ...known, conditions, ...kernelFacts };
   } catch (error) {
     if (!isUnavailable(error)) throw error;
@@ -203,9 +203,9 @@ export async function listSnapshotFacts(
     );
   all.sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   const { entries, nextToken } = pageOf(all, { ...page, idOf: ({ record }) => record.id });
-  const ask = makeAskPool();
+  const query = makePoolQuery();
   return {
-    entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one, ask))),
+    entries: await Promise.all(entries.map((one) => snapshotFactsOf(domain, one, query))),
     nextToken,
   };
 }
@@ -225,13 +225,13 @@ export async function getSnapshotFacts(domain: Domain, idOrName: string): Promis
 async function snapshotFactsOf(
   domain: Domain,
   { pool, record }: { pool: Pool; record: SnapshotRecord },
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<SnapshotFacts> {
   const progress = domain.snapshotCopies.progressOf(record);
   if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
   const { host } = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
-  const status = await ask(pool, () =>
+  const status = await query(pool, () =>
     host.files.imageStatus(pool.pathOf('snapshots', record.id, file)),
   ).catch(() => undefined);
   return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };

@@ -62,9 +62,9 @@ function idsWithSharedBlocks(pool: PoolContents): ReadonlySet<string> {
   return ids;
 }
 
-async function bytesOrZero(pool: PoolContents, ask: () => Promise<bigint>): Promise<bigint> {
+async function bytesOrZero(pool: PoolContents, measure: () => Promise<bigint>): Promise<bigint> {
   try {
-    return await ask();
+    return await measure();
   } catch (error) {
     // The whole disk may have failed.
     if (isStorageFailure(error)) pool.requestWriteProbe();

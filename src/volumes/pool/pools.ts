@@ -7,9 +7,9 @@ import {
   type SnapshotId,
   type VolumeId,
 } from '../ids.ts';
-import { askEachPool } from './ask-pools.ts';
 import { type RecordArea } from './layout.ts';
 import type { FoundVolume, Pool } from './pool.ts';
+import { queryEachPool } from './pool-query.ts';
 import { type SetAside, setAsideError } from './set-aside.ts';
 
 export interface FoundSnapshot {
@@ -71,7 +71,7 @@ export class Pools {
       throw new VolumeError('unavailable', 'no pool is configured; start the driver with --pool');
     }
     if (others.length === 0) return first;
-    const answers = await askEachPool(this.served, (pool) => pool.space.availableBytes());
+    const answers = await queryEachPool(this.served, (pool) => pool.space.availableBytes());
     const max = answers.reduce((highest, { answer }) => (answer > highest ? answer : highest), 0n);
     const best = answers.filter(({ answer }) => answer === max).map(({ pool }) => pool);
     // The answers arrive in any order, but of pools with equal capacity the first configured one is always chosen.

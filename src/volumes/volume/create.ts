@@ -14,11 +14,11 @@ import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import type { ParameterName } from '../parameters/storage-class.ts';
-import { makeAskPool } from '../pool/ask-pools.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile, missingFile } from '../pool/layout.ts';
 import { defaultSectorSize, newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
+import { makePoolQuery } from '../pool/pool-query.ts';
 import { createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
 
@@ -91,14 +91,14 @@ async function createEmpty(
  * is not served or does not answer; the message says how to create the volume anyway.
  */
 async function requireNameFree(domain: Domain, name: string): Promise<void> {
-  const ask = makeAskPool();
+  const query = makePoolQuery();
   const served: string[] = [];
   let refusal: VolumeError | undefined;
   await Promise.all(
     domain.pools.all.map(async (pool) => {
       try {
         pool.requireServed();
-        await ask(pool, async () => {
+        await query(pool, async () => {
           await pool.space.capacity();
           await waitUntilWritable(domain, pool);
         });

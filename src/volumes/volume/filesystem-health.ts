@@ -4,19 +4,19 @@ import { type Attachment, filesystemMountOf } from '../attachment/attachment.ts'
 import { readNodeState } from '../attachment/node-state.ts';
 import type { Domain } from '../domain.ts';
 import type { VolumeCondition } from '../model.ts';
-import type { AskPool } from '../pool/ask-pools.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import type { PoolQuery } from '../pool/pool-query.ts';
 import { condition, imageUnreadableCondition } from './conditions.ts';
 
 /** Returns the conditions of the filesystem in the image: from its mount, and from its superblock if no device is attached. */
 export async function filesystemConditions(
   domain: Domain,
   volume: FoundVolume,
-  { attachment, ask }: { readonly attachment: Attachment; readonly ask: AskPool },
+  { attachment, query }: { readonly attachment: Attachment; readonly query: PoolQuery },
 ): Promise<readonly VolumeCondition[]> {
   const conditions = await mountConditions(domain, volume, attachment);
   if (attachment.devices.length > 0) return conditions;
-  return [...conditions, ...(await superblockConditions(domain, volume, ask))];
+  return [...conditions, ...(await superblockConditions(domain, volume, query))];
 }
 
 async function mountConditions(
@@ -112,11 +112,11 @@ async function foreignMountConditions(domain: Domain, path: string): Promise<Vol
 async function superblockConditions(
   domain: Domain,
   { pool, record, imagePath }: FoundVolume,
-  ask: AskPool,
+  query: PoolQuery,
 ): Promise<readonly VolumeCondition[]> {
   const { fsType } = record;
   if (fsType === null) return [];
-  return ask(pool, async () => {
+  return query(pool, async () => {
     try {
       await domain.host.filesystems[fsType].readSuperblock(imagePath);
       return [];

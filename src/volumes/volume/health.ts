@@ -7,9 +7,9 @@ import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
 import type { StorageCondition, VolumeCondition } from '../model.ts';
-import { type AskPool, isUnavailable, makeAskPool } from '../pool/ask-pools.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
+import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import type { SetAside } from '../pool/set-aside.ts';
 import { hasInodes, type MeasuredFacts } from '../pool/space.ts';
 import { isFreeBelow, nearlyFullPercent } from '../pool/thresholds.ts';
@@ -25,7 +25,7 @@ import { filesystemConditions } from './filesystem-health.ts';
 export async function volumeHealth(
   domain: Domain,
   volumeId: string,
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<readonly VolumeCondition[]> {
   const id = parseVolumeId(volumeId);
   const [aside] = id === undefined ? [] : domain.pools.findSetAside('volumes', id);
@@ -40,21 +40,21 @@ export async function volumeHealth(
     if (isKnown && !pool.isServed) return [notServedCondition(pool)];
   }
   const { pools } = domain;
-  return conditionsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), ask);
+  return conditionsOf(domain, pools.findEphemeral(volumeId) ?? pools.getVolume(volumeId), query);
 }
 
 /** Returns the conditions of a volume whose record was found. */
 export async function conditionsOf(
   domain: Domain,
   volume: FoundVolume,
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
   if (!pool.isServed) return [notServedCondition(pool)];
   try {
-    await ask(pool, () => waitForAnswer(pool));
+    await query(pool, () => waitForAnswer(pool));
     const deps = inLane(domain, { kind: 'health', id: record.id, pool: pool.name });
-    return await pool.whileServed(() => collectConditions(deps, volume, ask));
+    return await pool.whileServed(() => collectConditions(deps, volume, query));
   } catch (error) {
     if (error instanceof StuckError) {
       return [condition('INACCESSIBLE', 'Stuck', `${error.message}; check the pool's disk`)];
@@ -80,7 +80,7 @@ async function waitForAnswer(pool: Pool): Promise<void> {
 async function collectConditions(
   domain: Domain,
   volume: FoundVolume,
-  ask: AskPool,
+  query: PoolQuery,
 ): Promise<readonly VolumeCondition[]> {
   const { pool, record } = volume;
   let image: ImageStatus;
@@ -109,12 +109,12 @@ async function collectConditions(
   }
   const attachment = await attachmentOf(domain, volume);
   conditions.push(...guardConditions(domain, volume, attachment));
-  conditions.push(...(await filesystemConditions(domain, volume, { attachment, ask })));
+  conditions.push(...(await filesystemConditions(domain, volume, { attachment, query })));
   conditions.push(...(await deviceConditions(domain, volume, attachment)));
   // The pool's disk may also have failed, although no call has noticed it yet.
   if (conditions.some(({ reason }) => reason.startsWith('Filesystem'))) pool.requestWriteProbe();
   if (pool.isServed && record.provisioning === 'thin')
-    conditions.push(...(await spaceConditions(pool, ask)));
+    conditions.push(...(await spaceConditions(pool, query)));
   return conditions;
 }
 
@@ -144,10 +144,10 @@ function guardConditions(
   return [condition('DEGRADED', 'RoomGuardExpired', `${cause}: ${state}`)];
 }
 
-async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeCondition[]> {
+async function spaceConditions(pool: Pool, query: PoolQuery): Promise<VolumeCondition[]> {
   let facts: MeasuredFacts;
   try {
-    facts = await ask(pool, () => pool.space.facts());
+    facts = await query(pool, () => pool.space.facts());
   } catch (error) {
     if (!isUnavailable(error)) throw error;
     return [notAnsweringCondition(error)];
@@ -170,16 +170,16 @@ async function spaceConditions(pool: Pool, ask: AskPool): Promise<VolumeConditio
 
 /** Returns the conditions of all pools (CSI spec, NodeGetStorageHealth). */
 export async function storageConditions(domain: Domain): Promise<readonly StorageCondition[]> {
-  const ask = makeAskPool();
-  return (await Promise.all(domain.pools.all.map((pool) => poolConditions(pool, ask)))).flat();
+  const query = makePoolQuery();
+  return (await Promise.all(domain.pools.all.map((pool) => poolConditions(pool, query)))).flat();
 }
 
-async function poolConditions(pool: Pool, ask: AskPool): Promise<readonly StorageCondition[]> {
+async function poolConditions(pool: Pool, query: PoolQuery): Promise<readonly StorageCondition[]> {
   if (!pool.isServed) {
     const message = pool.problem ?? `pool '${pool.name}' is not open`;
     return [{ pool: pool.name, status: 'STORAGE_UNREACHABLE', reason: 'PoolNotServed', message }];
   }
-  const conditions = (await spaceConditions(pool, ask)).map(
+  const conditions = (await spaceConditions(pool, query)).map(
     ({ status, reason, message }): StorageCondition => ({
       pool: pool.name,
       status: status === 'INACCESSIBLE' ? 'STORAGE_UNREACHABLE' : 'STORAGE_DEGRADED',

@@ -5,7 +5,7 @@ import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
 import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
-import { type AskPool, makeAskPool } from '../pool/ask-pools.ts';
+import { makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import type { Pools } from '../pool/pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
 import { maxConcurrentVolumes } from '../pool/thresholds.ts';
@@ -49,7 +49,7 @@ export async function listVolumeHealth(
   ]);
   const entries = [...ids].sort();
   const found: VolumeHealth[] = [];
-  const ask = makeAskPool();
+  const query = makePoolQuery();
   const wanted = page.maxEntries === 0 ? Number.POSITIVE_INFINITY : page.maxEntries + 1;
   for (
     let start = 0;
@@ -57,7 +57,7 @@ export async function listVolumeHealth(
     start += maxConcurrentVolumes
   ) {
     const batch = entries.slice(start, start + maxConcurrentVolumes);
-    const conditions = await Promise.all(batch.map((id) => healthOf(domain, id, ask)));
+    const conditions = await Promise.all(batch.map((id) => healthOf(domain, id, query)));
     batch.forEach((volumeId, i) => {
       const ofVolume = conditions[i] ?? [];
       if (ofVolume.length > 0) found.push({ volumeId, conditions: ofVolume });
@@ -84,10 +84,10 @@ function idsSetAside(pools: Pools): readonly VolumeId[] {
 async function healthOf(
   domain: Domain,
   volumeId: VolumeId,
-  ask: AskPool,
+  query: PoolQuery,
 ): Promise<readonly VolumeCondition[]> {
   try {
-    return await volumeHealth(domain, volumeId, ask);
+    return await volumeHealth(domain, volumeId, query);
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') return [];
     return [{ status: 'DEGRADED', reason: 'HealthUnknown', message: messageOf(error) }];

@@ -2,7 +2,7 @@ import type { FsType } from '../../host/host.ts';
 import { minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { PoolCapacity, VolumeSettings } from '../model.ts';
-import { askEachPool } from '../pool/ask-pools.ts';
+import { queryEachPool } from '../pool/pool-query.ts';
 
 /**
  * CSI spec, GetCapacity. Returns the sum of the bytes that the answering pools may still promise, and the maximum size of one new
@@ -27,7 +27,7 @@ export async function poolCapacity(
   let availableBytes = 0n;
   let maximumVolumeBytes = 0n;
   const allocate = request.provisioning === 'thick';
-  const answers = await askEachPool(pools, (pool) =>
+  const answers = await queryEachPool(pools, (pool) =>
     pool.space.bounds(minimumVolumeBytes, { allocate }),
   );
   for (const { answer: bounds } of answers) {

@@ -1,8 +1,8 @@
 import { VolumeError } from '../../../errors.ts';
 import type { PoolMarker } from '../../../state/records.ts';
-import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { PoolAbilities } from '../../pool/open-directory.ts';
 import type { Pool } from '../../pool/pool.ts';
+import { makePoolQuery, type PoolQuery } from '../../pool/pool-query.ts';
 import type { Pools } from '../../pool/pools.ts';
 import type { PoolSettings } from '../../pool/settings.ts';
 import { promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
@@ -26,10 +26,10 @@ export interface PoolFacts {
 /** Returns the facts of all configured pools, served or not, sorted by name. */
 export async function listPoolFacts(
   pools: Pools,
-  ask: AskPool = makeAskPool(),
+  query: PoolQuery = makePoolQuery(),
 ): Promise<readonly PoolFacts[]> {
   const sorted = [...pools.all].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return Promise.all(sorted.map((pool) => poolFactsOf(pool, ask)));
+  return Promise.all(sorted.map((pool) => poolFactsOf(pool, query)));
 }
 
 /** Returns the configured pool of that name, served or not. Throws `not-found`. */
@@ -44,16 +44,19 @@ export function configuredPool(pools: Pools, name: string): Pool {
 }
 
 /** Returns the facts of a pool. If its disk does not answer, `problem` says so. */
-export async function poolFactsOf(pool: Pool, ask: AskPool = makeAskPool()): Promise<PoolFacts> {
-  const space = pool.isServed ? await spaceOrProblem(pool, ask) : undefined;
+export async function poolFactsOf(
+  pool: Pool,
+  query: PoolQuery = makePoolQuery(),
+): Promise<PoolFacts> {
+  const space = pool.isServed ? await spaceOrProblem(pool, query) : undefined;
   if (space instanceof VolumeError) return factsOf(pool, space.message, undefined);
   const problem = pool.problem ?? `pool '${pool.name}' is being opened`;
   return factsOf(pool, space === undefined ? problem : undefined, space);
 }
 
-async function spaceOrProblem(pool: Pool, ask: AskPool): Promise<SpaceFacts | VolumeError> {
+async function spaceOrProblem(pool: Pool, query: PoolQuery): Promise<SpaceFacts | VolumeError> {
   try {
-    return await ask(pool, () => pool.space.facts());
+    return await query(pool, () => pool.space.facts());
   } catch (error) {
     if (error instanceof VolumeError) return error;
     throw error;

@@ -1,7 +1,7 @@
 import type { Domain } from '../../domain.ts';
 import type { TrimCounts } from '../../jobs/trims.ts';
-import { type AskPool, makeAskPool } from '../../pool/ask-pools.ts';
 import type { Pool } from '../../pool/pool.ts';
+import { makePoolQuery, type PoolQuery } from '../../pool/pool-query.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
 
 /** The metrics of one pool. `bytes` is empty if its disk does not answer. */
@@ -32,12 +32,12 @@ export async function measurePools(
   domain: Domain,
   timeoutMs: number,
 ): Promise<readonly PoolMetrics[]> {
-  const ask = makeAskPool(timeoutMs);
+  const query = makePoolQuery(timeoutMs);
   return Promise.all(
     domain.pools.all.map(async (pool) => {
       const { name, isServed } = pool;
       const frozenVolumes = domain.guard.frozenIn(pool);
-      const facts = isServed ? await factsOf(pool, ask) : undefined;
+      const facts = isServed ? await factsOf(pool, query) : undefined;
       return {
         name,
         isServed,
@@ -53,8 +53,8 @@ export async function measurePools(
 }
 
 /** Returns undefined if the pool's disk fails or does not answer in time. */
-async function factsOf(pool: Pool, ask: AskPool): Promise<MeasuredFacts | undefined> {
-  return ask(pool, () => pool.space.facts()).catch(() => undefined);
+async function factsOf(pool: Pool, query: PoolQuery): Promise<MeasuredFacts | undefined> {
+  return query(pool, () => pool.space.facts()).catch(() => undefined);
 }
 
 function bytesOf(facts: SpaceFacts): Readonly<Record<string, bigint>> {

@@ -6,19 +6,19 @@ import { notAnsweringError } from './problem.ts';
 import { poolAnswerTimeoutMs } from './thresholds.ts';
 
 /** Runs a query on one pool. Throws `unavailable` with the name of the pool if its disk fails or does not answer in time. */
-export type AskPool = <T>(pool: Pool, query: () => Promise<T>) => Promise<T>;
+export type PoolQuery = <T>(pool: Pool, work: () => Promise<T>) => Promise<T>;
 
 /**
  * Returns a function that queries pools for one call. Each query has a time limit, and a pool that has once failed to answer is not
  * queried again. A call that needs several pools, or many files of one pool, thus waits only once for a disk that hangs.
  */
-export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
+export function makePoolQuery(timeoutMs: number = poolAnswerTimeoutMs): PoolQuery {
   const unanswered = new Map<Pool, VolumeError>();
-  return async (pool, query) => {
+  return async (pool, work) => {
     const earlier = unanswered.get(pool);
     if (earlier !== undefined) throw earlier;
     try {
-      const answer = await pool.whileServed(() => withTimeout(query(), timeoutMs));
+      const answer = await pool.whileServed(() => withTimeout(work(), timeoutMs));
       if (answer !== timedOut) return answer;
     } catch (error) {
       if (error instanceof KernelError) {
@@ -34,17 +34,17 @@ export function makeAskPool(timeoutMs: number = poolAnswerTimeoutMs): AskPool {
 }
 
 /** Queries all pools concurrently, and leaves out those that do not answer. If none answers, throws the first error. */
-export async function askEachPool<T>(
+export async function queryEachPool<T>(
   pools: readonly Pool[],
-  query: (pool: Pool) => Promise<T>,
+  work: (pool: Pool) => Promise<T>,
 ): Promise<readonly { readonly pool: Pool; readonly answer: T }[]> {
-  const ask = makeAskPool();
+  const query = makePoolQuery();
   const answers: { pool: Pool; answer: T }[] = [];
   let firstError: VolumeError | undefined;
   await Promise.all(
     pools.map(async (pool) => {
       try {
-        answers.push({ pool, answer: await ask(pool, () => query(pool)) });
+        answers.push({ pool, answer: await query(pool, () => work(pool)) });
       } catch (error) {
         if (!(error instanceof VolumeError)) throw error;
         firstError ??= error;
