@@ -140,7 +140,7 @@ async function detachReadOnly(
   { id, targetPath }: { id: string; targetPath: string },
 ): Promise<void> {
   for (const device of attachment.devices) {
-    // A device without our label belongs to other software, for example a backup.
+    // A device without the driver's label belongs to other software, for example a backup.
     if (!device.readOnly || !isLabelled(device)) continue;
     const others = attachment.mounts.some(
       (mount) => mount.target !== targetPath && isNodeOf(mount, device),

@@ -108,7 +108,7 @@ async function unmountAndDetach(
   }
   await domain.guard.thaw(id);
   for (const device of attachment.devices) {
-    // A read-only device without our label belongs to other software, for example a backup.
+    // A read-only device without the driver's label belongs to other software, for example a backup.
     if (device.readOnly && !isLabelled(device)) continue;
     await detach(domain, device, id);
   }
