@@ -1,5 +1,5 @@
-# The driver's image. The base images are build arguments, so that a release can pin them by digest and a machine without a registry
-# can use its own (test/images/base.ts). Nothing depends on the architecture, but only amd64 has been tested.
+# Image of the driver. The base images are build arguments: a release can pin them by digest, and a machine that cannot reach the
+# registry can use its own (test/images/base.ts). The image does not depend on the architecture, but is tested only on amd64.
 ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
 
@@ -8,7 +8,7 @@ FROM ${NODE_IMAGE} AS node
 FROM node AS dependencies
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
-# Optional packages are needed: koffi's compiled part is one. Peers are not (typescript is a peer of valibot).
+# Do not omit optional dependencies: koffi's native library is one. Peer dependencies are not needed (valibot's is typescript).
 RUN npm ci --omit=dev --omit=peer
 
 FROM node AS build
@@ -22,7 +22,7 @@ COPY src src
 RUN npm run compile
 
 FROM ${RUNTIME_IMAGE}
-# The packages whose programs src/host/ runs; test/unit/dockerfile.test.ts compares the lists.
+# Packages with the programs that src/host/ runs. test/unit/dockerfile.test.ts checks that the list is complete.
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     btrfs-progs \
@@ -33,7 +33,7 @@ COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /usr/lib/loopcsi
 COPY package.json ./
 COPY bin bin
-# The chart's init container copies the rule to the node.
+# The chart's init container copies the udev rule to the node.
 COPY contrib/udev contrib/udev
 COPY --from=dependencies /src/node_modules node_modules
 COPY --from=build /src/dist/bundle dist/bundle
@@ -48,6 +48,6 @@ LABEL org.opencontainers.image.title="loopcsi" \
   org.opencontainers.image.revision="${REVISION}" \
   io.loopcsi.csi-version="1.13.0"
 
-# Runs as root, which mounts and loop devices need. The chart grants the other privileges.
+# The driver runs as root, because mounts and loop devices require it. The chart grants its other privileges.
 ENTRYPOINT ["/usr/local/bin/loopcsi"]
 CMD ["serve"]

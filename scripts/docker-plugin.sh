@@ -1,13 +1,13 @@
 #!/bin/sh
-# Creates a managed Docker plugin from the driver. Swarm runs CSI drivers for cluster volumes as such plugins. Needs a Docker
-# daemon of version 23 or later.
+# Creates a managed Docker plugin that contains the driver, which Swarm needs for cluster volumes. Needs a Docker daemon of version 23
+# or later.
 #
 #   sh scripts/docker-plugin.sh NAME [IMAGE]
 #
 # NAME   name of the plugin, for example loopcsi
-# IMAGE  existing image of the driver; by default the Dockerfile is built
+# IMAGE  existing image of the driver; by default, one is built from the Dockerfile
 #
-# Then, on every machine, before `docker swarm init` or `join`:  docker plugin enable NAME
+# Then, on every machine, before `docker swarm init` or `docker swarm join`:  docker plugin enable NAME
 set -eu
 
 name=${1:-}
@@ -42,10 +42,10 @@ fi
 container=$(docker create "$image" serve)
 mkdir "$work/rootfs"
 docker export "$container" | tar -x -C "$work/rootfs"
-# Docker does not create the mount points of a plugin.
+# Docker does not create mount points in the rootfs of a plugin.
 mkdir -p "$work/rootfs/data/published" "$work/rootfs/var/lib/loopcsi"
 
-# Growing a mounted ext4 needs CAP_SYS_RESOURCE. A machine whose root lacks it cannot grant it to a plugin.
+# Growing a mounted ext4 requires CAP_SYS_RESOURCE. If root lacks it on this machine, Docker cannot grant it to a plugin.
 capabilities='"CAP_SYS_ADMIN"'
 bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
 [ $(((0x$bounding >> 24) & 1)) -eq 0 ] || capabilities="$capabilities, \"CAP_SYS_RESOURCE\""

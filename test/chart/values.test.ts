@@ -56,7 +56,7 @@ const refused = [
   {
     name: 'two pools with the same name',
     values: { pools: [pool('a', '/a'), pool('a', '/b')] },
-    says: /pools: two are named 'a'/,
+    says: /pools: two entries are named 'a'/,
   },
   {
     name: 'a pool inside another',
@@ -80,7 +80,7 @@ const refused = [
   {
     name: 'two classes with the same name',
     values: { storageClasses: [{ name: 'a' }, { name: 'a' }] },
-    says: /storageClasses: two are named 'a'/,
+    says: /storageClasses: two entries are named 'a'/,
   },
   {
     name: 'a pull secret without a name',
@@ -145,7 +145,7 @@ const refused = [
   {
     name: 'a PodMonitor whose Prometheus the policy blocks',
     values: { podMonitor: { enabled: true }, networkPolicy: { enabled: true } },
-    says: /networkPolicy\.from: empty.*add its namespace/,
+    says: /networkPolicy\.from is empty.*add its namespace/,
   },
   {
     name: 'a peer without a selector',

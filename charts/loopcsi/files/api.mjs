@@ -6,7 +6,7 @@ const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process
 const base = `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
 const tokenFile = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
-/** Returns the object, or undefined if it does not exist. Other errors throw with the server's message. */
+/** Returns the object, or undefined if it does not exist. Throws other errors with the server's message. */
 export async function api(method, path, body) {
   const token = await readFile(tokenFile, 'utf8');
   const response = await fetch(base + path, {
@@ -18,16 +18,16 @@ export async function api(method, path, body) {
     body: body === undefined ? undefined : JSON.stringify(body),
     signal: AbortSignal.timeout(15_000),
   });
-  const answer = await response.json();
+  const result = await response.json();
   if (response.status === 404) return undefined;
-  if (!response.ok) throw new Error(`${method} ${path}: ${answer.message ?? response.statusText}`);
-  return answer;
+  if (!response.ok) throw new Error(`${method} ${path}: ${result.message ?? response.statusText}`);
+  return result;
 }
 
-/** Polls every half second until `look` returns a value; returns undefined after `seconds`. */
-export async function until(seconds, look) {
+/** Polls every half second until `find` returns a value. Returns undefined if it does not within `seconds`. */
+export async function until(seconds, find) {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await pause(500)) {
-    const found = await look();
+    const found = await find();
     if (found !== undefined) return found;
   }
   return undefined;

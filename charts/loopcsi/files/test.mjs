@@ -1,4 +1,4 @@
-// Tests whether volumes work, and whether the cluster's snapshot-controller does distributed snapshotting, by taking a snapshot.
+// Tests whether a volume works and, by taking a snapshot, whether the cluster's snapshot-controller does distributed snapshotting.
 import { readFile, statfs, writeFile } from 'node:fs/promises';
 import { api, until } from './api.mjs';
 
@@ -11,13 +11,13 @@ const { blocks, bsize } = await statfs('/data');
 const text = await readFile('/data/written', 'utf8');
 console.log(`volume: ok, wrote and read ${text.length} bytes on ${Math.round((blocks * bsize) / 2 ** 20)} MiB`);
 
-const trouble = snapshotClass === '' ? skipped() : await trySnapshot();
-if (trouble !== undefined) {
-  console.log(trouble);
+const problem = snapshotClass === '' ? skipSnapshot() : await trySnapshot();
+if (problem !== undefined) {
+  console.log(problem);
   process.exitCode = 1;
 }
 
-function skipped() {
+function skipSnapshot() {
   console.log('snapshots: disabled (no snapshot CRDs when the chart was installed, or snapshotter.enabled is false)');
   return undefined;
 }
@@ -32,7 +32,7 @@ async function trySnapshot() {
   } finally {
     await api('DELETE', `${snapshots}/${claim}`);
     const gone = await until(60, async () => ((await api('GET', `${snapshots}/${claim}`)) ? undefined : true));
-    if (gone === undefined) console.log(`VolumeSnapshot ${namespace}/${claim} is still being deleted: see kubectl describe`);
+    if (gone === undefined) console.log(`VolumeSnapshot ${namespace}/${claim} was not deleted within 60 s: see kubectl describe`);
   }
 }
 
@@ -43,27 +43,28 @@ async function watchSnapshot() {
   });
   if (!bound) {
     return `snapshots: FAILED. No snapshot-controller handled VolumeSnapshot ${namespace}/${claim} within 90 s.
-Install one (set snapshot-controller.enabled=true in this chart's values), or find out why the cluster's own does not work.`;
+If the cluster has no snapshot-controller, install it (snapshot-controller.enabled=true in this chart's values). If it has one,
+see its log.`;
   }
   const contentPath = `/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/${bound}`;
   const content = () => api('GET', contentPath);
   const node = await until(10, async () => (await content())?.metadata.labels?.[managedBy]);
   if (node === undefined) {
-    // Without the label, no sidecar would ever delete it either.
+    // Without the label, no sidecar would delete the snapshot either.
     await api('PATCH', contentPath, { metadata: { labels: { [managedBy]: ownNode } } });
     return `snapshots: FAILED. The cluster's snapshot-controller does not do distributed snapshotting: it created ${bound}
-without the label ${managedBy}, so no node handles it and snapshots would wait forever.
-Start the controller with --enable-distributed-snapshotting=true (it then also needs to get, list and watch nodes). If you
-cannot change it, disable snapshots: snapshotter.enabled=false.`;
+without the label ${managedBy}, so no node handles it and snapshots never become ready.
+Start the controller with --enable-distributed-snapshotting=true, and allow it to get, list and watch nodes. If you cannot change
+it, disable snapshots in this chart's values: snapshotter.enabled=false.`;
   }
   const outcome = await until(60, async () => {
     const { status } = (await content()) ?? {};
     return status?.error?.message ?? (status?.readyToUse ? 'ready' : undefined);
   });
   if (outcome === 'ready') {
-    console.log(`snapshots: ok, distributed: node ${node} took one`);
+    console.log(`snapshots: ok, distributed: the snapshotter on node ${node} took one`);
     return undefined;
   }
-  console.log(`snapshots: distributed (node ${node}), but the snapshot failed: ${outcome ?? 'no answer within 60 s'}`);
-  return outcome === undefined ? `see the logs of the driver and the snapshotter on node ${node}` : undefined;
+  console.log(`snapshots: distributed (node ${node}), but the snapshot failed: ${outcome ?? 'it was not ready within 60 s'}`);
+  return outcome === undefined ? `See the logs of the driver and the snapshotter on node ${node}.` : undefined;
 }

@@ -1,4 +1,5 @@
-// Refuses to uninstall while volumes or snapshots of the driver exist, since without the driver they cannot be mounted, expanded or deleted.
+// Refuses to uninstall the chart while volumes or snapshots of the driver exist, because only the driver can mount, expand or
+// delete them.
 import { api } from './api.mjs';
 
 const { DRIVER_NAME: driver, RELEASE_NAME: release, RELEASE_NAMESPACE: namespace } = process.env;
@@ -9,18 +10,18 @@ const contents =
 const snapshots = contents.filter(({ spec }) => spec.driver === driver);
 
 if (volumes.length + snapshots.length === 0) {
-  console.log(`no persistent volume or snapshot of ${driver} exists: it can be uninstalled`);
+  console.log(`no persistent volume or snapshot of ${driver} exists: ${release} can be uninstalled`);
 } else {
-  console.log(`${release} is not uninstalled: ${volumes.length} persistent volume(s) and ${snapshots.length} snapshot(s) of ${driver} exist.
+  console.log(`${release} was not uninstalled: ${volumes.length} persistent volume(s) and ${snapshots.length} snapshot(s) of ${driver} exist.
 ${[...firstOf(volumes.map(volumeLine)), ...firstOf(snapshots.map(snapshotLine))].join('\n')}
-Delete their claims and VolumeSnapshots first (kubectl delete pvc ..., kubectl delete volumesnapshot ...), or keep the data and
-uninstall anyway:
+Delete their claims and VolumeSnapshots first (kubectl delete pvc ..., kubectl delete volumesnapshot ...). To keep the data and
+uninstall anyway, run:
   helm uninstall ${release} --namespace ${namespace} --no-hooks
-The volumes then stay on the nodes, and installing the chart again with the same pools serves them again.`);
+The volumes then stay on the nodes. They can be used again once the chart is installed again with the same pools.`);
   process.exitCode = 1;
 }
 
-/** All objects of a list, page by page; none if the cluster does not know the kind. */
+/** Returns all objects of a kind, or none if the cluster does not know the kind. Reads them page by page. */
 async function listAll(path) {
   const found = [];
   let next = '';

@@ -1,24 +1,24 @@
-{{/* The groups of nodes as a JSON list; a single group without a name if the values define none. */}}
+{{/* Node groups as a JSON list. If the values define none, the list has a single group without a name. */}}
 {{- define "loopcsi.groups" -}}
 {{- if .Values.nodeGroups }}{{ toJson .Values.nodeGroups }}
 {{- else }}{{ list (dict "name" "" "nodeSelector" .Values.nodeSelector "pools" .Values.pools) | toJson }}
 {{- end }}
 {{- end }}
 
-{{/* The names of all pools, separated by commas. */}}
+{{/* Names of all pools, separated by commas. */}}
 {{- define "loopcsi.poolNames" -}}
 {{- $names := list }}
 {{- range include "loopcsi.groups" . | fromJsonArray }}{{ range .pools }}{{ $names = append $names .name }}{{ end }}{{ end }}
 {{- $names | uniq | sortAlpha | join "," }}
 {{- end }}
 
-{{/* Conditions that a schema cannot express. Otherwise a pod would not start, or one object would overwrite another. */}}
+{{/* Rejects values that the schema cannot: with them, a pod would not start, or one object would overwrite another. */}}
 {{- define "loopcsi.checks" -}}
 {{- include "loopcsi.checkNames" (dict "what" "nodeGroups" "list" .Values.nodeGroups) }}
 {{- include "loopcsi.checkNames" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkNames" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
 {{- if and .Values.podMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
-{{- fail "networkPolicy.from: empty, so the Prometheus of podMonitor cannot reach the driver: add its namespace" }}
+{{- fail "networkPolicy.from is empty, so Prometheus cannot reach the driver although podMonitor is enabled: add its namespace" }}
 {{- end }}
 {{- $stateDir := .Values.stateDir }}
 {{- range include "loopcsi.groups" . | fromJsonArray }}
@@ -38,11 +38,11 @@
 {{- end }}
 {{- end }}
 
-{{/* Takes (dict "what" path of the list in the values, "list" objects with a name). */}}
+{{/* Rejects lists with duplicate names. Arguments: (dict "what" path of the list in the values, "list" objects with a name). */}}
 {{- define "loopcsi.checkNames" -}}
 {{- $seen := dict }}
 {{- range .list }}
-{{- if hasKey $seen .name }}{{ fail (printf "%s: two are named '%s': choose unique names" $.what .name) }}{{ end }}
+{{- if hasKey $seen .name }}{{ fail (printf "%s: two entries are named '%s': choose unique names" $.what .name) }}{{ end }}
 {{- $_ := set $seen .name true }}
 {{- end }}
 {{- end }}

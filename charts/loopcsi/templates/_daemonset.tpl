@@ -1,4 +1,4 @@
-{{/* The DaemonSet of one group of nodes. Takes (dict "root" $ "group" …). */}}
+{{/* DaemonSet of one node group. Arguments: (dict "root" $ "group" …). */}}
 {{- define "loopcsi.daemonset" -}}
 {{- $root := .root }}
 {{- $group := .group }}
@@ -54,7 +54,7 @@ spec:
       {{- with $values.tolerations }}
       tolerations: {{- toYaml . | nindent 8 }}
       {{- end }}
-      # Longer than --shutdown-timeout, so that running operations can end.
+      # Longer than --shutdown-timeout, so that running operations can complete.
       terminationGracePeriodSeconds: 60
       {{- if $driver.udevRule.enabled }}
       initContainers:
@@ -64,25 +64,25 @@ spec:
         {{- include "loopcsi.driverContainer" . | nindent 8 }}
         {{- include "loopcsi.sidecarContainers" $root | nindent 8 }}
       volumes:
-        # The CSI socket, for the kubelet and the sidecars.
+        # CSI socket for the kubelet and the sidecars.
         - name: plugin
           hostPath: {path: {{ $values.kubeletDir }}/plugins/{{ $driver.name }}, type: DirectoryOrCreate}
-        # Where the kubelet looks for drivers.
+        # The kubelet searches this directory for registration sockets.
         - name: registration
           hostPath: {path: {{ $values.kubeletDir }}/plugins_registry, type: Directory}
-        # Staging paths, and those of raw block volumes.
+        # Staging paths, and target paths of raw block volumes.
         - name: kubelet-plugins
           hostPath: {path: {{ $values.kubeletDir }}/plugins, type: Directory}
-        # Volumes of pods.
+        # Target paths of mounted volumes.
         - name: kubelet-pods
           hostPath: {path: {{ $values.kubeletDir }}/pods, type: DirectoryOrCreate}
-        # Loop devices appear there while the driver runs.
+        # The host's /dev, because loop devices are created while the driver runs.
         - name: dev
           hostPath: {path: /dev, type: Directory}
-        # The queue settings of loop devices: thick volumes must never be discarded. The runtime's own /sys is read-only.
+        # Queue settings of loop devices: the driver disables discard for thick volumes. The container's own /sys is read-only.
         - name: sys-block
           hostPath: {path: /sys/devices/virtual/block, type: Directory}
-        # Which pool was seen at which path; outside all pools.
+        # Remembers which pool was seen at which path, so it must be outside all pools.
         - name: state
           hostPath: {path: {{ $values.stateDir }}, type: DirectoryOrCreate}
         {{- range $group.pools }}
@@ -90,7 +90,7 @@ spec:
           hostPath: {path: {{ .path }}, type: {{ if .create }}DirectoryOrCreate{{ else }}Directory{{ end }}}
         {{- end }}
         {{- if $driver.udevRule.enabled }}
-        # A tmpfs: the rule disappears when the node restarts.
+        # /run is a tmpfs, so the rule disappears when the node restarts.
         - name: udev-rules
           hostPath: {path: /run/udev/rules.d, type: DirectoryOrCreate}
         {{- end }}
@@ -126,9 +126,9 @@ spec:
     - --cluster-pools={{ include "loopcsi.poolNames" .root }}
     - --state-dir={{ $values.stateDir }}
     - --default-fstype={{ $driver.defaultFsType }}
-    # The kubelet expands volumes: the resizer leader runs on one node and cannot reach the pools of the others.
+    # The kubelet expands volumes, because the resizer leader runs on one node and cannot reach pools on other nodes.
     - --expansion=node
-    # The brackets work for both address families.
+    # Brackets are valid for IPv4 and IPv6 addresses.
     - --http-address=[$(POD_IP)]:{{ $driver.httpPort }}
     - --log-level={{ $driver.logLevel }}
     - --shutdown-timeout={{ $driver.shutdownTimeout }}
@@ -152,11 +152,11 @@ spec:
   env:
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
     - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-    # The command line in this container (`kubectl exec`) finds the driver.
+    # The command line in this container (`kubectl exec`) uses this endpoint.
     - {name: LOOPCSI_ENDPOINT, value: unix:///csi/csi.sock}
   ports:
     - {name: metrics, containerPort: {{ $driver.httpPort }}}
-  # `kubectl describe pod` shows why the driver ended.
+  # `kubectl describe pod` shows why the driver exited.
   terminationMessagePolicy: FallbackToLogsOnError
   livenessProbe:
     httpGet: {path: /healthz, port: metrics}
@@ -164,7 +164,7 @@ spec:
     periodSeconds: 10
     timeoutSeconds: 3
     failureThreshold: 5
-  # Not httpGet, whose event would contain only the status code, not the reason.
+  # Not httpGet, because its event would contain only the status code and not the reason.
   readinessProbe:
     exec:
       command:
@@ -172,7 +172,7 @@ spec:
         - -c
         - |
           { exec 3<>"/dev/tcp/$POD_IP/{{ $driver.httpPort }}"; } 2>/dev/null ||
-            { echo "the driver does not answer on port {{ $driver.httpPort }} yet; its log says what it is at"; exit 1; }
+            { echo "the driver does not answer on port {{ $driver.httpPort }} yet; see its log"; exit 1; }
           printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
           IFS=' ' read -r _ code _ <&3
           [ "$code" = 200 ] || { sed '1,/^\r$/d' <&3; exit 1; }
@@ -180,8 +180,8 @@ spec:
     periodSeconds: 10
     timeoutSeconds: 5
   securityContext:
-    # Needed for mounts and loop devices (CAP_SYS_ADMIN), growing ext4 in use (CAP_SYS_RESOURCE), the host's loop devices, and
-    # mounts that the kubelet sees (Bidirectional). Kubernetes grants the last two only to privileged containers.
+    # The driver needs CAP_SYS_ADMIN for mounts and loop devices, CAP_SYS_RESOURCE to grow a mounted ext4, the host's loop devices,
+    # and mounts that the kubelet sees (Bidirectional). Kubernetes grants the last two only to privileged containers.
     privileged: true
     readOnlyRootFilesystem: true
   resources: {{- toYaml $driver.resources | nindent 4 }}
@@ -194,13 +194,13 @@ spec:
     - {name: sys-block, mountPath: /sys/devices/virtual/block}
     - {name: state, mountPath: {{ $values.stateDir }}}
     {{- range .group.pools }}
-    # HostToContainer: a disk that is mounted later appears without a restart.
+    # With HostToContainer, a disk that is mounted later appears without a restart.
     - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
 {{- end }}
 
-{{/* udevd reloads its rules when the directory's mtime changes, so the file is renamed into it. */}}
+{{/* Init container that installs the udev rule. udevd reloads rules when the directory's mtime changes, so a complete file is renamed into place. */}}
 {{- define "loopcsi.udevRuleContainer" -}}
 {{- $values := .Values -}}
 - name: udev-rule
@@ -209,11 +209,11 @@ spec:
   command:
     - sh
     - -c
-    # If the node refuses the rule, volumes are served anyway, and `kubectl describe pod` shows the reason.
+    # If the rule cannot be written, the driver starts anyway, and `kubectl describe pod` shows the message.
     - |
       install -m 0644 /usr/lib/loopcsi/contrib/udev/10-loopcsi.rules /host-rules/.10-loopcsi.new &&
         mv -f /host-rules/.10-loopcsi.new /host-rules/10-loopcsi.rules ||
-        echo "the udev rule was not written to /run/udev/rules.d of the node: see the log of this container" >/dev/termination-log
+        echo "the udev rule could not be written to /run/udev/rules.d of the node: see the log of this container" >/dev/termination-log
   terminationMessagePolicy: FallbackToLogsOnError
   securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 4 }}
   resources:

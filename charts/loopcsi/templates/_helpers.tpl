@@ -12,12 +12,12 @@
 {{- end }}
 {{- end }}
 
-{{/* Name of the hook's objects. The name of a Job becomes a label of its pod, which is limited to 63 characters. */}}
+{{/* Name of the uninstall hook's objects. The Job's name becomes a label of its pod, and labels are limited to 63 characters. */}}
 {{- define "loopcsi.uninstallName" -}}
 {{- include "loopcsi.fullname" . | trunc 53 | trimSuffix "-" }}-uninstall
 {{- end }}
 
-{{/* Labels that never change, because they are part of selectors. */}}
+{{/* Labels for selectors, which are immutable: these labels must never change. */}}
 {{- define "loopcsi.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "loopcsi.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -38,31 +38,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-node" (include "loopcsi.fullname" .)) .Values.serviceAccount.name }}
 {{- end }}
 
-{{/* An image's full name; a digest replaces the tag. Takes (dict "root" $ "image" … "tag" default tag). */}}
+{{/* Full name of an image; a digest replaces the tag. Arguments: (dict "root" $ "image" … "tag" default tag). */}}
 {{- define "loopcsi.image" -}}
 {{- $registry := default .image.registry (.root.Values.global).imageRegistry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ .image.repository }}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
 {{- end }}
 
-{{/* Secrets of this chart and of all charts, or nothing. */}}
+{{/* Pull secrets of this chart and those in `global`, or nothing. */}}
 {{- define "loopcsi.pullSecrets" -}}
 {{- with concat .Values.imagePullSecrets (default list (.Values.global).imagePullSecrets) | uniq }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* Limits a node selector to Linux. Takes a node selector. */}}
+{{/* Adds Linux to a node selector. Argument: the node selector. */}}
 {{- define "loopcsi.nodeSelector" -}}
 {{- toYaml (merge (dict) (default dict .) (dict "kubernetes.io/os" "linux")) }}
 {{- end }}
 
-{{/* "true" or nothing: whether the snapshotter runs and snapshot classes are created. */}}
+{{/* "true" if the snapshotter runs and snapshot classes are created, otherwise nothing. */}}
 {{- define "loopcsi.snapshots" -}}
 {{- if eq (toString .Values.snapshotter.enabled) "auto" }}
 {{- if or (index .Values "snapshot-controller" "enabled") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1") }}true{{ end }}
 {{- else if .Values.snapshotter.enabled }}true{{ end }}
 {{- end }}
 
-{{/* One pool as the driver's --pool takes it. */}}
+{{/* Value of --pool for one pool. */}}
 {{- define "loopcsi.pool" -}}
 {{ .name }}={{ .path }}
 {{- if .create }},create{{ end }}
@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .reflink }},reflink={{ . }}{{ end }}
 {{- end }}
 
-{{/* Sidecars run as root, which owns the driver's socket (mode 0600), but without any of root's privileges. */}}
+{{/* Sidecars run as root, because it owns the driver's socket (mode 0600), but without capabilities. */}}
 {{- define "loopcsi.sidecarSecurity" -}}
 runAsUser: 0
 runAsGroup: 0
@@ -86,7 +86,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* Pods of hooks and tests talk only to the API server. */}}
+{{/* Security context for pods of hooks and tests, which need no socket and no root. */}}
 {{- define "loopcsi.toolSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -99,7 +99,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* The token for the API server is mounted only into the sidecars; the privileged driver never uses the API server. */}}
+{{/* Mounts the API server's token. Only sidecars mount it, because the privileged driver never calls the API server. */}}
 {{- define "loopcsi.tokenMount" -}}
 name: api-token
 mountPath: /var/run/secrets/kubernetes.io/serviceaccount

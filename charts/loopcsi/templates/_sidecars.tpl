@@ -10,10 +10,10 @@
     - --strict-topology=true
     - --immediate-topology=false
     - --enable-capacity=true
-    # The pod owns the capacity objects, so those of a lost node are deleted with its pod.
+    # The pod owns its node's CSIStorageCapacity objects, so they are deleted with the pod if the node is lost.
     - --capacity-ownerref-level=0
     - --capacity-poll-interval={{ $values.provisioner.capacityPollInterval }}
-    # The default is one per second: with pools that change constantly, a new class would wait behind the others.
+    # With the default of one per second, updates of pools that change constantly would delay the capacity of a new class.
     - --kube-api-capacity-qps=5
     - --kube-api-capacity-burst=20
     {{- include "loopcsi.apiRate" . | nindent 4 }}
@@ -53,7 +53,7 @@
     - --csi-address=/csi/csi.sock
     - --leader-election=true
     - --leader-election-namespace=$(NAMESPACE)
-    # Volumes in use can be expanded; without this flag the resizer would watch every pod of the cluster.
+    # Volumes in use can be expanded, so the resizer need not watch every pod in the cluster.
     - --handle-volume-inuse-error=false
     - --resize-timeout=120s
     - --modify-timeout=120s
@@ -84,13 +84,13 @@
 {{- end }}
 {{- end }}
 
-{{/* The sidecars' default of 5 requests per second is used up by a single volume. */}}
+{{/* A single volume already uses up the sidecars' default of 5 requests per second. */}}
 {{- define "loopcsi.apiRate" -}}
 - --kube-api-qps=20
 - --kube-api-burst=40
 {{- end }}
 
-{{/* Common fields of all sidecars that use the API server. Takes the sidecar's values. */}}
+{{/* Common fields of all sidecars that use the API server. Argument: the sidecar's values. */}}
 {{- define "loopcsi.sidecarRest" -}}
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 2 }}

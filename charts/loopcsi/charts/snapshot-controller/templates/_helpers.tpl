@@ -14,7 +14,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: loopcsi
 {{- end }}
 
-{{/* As in the parent chart; repeated, so that this chart does not depend on it. */}}
+{{/* Copied from the parent chart, so that this chart does not depend on it. */}}
 {{- define "snapshot-controller.image" -}}
 {{- $registry := default .Values.image.registry (.Values.global).imageRegistry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}
