@@ -3,7 +3,7 @@
  * of a request.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { messageOf, type Reason, VolumeError } from '../errors.ts';
+import { causeOf, messageOf, type Reason, VolumeError } from '../errors.ts';
 import { metricCodes } from '../observe/call-codes.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CallMeasurement } from '../observe/metrics.ts';
@@ -147,7 +147,10 @@ async function runCall(
     code = error instanceof VolumeError ? error.reason : 'internal';
     // Docker asks every plugin about every name.
     const isExpected = logClass === 'read' && code === 'not-found';
-    callLog[isExpected ? 'debug' : 'warn']({ err: error, code }, 'call failed');
+    // An internal error is a bug or damaged data, which an operator must examine.
+    const failure =
+      code === 'internal' ? { err: error } : { problem: messageOf(error), cause: causeOf(error) };
+    callLog[isExpected ? 'debug' : 'warn']({ ...failure, code }, 'call failed');
     if (error instanceof NoResponseError) response.destroy();
     return { Err: textOf(error) };
   } finally {

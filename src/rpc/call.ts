@@ -4,7 +4,7 @@
  */
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
-import { messageOf, VolumeError } from '../errors.ts';
+import { causeOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CallMeasurement } from '../observe/metrics.ts';
 import type { Call } from '../volumes/engine/operations.ts';
@@ -100,8 +100,7 @@ class RunningCall {
     const ended = { code: codeName(code), durationMs: Math.round(durationMs * 10) / 10 };
     this.#hooks.callEnded({ service, rpc, code: ended.code, durationMs });
     const { log } = this.context;
-    const cause = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : '';
-    const failure = error === undefined ? {} : { details, ...(cause === '' ? {} : { cause }) };
+    const failure = error === undefined ? {} : { details, cause: causeOf(error) };
     log[levelOf(logClass)]({ ...ended, ...failure }, 'call ended');
   }
 }
