@@ -156,7 +156,9 @@ async function withSourceReason<T>(
     return await work();
   } catch (error) {
     const { sourceName, sourcePool, imagePath } = source;
-    const isOfSource = error instanceof KernelError && error.subject.endsWith(imagePath);
+    // The path may be followed by a detail in parentheses.
+    const isOfSource =
+      error instanceof KernelError && error.subject.replace(/ \([^()]*\)$/, '').endsWith(imagePath);
     throw isOfSource ? await toVolumeError(error, sourceName, sourcePool) : error;
   }
 }
