@@ -81,7 +81,7 @@ function row(name: string, values: readonly number[]): readonly string[] {
 }
 
 /** Durations of successful calls of an RPC since a point in time, from the driver's log. */
-async function driverDurations(rpc: string, since: string): Promise<number[]> {
+async function readDriverDurations(rpc: string, since: string): Promise<number[]> {
   const root = join(layout.logs, 'pods');
   const durations: number[] = [];
   for (const path of await readdir(root, { recursive: true })) {
@@ -125,7 +125,7 @@ async function measureMemory(): Promise<ReadonlyMap<string, number>> {
 }
 
 /** Runs `work` and counts the requests that it causes per pod, above the idle rate. */
-async function withRequests<T>(idleRate: number, work: () => Promise<T>) {
+async function countRequestsPerPod<T>(idleRate: number, work: () => Promise<T>) {
   const [before, startedAt] = [await countRequests(), performance.now()];
   const result = await work();
   const seconds = (performance.now() - startedAt) / 1000;
@@ -144,8 +144,8 @@ const driverCalls = [
 
 async function benchInTurn(idleRate: number): Promise<string> {
   const since = new Date().toISOString();
-  const empty = await withRequests(idleRate, async () => runInTurn('empty', false));
-  const volume = await withRequests(idleRate, async () => runInTurn('volume', true));
+  const empty = await countRequestsPerPod(idleRate, async () => runInTurn('empty', false));
+  const volume = await countRequestsPerPod(idleRate, async () => runInTurn('volume', true));
   const [emptyTimes, volumeTimes] = [empty.result, volume.result];
   const rows = [
     row(
@@ -174,7 +174,7 @@ async function benchInTurn(idleRate: number): Promise<string> {
     ),
   ];
   for (const rpc of driverCalls) {
-    rows.push(row(`driver: ${rpc}`, await driverDurations(rpc, since)));
+    rows.push(row(`driver: ${rpc}`, await readDriverDurations(rpc, since)));
   }
   const times = asMarkdown([`${rounds} pods, one at a time, in milliseconds`, 'p50', 'p99'], rows);
   const requests = asMarkdown(

@@ -80,29 +80,29 @@ async function measureDriver(
   run: { kind: Kind; callers: number; directory: string; timings: Timings; round: number },
 ): Promise<number> {
   const { kind, callers, directory, timings, round } = run;
-  const each = (cyclesOf[callers] ?? 40) / callers;
+  const cyclesPerCaller = (cyclesOf[callers] ?? 40) / callers;
   const startMs = performance.now();
   await Promise.all(
     Array.from({ length: callers }, async (_, caller) => {
-      for (let i = 0; i < each; i += 1) {
+      for (let i = 0; i < cyclesPerCaller; i += 1) {
         const name = `${kind}-${callers}-${round}-${caller}-${i}`;
         await runCycle(clients, { kind, name, directory, timings });
       }
     }),
   );
-  return (each * callers) / ((performance.now() - startMs) / 1000);
+  return (cyclesPerCaller * callers) / ((performance.now() - startMs) / 1000);
 }
 
 /** Measures the cost of the protocol: cycles per second if each call is an empty RPC to a bare server. */
 async function measureProtocol(client: BareClient, callers: number): Promise<number> {
-  const each = (cyclesOf[callers] ?? 40) / callers;
+  const cyclesPerCaller = (cyclesOf[callers] ?? 40) / callers;
   const startMs = performance.now();
   await Promise.all(
     Array.from({ length: callers }, async () => {
-      for (let i = 0; i < each * callsPerCycle; i += 1) await client.Probe({});
+      for (let i = 0; i < cyclesPerCaller * callsPerCycle; i += 1) await client.Probe({});
     }),
   );
-  return (each * callers) / ((performance.now() - startMs) / 1000);
+  return (cyclesPerCaller * callers) / ((performance.now() - startMs) / 1000);
 }
 
 async function startBareServer(endpoint: string): Promise<ChildProcess> {
@@ -131,12 +131,12 @@ async function compileBareCycle(directory: string): Promise<string> {
 }
 
 /** Measures cycles per second with plain system calls and no driver. */
-async function measureKernel(
+async function measureSystemCalls(
   program: string,
   run: { kind: Kind; callers: number; directory: string },
 ): Promise<number> {
   const { kind, callers, directory } = run;
-  const each = (cyclesOf[callers] ?? 40) / callers;
+  const cyclesPerCaller = (cyclesOf[callers] ?? 40) / callers;
   const flags = ext4MakeArguments(
     '',
     sizeBytes,
@@ -152,10 +152,10 @@ async function measureKernel(
     directory,
     kind,
     String(callers),
-    String(each),
+    String(cyclesPerCaller),
     ...flags,
   ]);
-  return (each * callers) / Number(stdout);
+  return (cyclesPerCaller * callers) / Number(stdout);
 }
 
 /** The programs that are measured. */
@@ -163,7 +163,7 @@ interface Rig {
   readonly directory: string;
   readonly clients: Clients;
   readonly bareClient: BareClient;
-  readonly kernelProgram: string;
+  readonly bareCycleProgram: string;
 }
 
 interface Measurement {
@@ -172,13 +172,13 @@ interface Measurement {
 }
 
 async function measure(rig: Rig, kind: Kind, callers: number): Promise<Measurement> {
-  const { directory, clients, bareClient, kernelProgram } = rig;
+  const { directory, clients, bareClient, bareCycleProgram } = rig;
   const timings = new Timings();
   const driver: number[] = [];
   const kernel: number[] = [];
   const protocol: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    kernel.push(await measureKernel(kernelProgram, { kind, callers, directory }));
+    kernel.push(await measureSystemCalls(bareCycleProgram, { kind, callers, directory }));
     driver.push(await measureDriver(clients, { kind, callers, directory, timings, round }));
     protocol.push(await measureProtocol(bareClient, callers));
   }
@@ -197,7 +197,7 @@ async function measure(rig: Rig, kind: Kind, callers: number): Promise<Measureme
 
 /** Runs life cycles of 1 GiB volumes, alternating between the driver and the two baselines. */
 export async function benchLifeCycle(directory: string): Promise<string> {
-  const kernelProgram = await compileBareCycle(directory);
+  const bareCycleProgram = await compileBareCycle(directory);
   const driver = await startDriver(directory, [
     '--log-level=warn',
     // No overcommit, which is the default. The guard of an overcommitted pool limits dirty pages, and removing that limit takes
@@ -208,7 +208,7 @@ export async function benchLifeCycle(directory: string): Promise<string> {
   const bareEndpoint = join(directory, 'bare.sock');
   const server = await startBareServer(bareEndpoint);
   const bareClient = makeClient('csi.v1.Identity', `unix://${bareEndpoint}`);
-  const rig: Rig = { directory, clients, bareClient, kernelProgram };
+  const rig: Rig = { directory, clients, bareClient, bareCycleProgram };
   const measurements: Measurement[] = [];
   const idleMiB = await residentMiB(driver.pid);
   let loadedMiB = 0;

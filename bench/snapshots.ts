@@ -54,7 +54,7 @@ async function withRig<T>(
   }
 }
 
-async function makeVolume(
+async function createVolume(
   { controller }: Rig,
   name: string,
   options: { bytes: bigint; kind: 'block' | 'mount'; snapshotId?: string },
@@ -89,7 +89,7 @@ function imageOf({ directory }: Rig, area: string, id: string): string {
 }
 
 /** Fills a range of a file with distinct blocks, and syncs the file. */
-async function fill(path: string, range: { from: bigint; bytes: bigint }): Promise<void> {
+async function fillRange(path: string, range: { from: bigint; bytes: bigint }): Promise<void> {
   const block = randomBytes(Number(8n * MiB));
   const file = await open(path, 'r+');
   try {
@@ -120,11 +120,11 @@ const medianOf = (values: readonly number[]): string => median(values).toFixed(1
 async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
   const rows: string[][] = [];
   for (const kind of ['block', 'mount'] as const) {
-    const source = await makeVolume(rig, `source-${kind}`, { bytes: 2n * GiB, kind });
+    const source = await createVolume(rig, `source-${kind}`, { bytes: 2n * GiB, kind });
     const image = imageOf(rig, 'volumes', source);
     // A new ext4 of this size has no metadata in these ranges, so overwriting them keeps it consistent.
-    await fill(image, { from: GiB + 128n * MiB, bytes: GiB - 256n * MiB });
-    await fill(image, { from: 640n * MiB, bytes: 256n * MiB });
+    await fillRange(image, { from: GiB + 128n * MiB, bytes: GiB - 256n * MiB });
+    await fillRange(image, { from: 640n * MiB, bytes: 256n * MiB });
     const cpTimes: number[] = [];
     const snapshotTimes: number[] = [];
     const restoreTimes: number[] = [];
@@ -140,7 +140,7 @@ async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
       let volume_id = '';
       restoreTimes.push(
         await elapsedMs(async () => {
-          volume_id = await makeVolume(rig, name, { bytes: 2n * GiB, kind, snapshotId });
+          volume_id = await createVolume(rig, name, { bytes: 2n * GiB, kind, snapshotId });
         }),
       );
       await rig.controller.DeleteVolume({ volume_id });
@@ -160,9 +160,9 @@ async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
 /** Measures GetMetadataDelta for a full 10 GiB image with 1,000 changed extents, and cmp of two images of that size. */
 async function benchDelta(rig: Rig): Promise<string> {
   const bytes = 10n * GiB;
-  const source = await makeVolume(rig, 'delta', { bytes, kind: 'block' });
+  const source = await createVolume(rig, 'delta', { bytes, kind: 'block' });
   const image = imageOf(rig, 'volumes', source);
-  await fill(image, { from: 0n, bytes });
+  await fillRange(image, { from: 0n, bytes });
   const base = await takeSnapshot(rig, 'base', source);
   const same = await takeSnapshot(rig, 'same', source);
   const file = await open(image, 'r+');
@@ -199,7 +199,7 @@ async function benchDelta(rig: Rig): Promise<string> {
 
 /** Creates and mounts an ext4 volume. */
 async function mountVolume(rig: Rig, name: string, bytes: bigint): Promise<string> {
-  const volume_id = await makeVolume(rig, name, { bytes, kind: 'mount' });
+  const volume_id = await createVolume(rig, name, { bytes, kind: 'mount' });
   const staging_target_path = join(rig.directory, `staging-${name}`);
   const target_path = join(rig.directory, `target-${name}`);
   await mkdir(staging_target_path);

@@ -28,21 +28,21 @@ const property: v.GenericSchema<unknown, Property> = v.object({
 const anything = v.record(v.string(), v.unknown());
 
 /** One row for each leaf, in the order of the schema. Throws if a value has no description. */
-function rows(schema: Property, defaults: unknown, path: readonly string[]): string[] {
+function tableRows(schema: Property, defaults: unknown, path: readonly string[]): string[] {
   if (schema.properties === undefined) {
     const name = path.join('.');
     if (schema.description === undefined)
       throw new Error(`${name} has no description in the schema`);
     const shown = defaults === undefined ? '' : `\`${JSON.stringify(defaults)}\``;
-    return [`| \`${name}\` | ${cell(shown)} | ${cell(schema.description)} |`];
+    return [`| \`${name}\` | ${escapeCell(shown)} | ${escapeCell(schema.description)} |`];
   }
   const values = v.is(anything, defaults) ? defaults : {};
   return Object.entries(schema.properties).flatMap(([key, child]) =>
-    rows(child, values[key], [...path, key]),
+    tableRows(child, values[key], [...path, key]),
   );
 }
 
-function cell(text: string): string {
+function escapeCell(text: string): string {
   return text.replaceAll('|', '\\|').replaceAll('\n', ' ');
 }
 
@@ -51,7 +51,11 @@ const schema = v.parse(
   JSON.parse(await readFile(join(chart, 'values.schema.json'), 'utf8')),
 );
 const defaults: unknown = parse(await readFile(join(chart, 'values.yaml'), 'utf8'));
-const table = ['| Value | Default | Meaning |', '|---|---|---|', ...rows(schema, defaults, [])];
+const table = [
+  '| Value | Default | Meaning |',
+  '|---|---|---|',
+  ...tableRows(schema, defaults, []),
+];
 
 const path = join(chart, 'README.md');
 const before = await readFile(path, 'utf8');

@@ -39,7 +39,7 @@ const wellKnown: Readonly<Record<string, string>> = {
 
 type Options = Readonly<Record<string, unknown>>;
 
-function doc(
+function docComment(
   comment: string | null | undefined,
   options: Options | undefined,
   indent = '',
@@ -77,12 +77,12 @@ function fieldType(field: protobuf.Field): string {
     : value;
 }
 
-function property(field: protobuf.Field, indent: string): string {
-  return `${doc(field.comment, field.options, indent)}${indent}readonly ${field.name}: ${fieldType(field)};\n`;
+function propertyText(field: protobuf.Field, indent: string): string {
+  return `${docComment(field.comment, field.options, indent)}${indent}readonly ${field.name}: ${fieldType(field)};\n`;
 }
 
 /** One variant for each member of the oneof, and one for an unset oneof. */
-function oneofUnion(oneof: protobuf.OneOf): string {
+function oneofText(oneof: protobuf.OneOf): string {
   const others = (chosen: protobuf.Field | undefined): string =>
     oneof.fieldsArray
       .filter((field) => field !== chosen)
@@ -90,19 +90,19 @@ function oneofUnion(oneof: protobuf.OneOf): string {
       .join('');
   const variants = oneof.fieldsArray.map(
     (field) =>
-      `  | {\n      readonly ${oneof.name}: '${field.name}';\n${property(field, '      ')}${others(field)}    }\n`,
+      `  | {\n      readonly ${oneof.name}: '${field.name}';\n${propertyText(field, '      ')}${others(field)}    }\n`,
   );
   const none = `  | {\n      readonly ${oneof.name}?: undefined;\n${others(undefined)}    }\n`;
   return `(\n${variants.join('')}${none})`;
 }
 
-function message(type: protobuf.Type): string {
-  const head = doc(type.comment ?? wellKnown[type.name], type.options);
+function messageText(type: protobuf.Type): string {
+  const head = docComment(type.comment ?? wellKnown[type.name], type.options);
   const plain = type.fieldsArray
     .filter((field) => field.partOf === null)
-    .map((field) => property(field, '  '))
+    .map((field) => propertyText(field, '  '))
     .join('');
-  const unions = type.oneofsArray.map(oneofUnion);
+  const unions = type.oneofsArray.map(oneofText);
   if (unions.length > 0) {
     const parts = plain === '' ? unions : [`{\n${plain}}`, ...unions];
     return `${head}export type ${typeName(type)} = ${parts.join(' & ')};\n`;
@@ -112,14 +112,14 @@ function message(type: protobuf.Type): string {
   return `${head}export interface ${typeName(type)} {\n${plain}}\n`;
 }
 
-function enumeration(type: protobuf.Enum): string {
+function enumText(type: protobuf.Enum): string {
   const values = Object.keys(type.values).map(
-    (name) => `${doc(type.comments[name], type.valuesOptions?.[name], '  ')}  | '${name}'`,
+    (name) => `${docComment(type.comments[name], type.valuesOptions?.[name], '  ')}  | '${name}'`,
   );
-  return `${doc(type.comment, type.options)}export type ${typeName(type)} =\n${values.join('\n')};\n`;
+  return `${docComment(type.comment, type.options)}export type ${typeName(type)} =\n${values.join('\n')};\n`;
 }
 
-function service(type: protobuf.Service): string {
+function serviceText(type: protobuf.Service): string {
   const methods = type.methodsArray.map((method) => {
     method.resolve();
     const { resolvedRequestType: request, resolvedResponseType: response } = method;
@@ -128,9 +128,9 @@ function service(type: protobuf.Service): string {
     }
     const kind = method.responseStream === true ? 'ServerStream' : 'Unary';
     const types = `${typeName(request)}, ${typeName(response)}`;
-    return `${doc(method.comment, method.options, '  ')}  readonly ${method.name}: ${kind}<${types}>;\n`;
+    return `${docComment(method.comment, method.options, '  ')}  readonly ${method.name}: ${kind}<${types}>;\n`;
   });
-  return `${doc(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
+  return `${docComment(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
 }
 
 /** The google.protobuf types of these messages' fields. */
@@ -183,9 +183,9 @@ export function typesText(root: protobuf.Root, source: ProtoSource): string {
         ]
       : []),
     `/** The services of ${source.packageName}, by their full names. */\nexport interface ${source.services} {\n${listed.join('')}}\n`,
-    ...services.map(service),
-    ...enums.map(enumeration),
-    ...[...messages, ...known].map(message),
+    ...services.map(serviceText),
+    ...enums.map(enumText),
+    ...[...messages, ...known].map(messageText),
   ];
   return parts.join('\n');
 }

@@ -3,7 +3,7 @@
  * mount, loop device or file is left. scripts/bootstrap starts it as root.
  */
 import { Report } from './demo/report.ts';
-import { findLeftovers, makeScratch } from './demo/scratch.ts';
+import { createScratch, findLeftovers } from './demo/scratch.ts';
 import { Demo } from './demo/steps.ts';
 
 async function main(): Promise<number> {
@@ -15,7 +15,7 @@ async function main(): Promise<number> {
     });
   }
   const report = new Report(stop.signal);
-  const scratch = await makeScratch(process.env['LOOPCSI_DEMO_DIR'] ?? '/var/tmp');
+  const scratch = await createScratch(process.env['LOOPCSI_DEMO_DIR'] ?? '/var/tmp');
   report.say(`loopcsi demo, in ${scratch.directory}`);
   const demo = new Demo(scratch, report, stop.signal);
   let failure: unknown;

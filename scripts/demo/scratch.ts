@@ -12,7 +12,7 @@ export interface Scratch {
 }
 
 /** Creates an empty directory below `parent`. Throws if its filesystem has too little free space. */
-export async function makeScratch(parent: string): Promise<Scratch> {
+export async function createScratch(parent: string): Promise<Scratch> {
   const free = await freeBytesOf(parent);
   if (free < neededBytes) {
     throw new Error(
@@ -58,7 +58,7 @@ async function devicesBelow(
 }
 
 /** Unmounts, detaches and deletes everything below the directory, in case the driver could not. */
-export async function removeByForce(directory: string): Promise<void> {
+export async function forceRemove(directory: string): Promise<void> {
   for (const target of [...(await mountsBelow(directory))].reverse()) {
     await attempt('umount', [target]);
   }

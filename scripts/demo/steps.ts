@@ -6,7 +6,7 @@ import { retry } from '../../src/async.ts';
 import { formatBytes } from '../../src/units.ts';
 import { type RunningDriver, startDriver } from './driver.ts';
 import type { Report } from './report.ts';
-import { findLeftovers, removeByForce, type Scratch } from './scratch.ts';
+import { findLeftovers, forceRemove, type Scratch } from './scratch.ts';
 import { fill, Writer, type WrittenFiles, writeDevice, writeFiles } from './workload.ts';
 
 const MiB = 1024n * 1024n;
@@ -257,7 +257,7 @@ export class Demo {
       await this.#driver.end('SIGTERM');
       left = await findLeftovers(directory);
     }
-    await removeByForce(directory);
+    await forceRemove(directory);
     return left;
   }
 }
