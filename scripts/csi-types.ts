@@ -179,7 +179,7 @@ export function typesText(root: protobuf.Root, source: ProtoSource): string {
     `import type { ${kinds.join(', ')} } from './rpc-kinds.ts';\n`,
     ...(enums.length > 0
       ? [
-          `/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */\nexport type UnknownEnumValue = number;\n`,
+          `/** Number of an enum value that this version does not know, from a newer caller. Reject it before switching on the name. */\nexport type UnknownEnumValue = number;\n`,
         ]
       : []),
     `/** The services of ${source.packageName}, by their full names. */\nexport interface ${source.services} {\n${listed.join('')}}\n`,

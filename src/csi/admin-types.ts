@@ -2,7 +2,7 @@
 
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 
-/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */
+/** Number of an enum value that this version does not know, from a newer caller. Reject it before switching on the name. */
 export type UnknownEnumValue = number;
 
 /** The services of loopcsi.v1, by their full names. */

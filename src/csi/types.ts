@@ -2,7 +2,7 @@
 
 import type { ServerStream, Unary } from './rpc-kinds.ts';
 
-/** Number of an enum value that this version does not know, from a newer caller. Refuse it before a switch over the names. */
+/** Number of an enum value that this version does not know, from a newer caller. Reject it before switching on the name. */
 export type UnknownEnumValue = number;
 
 /** The services of csi.v1, by their full names. */
@@ -14,7 +14,7 @@ export interface CsiServices {
   readonly 'csi.v1.Node': NodeService;
 }
 
-/** Identity and readiness of the plugin. Every plugin serves it. Spec: Identity Service RPC. */
+/** Identifies the plugin and reports its readiness. Every plugin provides this service. Spec: Identity Service RPC. */
 export interface IdentityService {
   /** Returns the plugin's name and version. Spec: GetPluginInfo. */
   readonly GetPluginInfo: Unary<GetPluginInfoRequest, GetPluginInfoResponse>;
@@ -90,7 +90,7 @@ export interface NodeService {
   readonly NodeUnstageVolume: Unary<NodeUnstageVolumeRequest, NodeUnstageVolumeResponse>;
   /** Makes a volume available at a workload's target path. Spec: NodePublishVolume. */
   readonly NodePublishVolume: Unary<NodePublishVolumeRequest, NodePublishVolumeResponse>;
-  /** Undoes NodePublishVolume and removes the path. Spec: NodeUnpublishVolume. */
+  /** Undoes NodePublishVolume and removes the target path. Spec: NodeUnpublishVolume. */
   readonly NodeUnpublishVolume: Unary<NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse>;
   /** Returns the usage of a volume in bytes and inodes. Spec: NodeGetVolumeStats. */
   readonly NodeGetVolumeStats: Unary<NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse>;
@@ -224,7 +224,7 @@ export type GetPluginInfoRequest = Readonly<Record<string, never>>;
 export interface GetPluginInfoResponse {
   /** Stable name in the form of a domain name, at most 63 characters. Required. */
   readonly name: string;
-  /** Free text. Required. */
+  /** Version of the plugin, in any format. Required. */
   readonly vendor_version: string;
   /** Additional information that the CO does not interpret. */
   readonly manifest: Readonly<Record<string, string>>;
@@ -358,7 +358,7 @@ export type VolumeCapabilityBlockVolume = Readonly<Record<string, never>>;
 
 /** Access through a mounted filesystem. */
 export interface VolumeCapabilityMountVolume {
-  /** If empty, the plugin chooses. */
+  /** Filesystem type; if empty, the plugin chooses. */
   readonly fs_type: string;
   /** Mount options; they may be sensitive. At most 4 KiB in total. */
   readonly mount_flags: readonly string[];
@@ -499,7 +499,7 @@ export interface ListVolumesResponse {
 
 /** Current state of a volume. */
 export interface ListVolumesResponseVolumeStatus {
-  /** Nodes to which the volume is attached; used only with LIST_VOLUMES_PUBLISHED_NODES. */
+  /** Nodes to which the volume is attached; set only with LIST_VOLUMES_PUBLISHED_NODES. */
   readonly published_node_ids: readonly string[];
 }
 
@@ -521,7 +521,7 @@ export interface ControllerListVolumeHealthRequest {
 
 /** Spec: ControllerListVolumeHealth. Alpha. */
 export interface ControllerListVolumeHealthResponse {
-  /** Only volumes with problems. */
+  /** Volumes with problems; healthy volumes are omitted. */
   readonly entries: readonly VolumeHealth[];
   /** Empty on the last page. */
   readonly next_token: string;
@@ -535,7 +535,7 @@ export interface VolumeHealth {
   readonly health_statuses: readonly VolumeHealthVolumeHealthEntry[];
 }
 
-/** A problem. Each pair of status and reason appears only once. */
+/** A problem with the volume. Each pair of status and reason appears only once. */
 export interface VolumeHealthVolumeHealthEntry {
   /** Required. */
   readonly status: VolumeHealthErrorType | UnknownEnumValue;
@@ -691,9 +691,9 @@ export interface ListSnapshotsRequest {
   readonly max_entries: number;
   /** `next_token` of the previous page; empty for the first page. */
   readonly starting_token: string;
-  /** Only snapshots of this volume. */
+  /** Return only snapshots of this volume; empty means all. */
   readonly source_volume_id: string;
-  /** Only this snapshot. */
+  /** Return only this snapshot; empty means all. */
   readonly snapshot_id: string;
   /** Secret: masked in every log. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -821,13 +821,13 @@ export interface NodeGetVolumeStatsRequest {
 
 /** Spec: NodeGetVolumeStats. */
 export interface NodeGetVolumeStatsResponse {
-  /** One entry per unit. */
+  /** One entry for bytes and one for inodes. */
   readonly usage: readonly VolumeUsage[];
 }
 
 /** Usage of a volume in one unit. Spec: NodeGetVolumeStats. */
 export interface VolumeUsage {
-  /** Available to unprivileged users. */
+  /** Amount available to unprivileged users. */
   readonly available: bigint;
   /** Required. */
   readonly total: bigint;
