@@ -38,8 +38,8 @@ test('a poll answers false after its time limit', async (t) => {
 test('the pause of a poll doubles up to its maximum', async (t) => {
   const asked = trueAtCall(Number.POSITIVE_INFINITY);
   await pollUntil(asked.isDone, { timeoutMs: 100, pauseMs: 10, maxPauseMs: 40 });
-  // At 0, 10, 30, 70 and 100 ms; on a slow machine less often. A timer may expire early by less than 1 ms.
-  t.true(asked.calls <= 6, String(asked.calls));
+  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often. A timer may expire early, so the last pause may be repeated.
+  t.true(asked.calls <= 9, String(asked.calls));
 });
 
 test('a poll fails with the error of its question', async (t) => {
@@ -115,8 +115,8 @@ test('the pause between retries doubles up to its maximum', async (t) => {
   const calls = failing();
   const options = { isTransient, timeoutMs: 100, pauseMs: 10, maxPauseMs: 40 };
   await t.throwsAsync(retry(calls.call, options));
-  // At 0, 10, 30, 70 and 100 ms; on a slow machine less often. A timer may expire early by less than 1 ms.
-  t.true(calls.count <= 6, String(calls.count));
+  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often. A timer may expire early, so the last pause may be repeated.
+  t.true(calls.count <= 9, String(calls.count));
 });
 
 test('an abort ends the pause of a retry, and the next error is thrown', async (t) => {
