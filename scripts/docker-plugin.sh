@@ -70,7 +70,7 @@ cat >"$work/config.json" <<EOF
   },
   "linux": { "capabilities": [$capabilities], "allowAllDevices": true },
   "mounts": [
-    { "name": "devices", "description": "loop devices appear and disappear", "type": "bind",
+    { "name": "devices", "description": "devices of the host, because loop devices are created at run time", "type": "bind",
       "source": "/dev", "destination": "/dev", "options": ["rbind"] },
     { "name": "data", "description": "pools and state", "type": "bind",
       "source": "/var/lib/loopcsi", "destination": "/var/lib/loopcsi", "options": ["rbind"], "settable": ["source"] }

@@ -16,8 +16,8 @@ import {
   countLine,
   formatCounts,
   isNoise,
-  judge,
-  noTests,
+  withRunnerFailure,
+  zeroCounts,
 } from './test-counts.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -30,23 +30,23 @@ async function runSuite(suite: string): Promise<Counts> {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const closed = once(child, 'close');
-  let counted = noTests;
+  let counted = zeroCounts;
   for await (const line of createInterface({ input: child.stdout })) {
     counted = addCounts(counted, countLine(line));
     if (!isNoise(line)) console.log(line);
   }
   await closed;
-  const verdict = judge(counted, child.exitCode);
+  const result = withRunnerFailure(counted, child.exitCode);
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
-  console.log(`== ${suite}: ${formatCounts(verdict)} in ${seconds} s`);
-  if (verdict.failed > counted.failed) {
+  console.log(`== ${suite}: ${formatCounts(result)} in ${seconds} s`);
+  if (result.failed > counted.failed) {
     const status = child.exitCode ?? child.signalCode ?? 'no status';
     console.log(`== ${suite}: the test runner ended with ${status}, which counts as one failure`);
   }
-  return verdict;
+  return result;
 }
 
-let total = noTests;
+let total = zeroCounts;
 const suites = process.argv.slice(2);
 for (const suite of suites.length > 0 ? suites : ['unit', 'integration', 'conformance']) {
   total = addCounts(total, await runSuite(suite));

@@ -5,7 +5,7 @@ export interface Counts {
   readonly skipped: number;
 }
 
-export const noTests: Counts = { passed: 0, failed: 0, skipped: 0 };
+export const zeroCounts: Counts = { passed: 0, failed: 0, skipped: 0 };
 
 export function addCounts(a: Counts, b: Counts): Counts {
   return {
@@ -28,9 +28,9 @@ const sanitySummary = /^#\s+csi-sanity: (\d+) passed, (\d+) failed, (\d+) skippe
  * three totals, which exclude specs that are expected to fail.
  */
 export function countLine(line: string): Counts {
-  if (line.startsWith('not ok ')) return { ...noTests, failed: 1 };
+  if (line.startsWith('not ok ')) return { ...zeroCounts, failed: 1 };
   if (line.startsWith('ok ')) {
-    return line.endsWith('# SKIP') ? { ...noTests, skipped: 1 } : { ...noTests, passed: 1 };
+    return line.endsWith('# SKIP') ? { ...zeroCounts, skipped: 1 } : { ...zeroCounts, passed: 1 };
   }
   const [passed = 0, failed = 0, skipped = 0] =
     sanitySummary.exec(line)?.slice(1).map(Number) ?? [];
@@ -41,7 +41,7 @@ export function countLine(line: string): Counts {
  * Adds a failure if the test runner failed although no test failed, or if it ran no tests, so that the suite does not pass.
  * `exitCode` is null if a signal ended the runner.
  */
-export function judge(counted: Counts, exitCode: number | null): Counts {
+export function withRunnerFailure(counted: Counts, exitCode: number | null): Counts {
   const silentFailure = exitCode !== 0 && counted.failed === 0;
   const ranNothing = counted.passed + counted.failed === 0;
   return silentFailure || ranNothing ? { ...counted, failed: counted.failed + 1 } : counted;

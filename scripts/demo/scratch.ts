@@ -1,4 +1,4 @@
-/** Creates the demo's scratch directory, finds leftovers in it and removes them. */
+/** Creates the scratch directory of the demo, and finds and removes leftovers in it. */
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt } from '../command.ts';

@@ -821,7 +821,7 @@ export interface NodeGetVolumeStatsRequest {
 
 /** Spec: NodeGetVolumeStats. */
 export interface NodeGetVolumeStatsResponse {
-  /** One entry for bytes and one for inodes. */
+  /** At most one entry per unit. */
   readonly usage: readonly VolumeUsage[];
 }
 

@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { addCounts, type Counts, formatCounts, noTests } from '../../scripts/test-counts.ts';
+import { addCounts, type Counts, formatCounts, zeroCounts } from '../../scripts/test-counts.ts';
 import { type Options, parseArguments, usage } from './arguments.ts';
 import { findSuites, isInSample } from './find-suites.ts';
 import { requirePrograms } from './machine/architecture.ts';
@@ -56,7 +56,7 @@ async function runSuites(options: Extract<Options, { kind: 'suites' }>): Promise
   );
   if (suites.length === 0) throw new Error(`no suite has '${only}' in its name: see --list`);
   await withMachine(machine, async (context) => {
-    let total: Counts = noTests;
+    let total: Counts = zeroCounts;
     for (const suite of suites) {
       const startedAtMs = Date.now();
       console.log(`\n== ${suite.name} (${machineName(machine)})`);

@@ -1,8 +1,14 @@
 /** The test points of one suite, from the machine and from the host, as lines of TAP. */
-import { addCounts, type Counts, countLine, isNoise, noTests } from '../../scripts/test-counts.ts';
+import {
+  addCounts,
+  type Counts,
+  countLine,
+  isNoise,
+  zeroCounts,
+} from '../../scripts/test-counts.ts';
 
 export class Report {
-  #counts: Counts = noTests;
+  #counts: Counts = zeroCounts;
   readonly #skippedTests: string[] = [];
   readonly #print: (line: string) => void;
 

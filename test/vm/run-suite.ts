@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../scripts/command.ts';
-import { type Counts, judge } from '../../scripts/test-counts.ts';
+import { type Counts, withRunnerFailure } from '../../scripts/test-counts.ts';
 import { slownessVariable } from '../helpers/slowness.ts';
 import { type Boot, bootJob, type End, type Job } from './machine/boot.ts';
 import type { MachineFiles } from './machine/make.ts';
@@ -51,7 +51,7 @@ export async function runSuite(
     // The machine has all prerequisites of every test.
     report.failed(`${suite.name} skips nothing`, report.skippedTests.join('\n'));
   }
-  return judge(report.counts, 0);
+  return withRunnerFailure(report.counts, 0);
 }
 
 const textOf = (error: unknown): string =>
@@ -128,7 +128,7 @@ function requireGoodEnd(end: End, { report }: SuiteContext): void {
     case 'job-ended':
       report.line(`# the machine was up for ${Math.round(end.seconds)} s`);
       if (end.exitCode !== 0) reportConsole(end.console, report);
-      if (judge(report.counts, end.exitCode).failed > report.counts.failed) {
+      if (withRunnerFailure(report.counts, end.exitCode).failed > report.counts.failed) {
         throw new Error(`the job ended with ${end.exitCode}`);
       }
       return;

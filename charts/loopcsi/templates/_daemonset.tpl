@@ -82,7 +82,7 @@ spec:
         # Queue settings of loop devices: the driver disables discard for thick volumes. The container's own /sys is read-only.
         - name: sys-block
           hostPath: {path: /sys/devices/virtual/block, type: Directory}
-        # Remembers which pool was seen at which path, so it must be outside all pools.
+        # The driver records here which pool it has seen at which path, so it must be outside all pools.
         - name: state
           hostPath: {path: {{ $values.stateDir }}, type: DirectoryOrCreate}
         {{- range $group.pools }}
@@ -200,7 +200,7 @@ spec:
     - {name: tmp, mountPath: /tmp}
 {{- end }}
 
-{{/* Init container that installs the udev rule. udevd reloads rules when the directory's mtime changes, so a complete file is renamed into place. */}}
+{{/* Installs the udev rule. udevd reloads rules when the directory's mtime changes, so a complete file is renamed into place. */}}
 {{- define "loopcsi.udevRuleContainer" -}}
 {{- $values := .Values -}}
 - name: udev-rule

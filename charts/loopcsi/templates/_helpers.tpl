@@ -86,7 +86,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* Security context for pods of hooks and tests, which need no socket and no root. */}}
+{{/* Security context for pods of hooks and tests, which need neither root nor the driver's socket. */}}
 {{- define "loopcsi.toolSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -99,7 +99,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* Mounts the API server's token. Only sidecars mount it, because the privileged driver never calls the API server. */}}
+{{/* Mount of the API server's token, for sidecars only: the privileged driver never calls the API server. */}}
 {{- define "loopcsi.tokenMount" -}}
 name: api-token
 mountPath: /var/run/secrets/kubernetes.io/serviceaccount

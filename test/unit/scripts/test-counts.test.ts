@@ -1,5 +1,5 @@
 import test from 'ava';
-import { countLine, formatCounts, judge } from '../../../scripts/test-counts.ts';
+import { countLine, formatCounts, withRunnerFailure } from '../../../scripts/test-counts.ts';
 
 const lines = [
   { line: 'ok 4 - ids › a name is kept', expect: '1 passed, 0 failed' },
@@ -44,9 +44,9 @@ const verdicts = [
   { name: 'everything skipped', counted: [0, 0, 9], exitCode: 0, expect: [0, 1, 9] },
 ] as const;
 for (const { name, counted, exitCode, expect } of verdicts) {
-  test(`judge: ${name}`, (t) => {
+  test(`withRunnerFailure: ${name}`, (t) => {
     const [passed, failed, skipped] = counted;
-    const verdict = judge({ passed, failed, skipped }, exitCode);
-    t.deepEqual([verdict.passed, verdict.failed, verdict.skipped], [...expect]);
+    const result = withRunnerFailure({ passed, failed, skipped }, exitCode);
+    t.deepEqual([result.passed, result.failed, result.skipped], [...expect]);
   });
 }
