@@ -66,5 +66,6 @@ it, disable snapshots in this chart's values: snapshotter.enabled=false.`;
     return undefined;
   }
   console.log(`snapshots: distributed (node ${node}), but the snapshot failed: ${outcome ?? 'it was not ready within 60 s'}`);
+  // Not a failure of the test: the driver refuses, for example, to copy a volume that is in use if its pool cannot share blocks.
   return outcome === undefined ? `See the logs of the driver and the snapshotter on node ${node}.` : undefined;
 }
