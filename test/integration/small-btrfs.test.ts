@@ -27,7 +27,7 @@ onNode('a small btrfs grows to the minimum size that the kernel can grow it to',
   const other = await node.volumes.createVolume(call(), { ...input, name: 'other' });
   await t.throwsAsync(
     node.volumes.expandVolume(call(), { volumeId: other.record.id, range: limited }),
-    { message: /the minimum is 256 MiB/ },
+    { message: /at least 256 MiB/ },
   );
 
   const source = { kind: 'volume', id: other.record.id } as const;
