@@ -102,7 +102,9 @@ function pausesWithin(options: RepeatOptions): () => Promise<boolean> {
     const remainingMs = endMs - performance.now();
     if (remainingMs <= 0) return false;
     const timer = signal === undefined ? {} : { signal };
-    await delay(Math.min(pauseMs, remainingMs), undefined, timer).catch(() => undefined);
+    // A timer drops the fraction of a millisecond, and would end just before the limit.
+    const ms = Math.ceil(Math.min(pauseMs, remainingMs));
+    await delay(ms, undefined, timer).catch(() => undefined);
     pauseMs = Math.min(pauseMs * 2, maxPauseMs);
     return true;
   };

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { Domain } from '../domain.ts';
-import { inLane, type LaneSpec, poolLane } from '../engine/lanes.ts';
+import { inLane, type LaneSpec, poolCommandLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
 import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
@@ -122,7 +122,7 @@ async function adoptAndServe(
   name: string,
 ): Promise<PoolFacts> {
   const pool = configuredPool(domain.pools, name);
-  await adoptPool(inLane(domain, poolLane(name)), pool, knownPools);
+  await adoptPool(inLane(domain, poolCommandLane(name)), pool, knownPools);
   await openPool(pool);
   return poolFactsOf(pool);
 }
@@ -134,7 +134,7 @@ async function recoverAndServe(
 ): Promise<PoolFacts> {
   const pool = configuredPool(domain.pools, name);
   if (pool.isServed) return poolFactsOf(pool);
-  const { host, reached } = inLane(domain, poolLane(name));
+  const { host, reached } = inLane(domain, poolCommandLane(name));
   await recoverPool(pool.settings, { host, knownPools, reached, nowMs: domain.now() });
   await openPool(pool);
   return poolFactsOf(pool);

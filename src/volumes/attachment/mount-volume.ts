@@ -3,6 +3,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, LoopDevice, Superblock } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import type { StageInput } from '../model.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { probeWrite } from '../pool/problem.ts';
 import { ensureAttached, ensureDeviceSize } from './attach.ts';
@@ -110,7 +111,7 @@ async function refusedMountError(
     }
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}' was left untouched: mounting it failed twice with an I/O error (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: check the kernel's log. ` +
+      `volume '${callIdOf(volume)}' was left untouched: mounting it failed twice with an I/O error (${messageOf(error)}); either the disk of pool '${volume.pool.name}' fails or the volume's content is broken: check the kernel's log. ` +
         `If it names the disk, replace the disk; otherwise restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
       { cause: error },
     );
@@ -118,7 +119,7 @@ async function refusedMountError(
   if (hasErrno(error, 'EINVAL') && mountOptions.length > 0) {
     return new VolumeError(
       'wrong-state',
-      `volume '${volume.record.id}': the kernel refuses to mount it with the options '${mountOptions.join(',')}' (${messageOf(error)}); ` +
+      `volume '${callIdOf(volume)}': the kernel refuses to mount it with the options '${mountOptions.join(',')}' (${messageOf(error)}); ` +
         "try without them and check the kernel's log: if the kernel still refuses, the filesystem is damaged",
       { cause: error },
     );
@@ -131,14 +132,15 @@ async function refusedMountError(
 
 /** Detaches the device of a failed mount, unless it is mounted elsewhere; a failure is only logged. */
 async function tryDetach(domain: Domain, volume: FoundVolume, device: LoopDevice): Promise<void> {
-  const { mounts } = await attachmentOf(domain, volume);
-  if (mounts.length > 0) return;
-  await domain.host.loops.detach(device).catch((error: unknown) => {
+  try {
+    const { mounts } = await attachmentOf(domain, volume);
+    if (mounts.length === 0) await domain.host.loops.detach(device);
+  } catch (error) {
     domain.log.warn(
-      { volumeId: volume.record.id, problem: messageOf(error) },
+      { volumeId: callIdOf(volume), problem: messageOf(error) },
       'a device could not be detached after a failed mount; the next start detaches it',
     );
-  });
+  }
 }
 
 /** Grows a mounted filesystem that is smaller than its volume. */

@@ -6,6 +6,7 @@ import { formatBytes, MiB } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { rewriteRecord } from '../pool/commit.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { detach } from './attach.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from './attachment.ts';
@@ -22,7 +23,7 @@ export async function recoverImage(
   const { record, imagePath } = volume;
   await withReason(
     domain,
-    { subject: `volume '${record.id}'`, disk: volume.pool },
+    { subject: `volume '${callIdOf(volume)}'`, disk: volume.pool },
     async (domain) => {
       await domain.host.files.requireNoProgram(imagePath);
       if (record.fsType === null || devices.length > 0) return;
@@ -53,11 +54,11 @@ function truncatedError(
   image: ImageStatus,
   { was, minBytes }: Truncation,
 ): VolumeError {
-  const { record, imagePath } = volume;
+  const { imagePath } = volume;
   if (minBytes === undefined) return damagedVolumeError(volume, was);
   return new VolumeError(
     'wrong-state',
-    `volume '${record.id}' was left untouched: the image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} (${image.sizeBytes} bytes), ` +
+    `volume '${callIdOf(volume)}' was left untouched: the image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} (${image.sizeBytes} bytes), ` +
       `${was}; restore a snapshot or a backup, or, to continue without the lost data, run 'truncate --size=${minBytes} ${imagePath}'`,
   );
 }
@@ -226,9 +227,8 @@ async function checkFilesystem(
 
 /** The error for a damaged volume, which the driver leaves untouched. */
 export function damagedVolumeError(volume: FoundVolume, detail: string): VolumeError {
-  const { id } = volume.record;
   return new VolumeError(
     'wrong-state',
-    `volume '${id}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
+    `volume '${callIdOf(volume)}' is damaged and was left untouched: ${detail}; restore a snapshot or a backup, or repair ${volume.imagePath} manually`,
   );
 }

@@ -2,6 +2,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Filesystem, FsType, Mount } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 /**
@@ -31,7 +32,7 @@ export async function duplicateUuidError(
   if (superblock === undefined) return undefined;
   const mount = await mountedWith(domain, filesystem, superblock.uuid);
   if (mount === undefined && filesystem.type === 'xfs') return undefined;
-  const { id } = volume.record;
+  const id = callIdOf(volume);
   const other =
     mount === undefined
       ? "another device that is registered with the kernel (the kernel's log names it)"

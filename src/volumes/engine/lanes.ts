@@ -37,6 +37,7 @@ type LaneKind =
   | 'pool'
   | 'space'
   | 'grow'
+  | 'command'
   | 'directory'
   | 'devices'
   // The state directory, outside all pools.
@@ -47,9 +48,14 @@ export function laneName({ kind, id }: LaneSpec): string {
   return kind === 'volume' ? id : `${kind} ${id}`;
 }
 
-/** The lane for opening, checking and changing a pool as a whole. */
+/** The lane for opening, checking and recovering a pool. */
 export function poolLane(name: string): LaneSpec {
   return { kind: 'pool', id: name, pool: name };
+}
+
+/** The lane of a command for a pool: its calls neither wait for a check of the pool, nor delay one. */
+export function poolCommandLane(name: string): LaneSpec {
+  return { kind: 'command', id: name, pool: name };
 }
 
 /** Returns a copy of `deps` whose host runs its kernel calls in the lane. */

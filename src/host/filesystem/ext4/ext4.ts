@@ -101,12 +101,14 @@ export class Ext4 implements Ext4Filesystem {
           image: imagePath,
         },
       );
+    // Another call may find out meanwhile that it is not supported.
+    const { supportsPrezeroed } = this.#state;
     try {
-      await format(this.#state.supportsPrezeroed);
+      await format(supportsPrezeroed);
     } catch (error) {
       const isUnknownOption =
         error instanceof CommandError && error.stderr.includes('assume_storage_prezeroed');
-      if (!this.#state.supportsPrezeroed || !isUnknownOption) throw error;
+      if (!supportsPrezeroed || !isUnknownOption) throw error;
       this.#state.supportsPrezeroed = false;
       await format(false);
     }

@@ -5,7 +5,7 @@ import type { Logger } from '../../../observe/log.ts';
 import { KnownPools } from '../../../state/known-pools.ts';
 import { KnownVolumes } from '../../docker/known-volumes.ts';
 import type { Domain } from '../../domain.ts';
-import { inLane, poolLane } from '../../engine/lanes.ts';
+import { inLane, poolCommandLane } from '../../engine/lanes.ts';
 import { isEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker } from '../../pool/open-directory.ts';
 import { type PoolSettings, poolDefaults } from '../../pool/settings.ts';
@@ -39,7 +39,7 @@ export async function forgetPoolInDriver(
   stateDir: string,
   { name, path, uuid }: PoolIdentity,
 ): Promise<RememberedPool> {
-  const { host, log, pools } = inLane(domain, poolLane(name));
+  const { host, log, pools } = inLane(domain, poolCommandLane(name));
   const pool = pools.find(name);
   requireMatchingPath(pool, { name, path });
   if (pool?.isServed === true) {

@@ -2,7 +2,7 @@ import { VolumeError } from '../../../errors.ts';
 import type { Files, Host } from '../../../host/host.ts';
 import { KnownPools } from '../../../state/known-pools.ts';
 import type { Domain } from '../../domain.ts';
-import { inLane, poolLane } from '../../engine/lanes.ts';
+import { inLane, poolCommandLane } from '../../engine/lanes.ts';
 import { nodeTagOf } from '../../ids.ts';
 import { closeEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker, openPoolDirectory } from '../../pool/open-directory.ts';
@@ -86,7 +86,7 @@ export async function initPoolInDriver(
     reflinkBytes: input.embeddedBytes ?? pool?.settings.reflinkBytes,
   };
   const { existed } = await initPool(settings, {
-    host: inLane(domain, poolLane(input.name)).host,
+    host: inLane(domain, poolCommandLane(input.name)).host,
     knownPools: deps.knownPools,
     nodeTag: domain.settings.nodeTag,
     nowMs: domain.now(),

@@ -23,7 +23,7 @@ export type PoolType = keyof typeof poolTypes;
 
 /** Wrong statements about a volume whose disk fails, or about its pool. */
 export const wrongStatements =
-  /damaged|DATA_LOSS|is gone|is missing|does not exist|was truncated|no valid/;
+  /damaged|DATA_LOSS|is gone|is missing|does not exist|truncated|no valid/;
 
 /** The message for a pool whose filesystem the kernel has stopped. */
 export const poolHasFailed =
