@@ -172,7 +172,10 @@ onNode(
       const { workDir } = fixture;
       await files.growImage(image, { sizeBytes: 17n * GiB, allocate: false });
       const grow = filesystems.ext4.growUnmounted(image, { sectorSize: 4096, workDir });
-      await t.throwsAsync(grow, { instanceOf: CommandError, message: /by a factor of at most 1000/ });
+      await t.throwsAsync(grow, {
+        instanceOf: CommandError,
+        message: /by a factor of at most 1000/,
+      });
       t.true(await isSound('ext4', image));
       t.is((await filesystems.ext4.readSuperblock(image))?.sizeBytes, 16n * MiB);
     });
