@@ -90,19 +90,21 @@ export async function retry<T>(call: () => Promise<T>, options: RetryOptions): P
 }
 
 /**
- * Returns a function that pauses before the next attempt and returns true. Once the time limit has passed, it returns
- * false without a pause.
+ * Returns a function that pauses before the next attempt and returns true. After a pause that the time limit has cut
+ * short, and once the limit has passed, it returns false without a pause.
  */
 function pausesWithin(options: RepeatOptions): () => Promise<boolean> {
   const { timeoutMs, maxPauseMs = options.pauseMs, signal } = options;
   let { pauseMs } = options;
   // A monotonic clock: setting the system time must not end or prolong the wait.
   const endMs = performance.now() + timeoutMs;
+  // A timer may expire up to a millisecond early, so the clock alone would allow one attempt more.
+  let isLimitReached = false;
   return async () => {
     const remainingMs = endMs - performance.now();
-    if (remainingMs <= 0) return false;
+    if (isLimitReached || remainingMs <= 0) return false;
+    isLimitReached = pauseMs >= remainingMs;
     const timer = signal === undefined ? {} : { signal };
-    // A timer drops the fraction of a millisecond, and would end just before the limit.
     const ms = Math.ceil(Math.min(pauseMs, remainingMs));
     await delay(ms, undefined, timer).catch(() => undefined);
     pauseMs = Math.min(pauseMs * 2, maxPauseMs);

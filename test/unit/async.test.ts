@@ -32,14 +32,15 @@ test('a poll ends at the first true answer, without a pause before the first one
 test('a poll answers false after its time limit', async (t) => {
   const start = performance.now();
   t.false(await pollUntil(() => false, { timeoutMs: 20, pauseMs: 5 }));
-  t.true(performance.now() - start >= 20);
+  // A timer may expire up to a millisecond early.
+  t.true(performance.now() - start >= 19);
 });
 
 test('the pause of a poll doubles up to its maximum', async (t) => {
   const asked = trueAtCall(Number.POSITIVE_INFINITY);
   await pollUntil(asked.isDone, { timeoutMs: 100, pauseMs: 10, maxPauseMs: 40 });
-  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often. A timer may expire early, so the last pause may be repeated.
-  t.true(asked.calls <= 9, String(asked.calls));
+  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often.
+  t.true(asked.calls >= 2 && asked.calls <= 5, String(asked.calls));
 });
 
 test('a poll fails with the error of its question', async (t) => {
@@ -115,8 +116,8 @@ test('the pause between retries doubles up to its maximum', async (t) => {
   const calls = failing();
   const options = { isTransient, timeoutMs: 100, pauseMs: 10, maxPauseMs: 40 };
   await t.throwsAsync(retry(calls.call, options));
-  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often. A timer may expire early, so the last pause may be repeated.
-  t.true(calls.count <= 9, String(calls.count));
+  // At 0, 10, 30, 70 and 100 ms, on a slow machine less often.
+  t.true(calls.count >= 2 && calls.count <= 5, String(calls.count));
 });
 
 test('an abort ends the pause of a retry, and the next error is thrown', async (t) => {
@@ -136,7 +137,7 @@ test('the last attempt is made at the time limit, even if that cuts the pause sh
   t.false(await pollUntil(asked.isDone, { timeoutMs: 200, pauseMs: 60_000 }));
   const calls = failing();
   await t.throwsAsync(retry(calls.call, { isTransient, timeoutMs: 200, pauseMs: 60_000 }));
-  t.true(performance.now() - start >= 400);
+  t.true(performance.now() - start >= 398);
   t.deepEqual([asked.calls, calls.count], [2, 2]);
 });
 
