@@ -181,10 +181,6 @@ const measured: readonly Target[] = [
     tests: ['volumes/pool/records-of-pool', 'volumes/attachment/duplicates', 'volumes/pool/pools'],
     maxSurvivors: 8,
   },
-];
-
-/** Not measured yet: the numbers are half of a file's defects. */
-const unmeasured: readonly Target[] = [
   {
     file: 'volumes/attachment/duplicates.ts',
     tests: ['volumes/attachment/duplicates', 'volumes/pool/pools'],
@@ -193,23 +189,17 @@ const unmeasured: readonly Target[] = [
   {
     file: 'volumes/attachment/attachment-for-teardown.ts',
     tests: ['volumes/attachment/two-drivers', 'volumes/attachment/labels', 'volumes/node/staging'],
-    maxSurvivors: 8,
+    maxSurvivors: 6,
   },
-  { file: 'volumes/jobs/frozen-volumes.ts', tests: ['volumes/jobs/space-guard'], maxSurvivors: 24 },
   {
     file: 'volumes/jobs/snapshot-copies.ts',
     tests: ['volumes/snapshot/long-copies'],
-    maxSurvivors: 20,
-  },
-  {
-    file: 'volumes/jobs/space-guard.ts',
-    tests: ['volumes/jobs/space-guard', 'volumes/pool/pools'],
-    maxSurvivors: 20,
+    maxSurvivors: 25,
   },
   {
     file: 'volumes/node/publish.ts',
     tests: ['volumes/node/staging', 'volumes/attachment/targets', 'volumes/attachment/exclusive'],
-    maxSurvivors: 24,
+    maxSurvivors: 19,
   },
   {
     file: 'volumes/node/stage.ts',
@@ -218,7 +208,7 @@ const unmeasured: readonly Target[] = [
       'volumes/attachment/failed-mount',
       'volumes/attachment/targets',
     ],
-    maxSurvivors: 29,
+    maxSurvivors: 35,
   },
   {
     file: 'volumes/volume/expand.ts',
@@ -228,7 +218,17 @@ const unmeasured: readonly Target[] = [
       'volumes/pool/durable',
       'volumes/pool/reservations',
     ],
-    maxSurvivors: 18,
+    maxSurvivors: 14,
+  },
+];
+
+/** Not measured yet: the numbers are half of a file's defects. */
+const unmeasured: readonly Target[] = [
+  { file: 'volumes/jobs/frozen-volumes.ts', tests: ['volumes/jobs/space-guard'], maxSurvivors: 24 },
+  {
+    file: 'volumes/jobs/space-guard.ts',
+    tests: ['volumes/jobs/space-guard', 'volumes/pool/pools'],
+    maxSurvivors: 20,
   },
 ];
 
