@@ -64,11 +64,13 @@ export function inLane<Deps extends { readonly host: Host }>(deps: Deps, spec: L
   return { ...deps, host: host.inLane(laneWithin(host.lane, laneName(spec), spec.pool)) };
 }
 
-/** Returns a copy of `deps` whose host stays in its lane and attributes its calls to the disk of the pool. */
+/** Returns `deps` with a host that stays in its lane and attributes its calls to the disk of the pool. */
 export function onDiskOf<Deps extends { readonly host: Host }>(
   deps: Deps,
   pool: { readonly name: string },
 ): Deps {
   const { host } = deps;
+  // Most lanes have been given the disk already, and a nested call needs no further host.
+  if (host.lane.disk === pool.name) return deps;
   return { ...deps, host: host.inLane(onDisk(host.lane, pool.name)) };
 }
