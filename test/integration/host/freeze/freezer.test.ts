@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
 import { hasErrno } from '../../../../src/host/errors.ts';
-import type { FsType, LoopDevice } from '../../../../src/host/host.ts';
+import type { Freezer, FsType, LoopDevice } from '../../../../src/host/host.ts';
 import { MiB } from '../../../../src/units.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { onScratch, type Scratch } from '../../../helpers/root-scratch.ts';
@@ -74,52 +75,54 @@ for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
-onNode('a group is frozen together, and another freeze of a member is EBUSY', async (t) => {
+type FreezeMember = Parameters<Freezer['freeze']>[0][number];
+
+/** Passes a group of two mounted volumes, an ext4 and a btrfs, to `work`. */
+async function onGroup(
+  t: ExecutionContext,
+  work: (freezer: Freezer, members: readonly [FreezeMember, FreezeMember]) => Promise<void>,
+): Promise<void> {
   await onScratch(t, async (scratch) => {
     await onVolume(scratch, 'ext4', (first, one) =>
-      onVolume(scratch, 'btrfs', async (second, other) => {
-        const { freezer } = scratch.host;
-        const members = [
+      onVolume(scratch, 'btrfs', (second, other) =>
+        work(scratch.host.freezer, [
           { target: first, device: one },
           { target: second, device: other },
-        ];
-        const freeze = await freezer.freeze(members, { timeoutMs: 30_000 });
-        const writers = members.map(({ target }) => startWriter(join(target, 'file')));
-        const error = await t.throwsAsync(freezer.freeze(members.slice(1), { timeoutMs: 30_000 }));
-        t.true(hasErrno(error, 'EBUSY'));
-        t.deepEqual(
-          writers.map((writer) => writer.hasEnded()),
-          [false, false],
-        );
-        await freeze.thaw();
-        await Promise.all(writers.map((writer) => writer.ended));
-      }),
+        ]),
+      ),
     );
+  });
+}
+
+onNode('a group is frozen together, and another freeze of a member is EBUSY', async (t) => {
+  await onGroup(t, async (freezer, members) => {
+    const freeze = await freezer.freeze(members, { timeoutMs: 30_000 });
+    const writers = members.map(({ target }) => startWriter(join(target, 'file')));
+    const error = await t.throwsAsync(freezer.freeze(members.slice(1), { timeoutMs: 30_000 }));
+    t.true(hasErrno(error, 'EBUSY'));
+    t.deepEqual(
+      writers.map((writer) => writer.hasEnded()),
+      [false, false],
+    );
+    await freeze.thaw();
+    await Promise.all(writers.map((writer) => writer.ended));
   });
 });
 
 onNode(
   'if another process froze a member of a group, no member that the driver froze stays frozen',
   async (t) => {
-    await onScratch(t, async (scratch) => {
-      await onVolume(scratch, 'ext4', (first, one) =>
-        onVolume(scratch, 'btrfs', async (second, other) => {
-          const { freezer } = scratch.host;
-          const members = [
-            { target: first, device: one },
-            { target: second, device: other },
-          ];
-          const theirs = await freezer.freeze(members.slice(1), { timeoutMs: 30_000 });
-          const error = await t.throwsAsync(freezer.freeze(members, { timeoutMs: 30_000 }));
-          t.true(hasErrno(error, 'EBUSY'));
-          await writeFile(join(first, 'file'), 'goes on');
-          const writer = startWriter(join(second, 'file'));
-          await new Promise((resolve) => setTimeout(resolve, 50));
-          t.false(writer.hasEnded(), 'the member frozen by the other process stays frozen');
-          await theirs.thaw();
-          await writer.ended;
-        }),
-      );
+    await onGroup(t, async (freezer, members) => {
+      const [first, second] = members;
+      const theirs = await freezer.freeze([second], { timeoutMs: 30_000 });
+      const error = await t.throwsAsync(freezer.freeze(members, { timeoutMs: 30_000 }));
+      t.true(hasErrno(error, 'EBUSY'));
+      await writeFile(join(first.target, 'file'), 'goes on');
+      const writer = startWriter(join(second.target, 'file'));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      t.false(writer.hasEnded(), 'the member frozen by the other process stays frozen');
+      await theirs.thaw();
+      await writer.ended;
     });
   },
 );
