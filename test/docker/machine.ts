@@ -1,6 +1,6 @@
 /**
- * A machine that systemd boots, made of namespaces above this machine's root. Its writes go to a disk of the lab. It shares the
- * kernel, loop devices and network with this machine.
+ * A machine that systemd boots, made of namespaces above this machine's root or that of a new Debian. Its writes go to a disk of the
+ * lab. It shares the kernel, loop devices and network with this machine.
  */
 
 import { mkdir, readFile } from 'node:fs/promises';
@@ -29,7 +29,14 @@ export interface Machine {
   devices(): Promise<readonly string[]>;
 }
 
-export async function makeMachine(lab: Lab): Promise<Machine> {
+interface MachineOptions {
+  /** The machine's programs and files, which it cannot change. Default: those of this machine. */
+  readonly root?: string;
+  /** Whether the machine sees this checkout, at the same path. Default: yes. */
+  readonly withProject?: boolean;
+}
+
+export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promise<Machine> {
   const directory = join(lab.directory, 'machine');
   await mkdir(directory);
   await makePoolFs(directory, { poolFs: 'ext4', poolFsBytes: 4n << 30n });
@@ -50,7 +57,12 @@ export async function makeMachine(lab: Lab): Promise<Machine> {
   const machine: Machine = {
     boot: async () => {
       const begun = await startService(
-        ['sh', '-c', `${await joinCgroup(lab.cgroup)}exec ${namespaces} sh -euc "$0"`, power(disk)],
+        [
+          'sh',
+          '-c',
+          `${await joinCgroup(lab.cgroup)}exec ${namespaces} sh -euc "$0"`,
+          power(disk, options),
+        ],
         log,
       );
       service = begun;
@@ -104,7 +116,8 @@ async function joinCgroup(name: string): Promise<string> {
 }
 
 /** The script that becomes systemd. */
-function power(disk: string): string {
+function power(disk: string, options: MachineOptions): string {
+  const { root: lower = '/', withProject = true } = options;
   const root = `${disk}/root`;
   // These services would change the shared kernel, or need a terminal.
   const masked = [
@@ -118,7 +131,7 @@ function power(disk: string): string {
   ];
   return `
 mkdir -p ${disk}/upper ${disk}/work ${root} ${disk}/loopcsi ${disk}/docker ${disk}/units
-mount -t overlay -o lowerdir=/,upperdir=${disk}/upper,workdir=${disk}/work overlay ${root}
+mount -t overlay -o lowerdir=${lower},upperdir=${disk}/upper,workdir=${disk}/work overlay ${root}
 mount -t proc proc ${root}/proc
 mount --bind ${root}/proc/sys ${root}/proc/sys
 mount -o remount,bind,ro ${root}/proc/sys
@@ -134,11 +147,12 @@ fi
 mount -t devtmpfs devtmpfs ${root}/dev
 mount -t tmpfs tmpfs ${root}/run
 mount -t tmpfs tmpfs ${root}/tmp
-mkdir -p ${root}/var/lib/loopcsi ${root}/var/lib/docker ${root}${project} ${root}/etc/systemd/system-generators
+mkdir -p ${root}/var/lib/loopcsi ${root}/var/lib/docker ${root}/etc/systemd/system-generators
 # Neither volumes nor layers of images can lie on an overlay.
 mount --bind ${disk}/loopcsi ${root}/var/lib/loopcsi
 mount --bind ${disk}/docker ${root}/var/lib/docker
-mount --bind ${project} ${root}${project}
+${withProject ? `mkdir -p ${root}${project}; mount --bind ${project} ${root}${project}` : ''}
+${lower === '/' ? '' : shareNetwork(root)}
 # Services of this machine are not the other's.
 mount --bind ${disk}/units ${root}/etc/systemd/system
 for unit in ${masked.join(' ')}; do ln -sf /dev/null ${root}/etc/systemd/system/$unit; done
@@ -151,6 +165,12 @@ cd ${root}
 pivot_root . old
 umount --lazy /old
 exec env -i container=lab PATH="$PATH" HOME=/root ${systemd} --system --show-status=no --log-target=journal`;
+}
+
+/** A proxy of this machine's network may have its own certificate. */
+function shareNetwork(root: string): string {
+  const files = ['/etc/resolv.conf', '/etc/hosts', '/etc/ssl/certs/ca-certificates.crt'];
+  return files.map((file) => `[ ! -e ${file} ] || cat ${file} >${root}${file}`).join('\n');
 }
 
 /** The ID of the machine's first process. */
