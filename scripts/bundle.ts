@@ -31,7 +31,6 @@ const { metafile } = await build({
     // grpc-js imports @grpc/proto-loader only for channelz, which is disabled.
     '@grpc/proto-loader',
     // These are imported lazily. A bundled import() of a CommonJS package would lack the named exports that Node detects.
-    'cli-table3',
     'execa',
     'prom-client',
     'yaml',

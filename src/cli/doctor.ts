@@ -38,7 +38,7 @@ async function runDoctor(session: Session, options: DoctorOptions): Promise<void
   const shown = options.quiet === true ? findings.filter(({ state }) => state !== 'ok') : findings;
   await session.show(shown, () => formatReport(session, findings, shown));
   if (findings.some(({ state }) => state === 'fail')) {
-    throw new FailedError(session.isJson ? '' : 'some checks failed; see the lines marked ✗');
+    throw new FailedError(session.isText ? 'some checks failed; see the lines marked ✗' : '');
   }
 }
 

@@ -1,83 +1,159 @@
-/** Output formats: tables and fields on a terminal, aligned columns in a pipe, JSON for programs. */
-import type { Table as CliTable } from 'cli-table3';
-import { formatBytes } from '../units.ts';
+/** Output formats: aligned columns and fields for people, JSON, YAML and names for programs. */
+import stringWidth from 'string-width';
+import { formatBytes, GiB, KiB, MiB, TiB } from '../units.ts';
+import { UsageError } from './errors.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Formats a size in the syntax of --size, so that it can be copied into a command: `10Gi`, `512Mi`, `1.5Gi`. */
+/** Formats of `--output`. `wide` is a table with more columns, `name` prints the names only. */
+export const outputFormats = ['table', 'wide', 'json', 'yaml', 'name'] as const;
+export type OutputFormat = (typeof outputFormats)[number];
+
+/** Formats a measured size with at most one decimal: `10Gi`, `1.5Gi`. */
 export function formatSize(bytes: bigint): string {
   return formatBytes(bytes).replace(/ /, '').replace(/iB$/, 'i').replace(/B$/, '');
 }
 
+const exactUnits = [
+  ['Pi', 1024n * TiB],
+  ['Ti', TiB],
+  ['Gi', GiB],
+  ['Mi', MiB],
+  ['Ki', KiB],
+] as const;
+
+/**
+ * Formats a promised size in the largest unit of which it is a multiple: `1500Mi` stays `1500Mi`. The text can be used as a
+ * value of --size.
+ */
+export function formatPromisedSize(bytes: bigint): string {
+  const [name, unit] = exactUnits.find(([, one]) => bytes !== 0n && bytes % one === 0n) ?? ['', 1n];
+  return `${bytes / unit}${name}`;
+}
+
+/** One column of a list. Its title in lower case, with `-` for spaces, is its name for --sort. */
 export interface Column<T> {
   readonly title: string;
   readonly align?: 'left' | 'right';
   readonly text: (row: T) => string;
+  /** The value that --sort compares; by default the text. */
+  readonly sortBy?: (row: T) => string | number | bigint;
+  /** Shown with `--output wide` only. */
+  readonly isWide?: boolean;
+  /** Truncated if the table is wider than the terminal. */
+  readonly shrinks?: boolean;
 }
 
 /** Byte counts become JSON numbers, or strings above 2^53 - 1, where a number would lose precision. */
+function jsonValue(_key: string, item: unknown): unknown {
+  if (typeof item !== 'bigint') return item;
+  return item <= BigInt(Number.MAX_SAFE_INTEGER) && item >= BigInt(Number.MIN_SAFE_INTEGER)
+    ? Number(item)
+    : item.toString();
+}
+
 export function toJson(value: unknown): string {
-  return JSON.stringify(
-    value,
-    (_key, item: unknown) => {
-      if (typeof item !== 'bigint') return item;
-      return item <= BigInt(Number.MAX_SAFE_INTEGER) && item >= BigInt(Number.MIN_SAFE_INTEGER)
-        ? Number(item)
-        : item.toString();
-    },
-    2,
-  );
+  return JSON.stringify(value, jsonValue, 2);
+}
+
+/** The same on one line, for streams of JSON values. */
+export function toJsonLine(value: unknown): string {
+  return JSON.stringify(value, jsonValue);
+}
+
+/** YAML with the keys and values of `toJson`. */
+export async function toYaml(value: unknown): Promise<string> {
+  const { stringify } = await import('yaml');
+  return stringify(JSON.parse(toJsonLine(value))).trimEnd();
 }
 
 /**
- * Formats rows as a table. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so that awk
- * can split it.
+ * The names of the results, one a line. A name that is not one word in a shell is replaced by the id, which every command
+ * accepts too. Throws `UsageError` if the result has no name.
  */
-export async function formatTable<T>(
+export function toNames(value: unknown): string {
+  const rows: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return rows.map(nameOf).join('\n');
+}
+
+function nameOf(row: unknown): string {
+  if (typeof row !== 'object' || row === null || !('name' in row) || typeof row.name !== 'string') {
+    throw new UsageError('--output name: the result of this command has no name');
+  }
+  if (/^[\w.:@%+,=-]+$/.test(row.name)) return row.name;
+  return 'id' in row && typeof row.id === 'string' ? row.id : printable(row.name);
+}
+
+/** Escapes control characters, so that a name cannot break lines or change the terminal's state. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) => JSON.stringify(control).slice(1, -1));
+}
+
+/**
+ * Formats rows as aligned columns. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so
+ * that awk can split it. On a terminal, `shrinks` columns are truncated to its width.
+ */
+export function formatTable<T>(
   terminal: Terminal,
   rows: readonly T[],
   columns: readonly Column<T>[],
-): Promise<string> {
-  const cells = rows.map((row) => columns.map(({ text }) => text(row)));
-  if (!terminal.isInteractive) return alignedText(cells, columns);
-  const { default: Table } = await import('cli-table3');
-  const table: CliTable = new Table({
-    head: columns.map(({ title }) => terminal.style('bold', title)),
-    colAligns: columns.map(({ align }) => align ?? 'left'),
-    style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 2 },
-    chars: noBorders,
-  });
-  table.push(...cells);
-  return trimEnds(table.toString());
-}
-
-const borders =
-  'top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right left left-mid mid mid-mid right right-mid middle';
-const noBorders = Object.fromEntries(borders.split(' ').map((border) => [border, '']));
-
-function alignedText<T>(
-  cells: readonly (readonly string[])[],
-  columns: readonly Column<T>[],
 ): string {
-  const lines = [
-    columns.map(({ title }) => title.replaceAll(' ', '_')),
-    ...cells.map((row) => row.map((cell) => (cell === '' ? '-' : cell))),
-  ];
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));
-  const text = lines.map((line) =>
-    line
-      .map((cell, i) =>
-        columns[i]?.align === 'right' ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0),
-      )
-      .join('  '),
+  const isForPeople = terminal.isInteractive;
+  const titles = columns.map(({ title }) => (isForPeople ? title : title.replaceAll(' ', '_')));
+  const cells = rows.map((row) =>
+    columns.map(({ text }) => printable(text(row)) || (isForPeople ? '' : '-')),
   );
-  return trimEnds(text.join('\n'));
+  const needed = columns.map((_, i) =>
+    [titles, ...cells].reduce((width, line) => Math.max(width, stringWidth(line[i] ?? '')), 0),
+  );
+  const widths = isForPeople ? fitWidths(needed, columns, terminal.columns) : needed;
+  const format = (line: readonly string[]): string =>
+    line
+      .map((cell, i) => pad(truncate(cell, widths[i] ?? 0), widths[i] ?? 0, columns[i]?.align))
+      .join('  ')
+      .trimEnd();
+  return [terminal.style('bold', format(titles)), ...cells.map(format)].join('\n');
 }
 
-function trimEnds(text: string): string {
-  return text
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
+const minShrunkWidth = 12;
+
+/** Reduces the widths of the columns that shrink, the widest one first, until the line fits. */
+function fitWidths<T>(
+  needed: readonly number[],
+  columns: readonly Column<T>[],
+  available: number,
+): readonly number[] {
+  const widths = [...needed];
+  let excess = widths.reduce((sum, width) => sum + width + 2, -2) - available;
+  while (excess > 0) {
+    const shrinkable = widths
+      .map((width, i) => ({ width, i }))
+      .filter(({ width, i }) => columns[i]?.shrinks === true && width > minShrunkWidth)
+      .sort((a, b) => b.width - a.width);
+    const [widest, next] = shrinkable;
+    if (widest === undefined) break;
+    const floor = Math.max(minShrunkWidth, Math.min(next?.width ?? 0, widest.width - 1));
+    const cut = Math.min(excess, widest.width - floor);
+    widths[widest.i] = widest.width - cut;
+    excess -= cut;
+  }
+  return widths;
+}
+
+function pad(text: string, width: number, align: Column<never>['align']): string {
+  const spaces = ' '.repeat(Math.max(0, width - stringWidth(text)));
+  return align === 'right' ? spaces + text : text + spaces;
+}
+
+const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+function truncate(text: string, width: number): string {
+  if (stringWidth(text) <= width) return text;
+  let kept = '';
+  for (const { segment } of graphemes.segment(text)) {
+    if (stringWidth(kept + segment) > width - 1) break;
+    kept += segment;
+  }
+  return `${kept}…`;
 }
 
 /** Formats fields as lines of `Name:  value`. Empty fields are omitted, and each of several values has its own line. */
@@ -90,7 +166,7 @@ export function formatFields(
   return shown
     .map(([name, value]) => {
       const head = terminal.style('bold', `${name}:`) + ' '.repeat(width - name.length - 1);
-      const lines = typeof value === 'string' ? [value] : value;
+      const lines = (typeof value === 'string' ? [value] : value).map(printable);
       return head + lines.join(`\n${' '.repeat(width)}`);
     })
     .join('\n');

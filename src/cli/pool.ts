@@ -3,19 +3,21 @@ import type { Command } from 'commander';
 import type { Pool } from '../csi/admin-types.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError, UsageError } from './errors.ts';
+import { addListOptions, type ListOptions, showList } from './list.ts';
 import { requireField } from './lookup.ts';
-import { type Column, count, formatSize, formatTable } from './output.ts';
+import { type Column, count, formatPromisedSize, formatSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { initPoolWithoutDriver, type LostPool, openLostPoolWithoutDriver } from './pool-offline.ts';
 import type { Session } from './session.ts';
 
 export function addPoolCommands(program: Command, session: Session): void {
   const pool = program.command('pool').description('manage the directories that contain volumes');
-  pool
+  const list = pool
     .command('list')
     .alias('ls')
     .description('list the pools of the running driver, with their capacity')
     .action(listPools.bind(null, session));
+  addListOptions(list, columns);
   pool
     .command('init')
     .description('initialize a directory as a pool of this node, with or without a running driver')
@@ -60,23 +62,33 @@ export function addPoolCommands(program: Command, session: Session): void {
 
 const columns: readonly Column<Pool>[] = [
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'DIRECTORY', text: ({ path }) => path },
+  { title: 'DIRECTORY', text: ({ path }) => path, shrinks: true },
   {
     title: 'FILESYSTEM',
     text: ({ fs_type, embedded }) => (embedded ? `${fs_type} image` : fs_type),
   },
-  { title: 'FREE', align: 'right', text: (pool) => sizeIfServed(pool, pool.free_bytes) },
-  { title: 'TOTAL', align: 'right', text: (pool) => sizeIfServed(pool, pool.total_bytes) },
-  { title: 'PROMISED', align: 'right', text: (pool) => sizeIfServed(pool, pool.promised_bytes) },
-  { title: 'CAPACITY', align: 'right', text: (pool) => sizeIfServed(pool, pool.room_bytes) },
-  { title: 'VOLUMES', align: 'right', text: ({ volume_count: n }) => n.toString() },
-  { title: 'SNAPSHOTS', align: 'right', text: ({ snapshot_count: n }) => n.toString() },
+  sizeColumn('FREE', ({ free_bytes }) => free_bytes),
+  sizeColumn('TOTAL', ({ total_bytes }) => total_bytes),
+  sizeColumn('PROMISED', ({ promised_bytes }) => promised_bytes),
+  sizeColumn('CAPACITY', ({ room_bytes }) => room_bytes),
+  numberColumn('VOLUMES', ({ volume_count }) => volume_count),
+  numberColumn('SNAPSHOTS', ({ snapshot_count }) => snapshot_count),
   { title: 'COPIES', text: ({ abilities }) => copyMethodOf(abilities) },
   { title: 'STATE', text: stateOf },
+  { ...sizeColumn('ALLOCATED', ({ allocated_bytes }) => allocated_bytes), isWide: true },
+  { ...sizeColumn('TRASH', ({ trash_bytes }) => trash_bytes), isWide: true },
+  { ...sizeColumn('RESERVE', ({ reserve_bytes }) => reserve_bytes), isWide: true },
+  { ...numberColumn('OVERCOMMIT', ({ overcommit }) => overcommit), isWide: true },
+  { title: 'UUID', text: ({ uuid }) => uuid, isWide: true },
 ];
 
-function sizeIfServed({ state }: Pool, bytes: bigint): string {
-  return state === 'SERVED' ? formatSize(bytes) : '';
+function sizeColumn(title: string, sortBy: (pool: Pool) => bigint): Column<Pool> {
+  const text = (pool: Pool): string => (pool.state === 'SERVED' ? formatSize(sortBy(pool)) : '');
+  return { title, align: 'right', text, sortBy };
+}
+
+function numberColumn(title: string, sortBy: (pool: Pool) => number): Column<Pool> {
+  return { title, align: 'right', text: (pool) => sortBy(pool).toString(), sortBy };
 }
 
 function copyMethodOf(abilities: Pool['abilities']): string {
@@ -88,14 +100,19 @@ function stateOf({ state }: Pool): 'served' | 'unavailable' {
   return state === 'SERVED' ? 'served' : 'unavailable';
 }
 
-async function listPools(session: Session): Promise<void> {
+async function listPools(session: Session, options: ListOptions): Promise<void> {
   const { admin } = await session.driver();
-  const { pools } = await admin.ListPools({});
-  await session.show(pools.map(poolAsJson), async () => {
-    const table = await formatTable(session.terminal, pools, columns);
-    const reasons = pools.map(({ reason }) => reason).filter((reason) => reason !== '');
-    return [table, ...reasons.map((reason) => session.terminal.style('yellow', reason))].join('\n');
-  });
+  const listing = {
+    load: async () => (await admin.ListPools({})).pools,
+    columns,
+    asJson: poolAsJson,
+    whenEmpty: 'The driver has no pools; its --pool option names them.',
+    remarks: (pools: readonly Pool[]) =>
+      pools
+        .filter(({ reason }) => reason !== '')
+        .map(({ reason }) => session.terminal.style('yellow', reason)),
+  };
+  await showList(session, listing, options);
 }
 
 /** docs/command-line.md lists the keys. */
@@ -266,6 +283,6 @@ async function growPool(
   await session.show(
     poolAsJson(pool),
     () =>
-      `The size of pool '${name}' is now ${formatSize(total_bytes)}, of which ${formatSize(free_bytes)} are free.`,
+      `The size of pool '${name}' is now ${formatPromisedSize(total_bytes)}, of which ${formatSize(free_bytes)} are free.`,
   );
 }

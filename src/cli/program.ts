@@ -1,10 +1,10 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
-import { toJson } from './output.ts';
+import { outputFormats, toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
@@ -28,7 +28,12 @@ export function makeProgram(
       '--endpoint <unix://PATH>',
       `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
     )
-    .option('--json', 'print the result as JSON')
+    .addOption(
+      new Option('-o, --output <FORMAT>', 'format of the result')
+        .choices([...outputFormats])
+        .default('table'),
+    )
+    .option('--json', 'print the result as JSON, as with --output json')
     .version(version, '--version', 'print the version of this program')
     .addHelpText('after', epilogue)
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
@@ -108,7 +113,7 @@ export async function runCommandLine(
   given.streams.stdout.on('error', (error) => exitOnStdoutError(error, terminal));
   const session = new Session({ ...given, terminal });
   // With --json, Commander's errors must be JSON too, but Commander can fail before it has parsed that flag.
-  const isJson = argv.includes('--json');
+  const isJson = /(?:^| )(?:--json|(?:-o ?|--output[ =])json)(?: |$)/.test(argv.join(' '));
   const printError = isJson ? () => undefined : (text: string) => terminal.printError(text);
   try {
     await makeProgram(session, printError).parseAsync(argv, { from: 'user' });

@@ -1,5 +1,5 @@
 import { connect, type Driver, endpointOf } from './driver.ts';
-import { toJson } from './output.ts';
+import { type OutputFormat, toJson, toNames, toYaml } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The terminal, environment and program version with which a command runs. */
@@ -14,6 +14,7 @@ export interface Invocation {
 export interface GlobalOptions {
   readonly endpoint?: string;
   readonly json?: boolean;
+  readonly output?: OutputFormat;
 }
 
 /** One run of one command. */
@@ -31,8 +32,13 @@ export class Session {
     this.version = version;
   }
 
-  get isJson(): boolean {
-    return this.options.json === true;
+  get format(): OutputFormat {
+    return this.options.json === true ? 'json' : (this.options.output ?? 'table');
+  }
+
+  /** Whether the output is text for people, rather than JSON, YAML or names. */
+  get isText(): boolean {
+    return this.format === 'table' || this.format === 'wide';
   }
 
   /** Path of the driver's socket. Throws `UsageError` if it is not a valid socket path. */
@@ -46,9 +52,23 @@ export class Session {
     return this.#driver;
   }
 
-  /** Prints the result, as JSON with --json and as text otherwise. */
+  /** Prints the result: as text, or for programs with --output or --json. Lists use `showList`. */
   async show(value: unknown, text: () => string | Promise<string>): Promise<void> {
-    this.terminal.print(this.isJson ? toJson(value) : await text());
+    this.terminal.print(await this.#formatted(value, text));
+  }
+
+  async #formatted(value: unknown, text: () => string | Promise<string>): Promise<string> {
+    switch (this.format) {
+      case 'json':
+        return toJson(value);
+      case 'yaml':
+        return toYaml(value);
+      case 'name':
+        return toNames(value);
+      case 'table':
+      case 'wide':
+        return text();
+    }
   }
 
   close(): void {

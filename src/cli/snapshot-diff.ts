@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { BlockMetadata } from '../csi/types.ts';
 import { getSnapshot } from './lookup.ts';
-import { type Column, count, formatSize, formatTable } from './output.ts';
+import { type Column, count, formatPromisedSize, formatSize, formatTable } from './output.ts';
 import type { Session } from './session.ts';
 
 export function addDiffCommand(snapshot: Command, session: Session): void {
@@ -53,11 +53,11 @@ async function diffSnapshots(
           ranges: ranges.map((range) => ({ offset: range.byte_offset, bytes: range.size_bytes })),
         }),
   };
-  await session.show(result, async () => {
+  await session.show(result, () => {
     const verb = target === undefined ? 'contain data' : 'differ';
-    const sum = `${formatSize(totalBytes)} of ${formatSize(volumeBytes)} ${verb}, in ${count(rangeCount, 'range')}.`;
+    const sum = `${formatSize(totalBytes)} of ${formatPromisedSize(volumeBytes)} ${verb}, in ${count(rangeCount, 'range')}.`;
     if (options.total === true) return sum;
-    return `${await formatTable(session.terminal, ranges, columns)}\n${sum}`;
+    return `${formatTable(session.terminal, ranges, columns)}\n${sum}`;
   });
 }
 

@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
+import { addListOptions, type ListOptions, showList } from './list.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
-import { type Column, count, formatFields, formatSize, formatTable } from './output.ts';
+import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import { type Progress, withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
 import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
-import { dateOf, formatOf } from './volume-format.ts';
+import { dateOf, formatOf, formatTime } from './volume-format.ts';
 
 export function addSnapshotCommands(program: Command, session: Session): void {
   const snapshot = program
@@ -24,13 +25,14 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     )
     .option('--no-wait', 'do not wait for a long copy')
     .action(createSnapshot.bind(null, session));
-  snapshot
+  const list = snapshot
     .command('list')
     .alias('ls')
     .description('list all snapshots, by id')
     .option('--volume <VOLUME>', 'only the snapshots of this volume (id or name)')
     .option('--pool <NAME>', 'only the snapshots in this pool')
     .action(listSnapshots.bind(null, session));
+  addListOptions(list, columns);
   snapshot
     .command('get')
     .description('show the details of one snapshot')
@@ -107,7 +109,7 @@ function createdMessage(snapshot: Snapshot): string {
   const state = ready ? 'was created' : 'is being copied';
   const frozen = frozen_ms > 0n ? ` The volume was frozen for ${frozen_ms} ms.` : '';
   return [
-    `Snapshot '${name}' ${state}: ${formatSize(size_bytes)} ${formatOf(snapshot)}, in pool '${pool}'.${frozen}`,
+    `Snapshot '${name}' ${state}: ${formatPromisedSize(size_bytes)} ${formatOf(snapshot)}, in pool '${pool}'.${frozen}`,
     `Restore it with: loopcsi snapshot restore ${name} NEW-VOLUME`,
   ].join('\n');
 }
@@ -131,19 +133,31 @@ async function waitUntilReady(
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
   { title: 'VOLUME', text: ({ source_volume_id }) => source_volume_id },
-  { title: 'SIZE', align: 'right', text: ({ size_bytes }) => formatSize(size_bytes) },
+  {
+    title: 'SIZE',
+    align: 'right',
+    text: ({ size_bytes }) => formatPromisedSize(size_bytes),
+    sortBy: ({ size_bytes }) => size_bytes,
+  },
   {
     title: 'ALLOCATED',
     align: 'right',
     text: ({ allocated_bytes }) => formatSize(allocated_bytes),
+    sortBy: ({ allocated_bytes }) => allocated_bytes,
   },
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
-  {
-    title: 'TAKEN',
-    text: ({ created_at }) => dateOf(created_at)?.toISOString().slice(0, 19) ?? '',
-  },
+  { title: 'TAKEN', text: ({ created_at }) => formatTime(created_at) },
   { title: 'STATE', text: stateOf },
+  { title: 'ID', text: ({ snapshot_id }) => snapshot_id, isWide: true },
+  { title: 'GROUP', text: ({ group_snapshot_id }) => group_snapshot_id, isWide: true },
+  {
+    title: 'FROZEN MS',
+    align: 'right',
+    text: ({ frozen_ms }) => frozen_ms.toString(),
+    sortBy: ({ frozen_ms }) => frozen_ms,
+    isWide: true,
+  },
 ];
 
 function stateOf({ ready }: Snapshot): string {
@@ -152,16 +166,17 @@ function stateOf({ ready }: Snapshot): string {
 
 async function listSnapshots(
   session: Session,
-  options: { readonly volume?: string; readonly pool?: string },
+  options: ListOptions & { readonly volume?: string; readonly pool?: string },
 ): Promise<void> {
   const sourceVolumeId =
     options.volume === undefined ? '' : await sourceIdOf(session, options.volume);
-  const snapshots = await listAllSnapshots(session, { sourceVolumeId, pool: options.pool ?? '' });
-  await session.show(snapshots.map(snapshotAsJson), () =>
-    snapshots.length === 0 && session.terminal.isInteractive
-      ? 'There are no snapshots; take one with: loopcsi snapshot create VOLUME NAME'
-      : formatTable(session.terminal, snapshots, columns),
-  );
+  const listing = {
+    load: () => listAllSnapshots(session, { sourceVolumeId, pool: options.pool ?? '' }),
+    columns,
+    asJson: snapshotAsJson,
+    whenEmpty: 'There are no snapshots; take one with: loopcsi snapshot create VOLUME NAME',
+  };
+  await showList(session, listing, options);
 }
 
 /** A volume that is not found may have been deleted; the argument is then taken as its id. */
@@ -179,7 +194,7 @@ async function showSnapshot(session: Session, idOrName: string): Promise<void> {
       ['Id', snapshot.snapshot_id],
       ['Volume', snapshot.source_volume_id],
       ['Pool', snapshot.pool],
-      ['Size', formatSize(snapshot.size_bytes)],
+      ['Size', formatPromisedSize(snapshot.size_bytes)],
       ['Allocated', formatSize(snapshot.allocated_bytes)],
       ['Format', formatOf(snapshot)],
       ['Taken', dateOf(snapshot.created_at)?.toISOString() ?? ''],

@@ -4,7 +4,11 @@ import { styleText } from 'node:util';
 import { UsageError } from './errors.ts';
 
 /** A stream that may be a terminal. */
-export type Output = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type Output = Writable & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+};
 type Input = Readable & { readonly isTTY?: boolean };
 
 export interface Streams {
@@ -45,6 +49,26 @@ export class Terminal {
   /** Writes results to standard output. */
   print(text: string): void {
     this.#streams.stdout.write(`${text}\n`);
+  }
+
+  /**
+   * Replaces the content of the terminal by this text, of which it keeps the lines that fit. In a pipe, writes the text after
+   * the previous one.
+   */
+  redraw(text: string): void {
+    if (!this.isInteractive) {
+      this.print(text);
+      return;
+    }
+    const lines = text.split('\n');
+    const maxLines = Math.max(2, (this.#streams.stdout.rows || 24) - 1);
+    const shown =
+      lines.length <= maxLines
+        ? lines
+        : [...lines.slice(0, maxLines - 1), `… ${lines.length - maxLines + 1} more lines`];
+    this.#streams.stdout.write(
+      `\u001b[H${shown.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`,
+    );
   }
 
   /** Writes anything other than results to standard error. */

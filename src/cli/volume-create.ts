@@ -6,7 +6,7 @@ import { fsTypes } from '../host/host.ts';
 import type { ParameterName } from '../volumes/parameters/storage-class.ts';
 import { failureOf, rephraseForCli, UsageError } from './errors.ts';
 import { findCopyProgress, getSnapshot, getVolume } from './lookup.ts';
-import { formatSize } from './output.ts';
+import { formatPromisedSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -129,7 +129,7 @@ function createdMessage(volume: Volume, source: Source | undefined): string {
 }
 
 function summaryOf(volume: Volume): string {
-  return `${formatSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'`;
+  return `${formatPromisedSize(volume.size_bytes)}, ${formatOf(volume)}, in pool '${volume.pool}'`;
 }
 
 /** The snapshot or volume that a new volume is copied from. */

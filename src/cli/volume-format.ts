@@ -1,11 +1,20 @@
 /** Formats volumes as text and JSON. */
 import type { Timestamp, Volume } from '../csi/admin-types.ts';
-import { type Column, formatFields, formatSize } from './output.ts';
+import { type Column, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
 export function dateOf(timestamp: Timestamp | null): Date | undefined {
   if (timestamp === null) return undefined;
   return new Date(Number(timestamp.seconds) * 1000 + Math.floor(timestamp.nanos / 1_000_000));
+}
+
+/** Formats a time as ISO 8601 in UTC, with seconds. */
+export function formatTime(timestamp: Timestamp | null): string {
+  return (
+    dateOf(timestamp)
+      ?.toISOString()
+      .replace(/\.\d+Z$/, 'Z') ?? ''
+  );
 }
 
 function textOf<T extends string | number>(value: T): string | null {
@@ -58,11 +67,17 @@ function healthOf({ problems }: Volume): string {
 
 export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
-  { title: 'SIZE', align: 'right', text: ({ size_bytes }) => formatSize(size_bytes) },
+  {
+    title: 'SIZE',
+    align: 'right',
+    text: ({ size_bytes }) => formatPromisedSize(size_bytes),
+    sortBy: ({ size_bytes }) => size_bytes,
+  },
   {
     title: 'ALLOCATED',
     align: 'right',
     text: ({ allocated_bytes }) => formatSize(allocated_bytes),
+    sortBy: ({ allocated_bytes }) => allocated_bytes,
   },
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
@@ -70,7 +85,13 @@ export const volumeColumns: readonly Column<Volume>[] = [
   {
     title: 'MOUNTED AT',
     text: ({ published_at, staged_at }) => mountedAtText(published_at, staged_at),
+    shrinks: true,
   },
+  { title: 'ID', text: ({ volume_id }) => volume_id, isWide: true },
+  { title: 'PROVISIONING', text: ({ provisioning }) => textOf(provisioning) ?? '', isWide: true },
+  { title: 'DEVICE', text: ({ loop_device }) => loop_device, isWide: true },
+  { title: 'CREATED', text: ({ created_at }) => formatTime(created_at), isWide: true },
+  { title: 'SOURCE', text: (volume) => sourceOf(volume)?.id ?? '', isWide: true },
 ];
 
 function mountedAtText(published: readonly string[], staged: readonly string[]): string {
@@ -86,7 +107,7 @@ export function describeVolume(terminal: Terminal, volume: Volume): string {
     ['Name', volume.name],
     ['Id', volume.volume_id],
     ['Pool', volume.pool],
-    ['Size', formatSize(volume.size_bytes)],
+    ['Size', formatPromisedSize(volume.size_bytes)],
     ['Allocated', `${formatSize(volume.allocated_bytes)} (${textOf(volume.provisioning) ?? ''})`],
     ['Format', formatOf(volume)],
     ['Filesystem UUID', volume.fs_uuid],
@@ -115,7 +136,7 @@ type Expanded = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | '
 /** `atNextMount`: the image has grown, but its filesystem will only grow at the next mount. */
 export function expansionMessage(volume: Expanded, atNextMount: boolean): string {
   const { name, size_bytes, fs_type, published_at, staged_at } = volume;
-  const result = `The size of volume '${name}' is now ${formatSize(size_bytes)}`;
+  const result = `The size of volume '${name}' is now ${formatPromisedSize(size_bytes)}`;
   if (!atNextMount) return `${result}.`;
   if (published_at.length + staged_at.length === 0) {
     return `${result}; its ${fs_type} filesystem grows at the next mount.`;

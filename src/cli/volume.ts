@@ -2,8 +2,9 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
+import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
-import { count, formatSize, formatTable } from './output.ts';
+import { count, formatPromisedSize, formatSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
@@ -19,12 +20,13 @@ import {
 export function addVolumeCommands(program: Command, session: Session): void {
   const volume = program.command('volume').description('create, mount, expand and delete volumes');
   addCreateCommands(volume, session);
-  volume
+  const list = volume
     .command('list')
     .alias('ls')
     .description('list all volumes, by id')
     .option('--pool <NAME>', 'only the volumes of this pool')
     .action(listVolumes.bind(null, session));
+  addListOptions(list, volumeColumns);
   volume
     .command('get')
     .description('show the details of one volume')
@@ -65,13 +67,17 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .action(showHealth.bind(null, session));
 }
 
-async function listVolumes(session: Session, options: { readonly pool?: string }): Promise<void> {
-  const volumes = await listAllVolumes(session, options.pool ?? '');
-  await session.show(volumes.map(volumeAsJson), () =>
-    volumes.length === 0 && session.terminal.isInteractive
-      ? 'There are no volumes yet; create one with: loopcsi volume create data --size 10Gi'
-      : formatTable(session.terminal, volumes, volumeColumns),
-  );
+async function listVolumes(
+  session: Session,
+  options: ListOptions & { readonly pool?: string },
+): Promise<void> {
+  const listing = {
+    load: () => listAllVolumes(session, options.pool ?? ''),
+    columns: volumeColumns,
+    asJson: volumeAsJson,
+    whenEmpty: 'There are no volumes yet; create one with: loopcsi volume create data --size 10Gi',
+  };
+  await showList(session, listing, options);
 }
 
 async function showVolume(session: Session, idOrName: string): Promise<void> {
@@ -143,7 +149,7 @@ async function expandVolume(
   const volume = requireField(answer.volume, 'volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
     size_bytes < oldSizeBytes
-      ? `Volume '${volume.name}' already has ${formatSize(volume.size_bytes)}; volumes cannot shrink.`
+      ? `Volume '${volume.name}' already has ${formatPromisedSize(volume.size_bytes)}; volumes cannot shrink.`
       : expansionMessage(volume, atNextMount),
   );
 }
@@ -162,9 +168,9 @@ async function deleteVolumes(
   for (const volume of volumes) {
     await deleteVolume(session, volume);
     // Each deletion is printed at once, so that it is clear which volumes were deleted if a later one fails.
-    if (!session.isJson) session.terminal.print(`Volume '${volume.name}' was deleted.`);
+    if (session.isText) session.terminal.print(`Volume '${volume.name}' was deleted.`);
   }
-  if (!session.isJson) return;
+  if (session.isText) return;
   await session.show(
     volumes.map(({ volume_id: id, name }) => ({ id, name })),
     () => '',
@@ -200,7 +206,7 @@ function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume):
 async function confirmDelete(session: Session, volumes: readonly Volume[]): Promise<boolean> {
   const lines = volumes.map((volume) => {
     const { name, size_bytes, allocated_bytes, pool } = volume;
-    return `  ${name}  ${formatSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
+    return `  ${name}  ${formatPromisedSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
   });
   return session.terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
     'These volumes will be deleted with all their data:',

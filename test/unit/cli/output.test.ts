@@ -1,7 +1,16 @@
 import { PassThrough } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
-import { count, formatFields, formatSize, formatTable, toJson } from '../../../src/cli/output.ts';
+import {
+  count,
+  formatFields,
+  formatPromisedSize,
+  formatSize,
+  formatTable,
+  toJson,
+  toNames,
+  toYaml,
+} from '../../../src/cli/output.ts';
 import { progressLine, withProgress } from '../../../src/cli/progress.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
 import { expansionMessage } from '../../../src/cli/volume-format.ts';
@@ -39,6 +48,27 @@ test('formatSize is the inverse of parseBytes for whole sizes', (t) => {
   );
 });
 
+for (const { bytes, text } of [
+  { bytes: 0n, text: '0' },
+  { bytes: 1500n * MiB, text: '1500Mi' },
+  { bytes: 1536n * MiB, text: '1536Mi' },
+  { bytes: 10n * GiB, text: '10Gi' },
+  { bytes: 1024n * GiB, text: '1Ti' },
+  { bytes: 5n * GiB + 1n, text: '5368709121' },
+] as const) {
+  test(`formatPromisedSize: ${bytes} bytes are ${text}`, (t) => {
+    t.is(formatPromisedSize(bytes), text);
+  });
+}
+
+test('formatPromisedSize is the inverse of parseBytes', (t) => {
+  fc.assert(
+    fc.property(fc.bigInt(0n, 2n ** 62n), (bytes) => {
+      t.is(parseBytes(formatPromisedSize(bytes)), bytes);
+    }),
+  );
+});
+
 interface Row {
   readonly name: string;
   readonly size: string;
@@ -52,20 +82,70 @@ const columns = [
   { title: 'THE SIZE', align: 'right', text: ({ size }: Row) => size },
 ] as const;
 
-test('in a pipe columns are aligned, titles contain no spaces, and empty cells are -', async (t) => {
+test('in a pipe columns are aligned, titles contain no spaces, and empty cells are -', (t) => {
   t.is(
-    await formatTable(terminalFor({ isTTY: false }), rows, columns),
+    formatTable(terminalFor({ isTTY: false }), rows, columns),
     ['NAME    THE_SIZE', 'a           10Gi', 'longer         -'].join('\n'),
   );
 });
 
-test('on a terminal titles are bold, except with NO_COLOR', async (t) => {
-  const table = await formatTable(terminalFor({ isTTY: true }), rows, columns);
-  t.true(table.startsWith('\u001b[1mNAME\u001b'));
-  const plain = await formatTable(terminalFor({ isTTY: true, NO_COLOR: '1' }), rows, columns);
+test('on a terminal titles are bold, except with NO_COLOR', (t) => {
+  const table = formatTable(terminalFor({ isTTY: true }), rows, columns);
+  t.true(table.startsWith('\u001b[1mNAME '));
+  const plain = formatTable(terminalFor({ isTTY: true, NO_COLOR: '1' }), rows, columns);
   t.deepEqual(
     plain.split('\n').map((line) => line.trim().split(/ {2,}/)),
     [['NAME', 'THE SIZE'], ['a', '10Gi'], ['longer']],
+  );
+});
+
+test('wide characters count for two columns, and control characters are escaped', (t) => {
+  const text = formatTable(
+    terminalFor({ isTTY: false }),
+    [
+      { name: '数据', size: '1Gi' },
+      { name: 'a\n\u001b[2J', size: '2Gi' },
+    ],
+    columns,
+  );
+  t.deepEqual(text.split('\n'), [
+    'NAME          THE_SIZE',
+    '数据               1Gi',
+    'a\\n\\u001b[2J       2Gi',
+  ]);
+});
+
+test('on a terminal the columns that shrink are truncated to its width, the widest first', (t) => {
+  const shrinking = [
+    { title: 'NAME', text: ({ name }: Row) => name },
+    { title: 'SIZE', text: ({ size }: Row) => size, shrinks: true },
+    { title: 'AGAIN', text: ({ size }: Row) => size, shrinks: true },
+  ] as const;
+  const table = (size: string, name = 'n'): readonly string[] =>
+    formatTable(terminalFor({ isTTY: true, NO_COLOR: '1' }), [{ name, size }], shrinking).split(
+      '\n',
+    );
+  const [, wide = ''] = table('/x'.repeat(40));
+  t.is(wide.length, 80);
+  t.regex(wide, /^n {5}(?:\/x)+\/?… {2}(?:\/x)+\/?…$/);
+  const [, short = ''] = table('/x');
+  t.is(short, 'n     /x    /x');
+  const [, tooWide = ''] = table('/x'.repeat(40), 'n'.repeat(100));
+  t.true(tooWide.startsWith('n'.repeat(100)), 'other columns are never truncated');
+});
+
+test('names that are not one word in a shell are printed as ids', (t) => {
+  const rowsOf = (...names: readonly string[]) => names.map((name) => ({ name, id: `id-${name}` }));
+  t.is(toNames(rowsOf('data', 'pvc-1', 'a b')), 'data\npvc-1\nid-a b');
+  t.is(toNames({ name: 'x' }), 'x');
+  t.is(toNames([]), '');
+  t.throws(() => toNames({ version: '1' }), { message: /has no name/ });
+});
+
+test('YAML has the values of the JSON', async (t) => {
+  t.is(
+    await toYaml([{ a: 2n ** 60n, b: [1n], c: null }]),
+    '- a: "1152921504606846976"\n  b:\n    - 1\n  c: null',
   );
 });
 
