@@ -21,8 +21,33 @@ export function makeProgram(
   session: Session,
   printError = (text: string) => session.terminal.printError(text),
 ): Command {
-  const { terminal, version } = session;
-  const program = new Command('loopcsi')
+  const program = makeRoot(session, printError).hook('preAction', (parsed) => {
+    session.options = parsed.opts<GlobalOptions>();
+  });
+  // main.ts runs 'serve'. It is defined here for help and completion, and for an error if a flag precedes it.
+  addServeOptions(
+    program
+      .command('serve')
+      .description("run the driver until it gets SIGTERM ('serve --help')")
+      .action(() => {
+        throw new UsageError(
+          "'serve' must be the first argument, before its flags: loopcsi serve --endpoint …",
+        );
+      }),
+  );
+  addVolumeCommands(program, session);
+  addSnapshotCommands(program, session);
+  addPoolCommands(program, session);
+  addDoctorCommand(program, session);
+  addVersionCommand(program, session);
+  addCompletionCommand(program, session);
+  addHelpCommand(program);
+  return program;
+}
+
+/** The program without commands: its global flags, and where its output goes. */
+function makeRoot({ terminal, version }: Session, printError: (text: string) => void): Command {
+  return new Command('loopcsi')
     .description('Provides volumes with enforced size limits in directories of this machine.')
     .option(
       '--endpoint <unix://PATH>',
@@ -48,29 +73,7 @@ export function makeProgram(
       getOutHelpWidth: () => Math.min(terminal.columns, 120),
       getErrHelpWidth: () => Math.min(terminal.columns, 120),
     })
-    .hook('preAction', (parsed) => {
-      session.options = parsed.opts<GlobalOptions>();
-    })
     .exitOverride();
-  // main.ts runs 'serve'. It is defined here for help and completion, and for an error if a flag precedes it.
-  addServeOptions(
-    program
-      .command('serve')
-      .description("run the driver until it gets SIGTERM ('serve --help')")
-      .action(() => {
-        throw new UsageError(
-          "'serve' must be the first argument, before its flags: loopcsi serve --endpoint …",
-        );
-      }),
-  );
-  addVolumeCommands(program, session);
-  addSnapshotCommands(program, session);
-  addPoolCommands(program, session);
-  addDoctorCommand(program, session);
-  addVersionCommand(program, session);
-  addCompletionCommand(program, session);
-  addHelpCommand(program);
-  return program;
 }
 
 /** Replaces Commander's own `help`, which accepts only one name: this one also accepts `help volume create`. */
