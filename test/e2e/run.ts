@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectRoot, sharedDirectory } from './cluster/cache.ts';
 import { Cluster } from './cluster/cluster.ts';
-import { clusterImages, driverImage, suiteImages } from './cluster/images.ts';
+import { clusterImages, images, runImageCommand, suiteImages } from './cluster/images.ts';
 import { layoutOf } from './cluster/layout.ts';
 import { keepLogs } from './cluster/machine.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
@@ -70,7 +70,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 const programs = await clusterPrograms();
-const archives = [...(await clusterImages(programs)), join(await driverImage(), 'driver.tar')];
+const archives = [...(await clusterImages(programs))];
 lap('programs and images are ready');
 
 const isSuite = chosen.includes('conformance');
@@ -83,6 +83,9 @@ let isGood = true;
 let isInstalled = true;
 try {
   await cluster.up(archives);
+  interrupted.signal.throwIfAborted();
+  const load = ['--tag', images.driver, '--load', 'containerd'];
+  await runImageCommand(load, { CONTAINERD_ADDRESS: layout.criSocket });
   interrupted.signal.throwIfAborted();
   await makeDisks(layout);
   await mountDisks(layout);

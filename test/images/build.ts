@@ -1,58 +1,53 @@
-/** Builds the driver's image from the Dockerfile with buildah and local base images, without a registry. */
-import { rm } from 'node:fs/promises';
+/** Builds the driver's image with `npm run image` and local base images, without a registry. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, run } from '../../scripts/command.ts';
+import { attempt, type CommandResult, run } from '../../scripts/command.ts';
 import { baseImages } from './base.ts';
-import { writeSbom } from './sbom.ts';
+
+const command = join(import.meta.dirname, '..', '..', 'scripts', 'image', 'main.js');
+const timeoutMs = 900_000;
 
 export interface BuildOptions {
-  /** The project's root. */
-  readonly context: string;
-  /** Full name of the image, with its tag. */
-  readonly name: string;
   /** Directory with the archives of `makeBaseImages`. */
   readonly bases: string;
   /** buildah's storage, whose layers are reused by later builds. */
   readonly storage: string;
-  /** Directory for `driver.tar` and `sbom.cdx.json`. */
-  readonly output: string;
-  readonly version: string;
-  readonly revision: string;
+  /** Further arguments of the command. */
+  readonly arguments: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Chroot isolation needs root, but neither namespaces nor a container runtime. */
-export async function buildDriverImage(options: BuildOptions): Promise<void> {
-  const buildah = async (...args: string[]): Promise<string> => {
-    const [command = '', ...rest] = args;
-    const storage = [
-      `--root=${join(options.storage, 'root')}`,
-      `--runroot=${join(options.storage, 'run')}`,
-    ];
-    return run('buildah', [...storage, command, ...rest], { timeoutMs: 900_000 });
-  };
+/**
+ * Runs the command with buildah. Chroot isolation needs root, but neither namespaces nor a container runtime. Throws, with the end
+ * of the output, if it fails.
+ */
+export async function buildDriverImage(options: BuildOptions): Promise<CommandResult> {
+  const settings = join(options.storage, 'storage.conf');
+  await writeFile(
+    settings,
+    `[storage]\ndriver = "overlay"\ngraphroot = "${options.storage}/root"\nrunroot = "${options.storage}/run"\n`,
+  );
+  const env = { CONTAINERS_STORAGE_CONF: settings, BUILDAH_ISOLATION: 'chroot' };
   for (const { archive } of Object.values(baseImages)) {
-    await buildah('pull', '--quiet', `docker-archive:${join(options.bases, archive)}`);
+    const source = `docker-archive:${join(options.bases, archive)}`;
+    await run('buildah', ['pull', '--quiet', source], { env, timeoutMs });
   }
-  const buildArguments = {
-    NODE_IMAGE: baseImages.node.name,
-    RUNTIME_IMAGE: baseImages.debian.name,
-    VERSION: options.version,
-    REVISION: options.revision,
-  };
-  const flags = ['--isolation=chroot', '--pull-never', '--layers', `--tag=${options.name}`];
-  const given = Object.entries(buildArguments).map(([key, value]) => `--build-arg=${key}=${value}`);
-  await buildah('build', ...flags, ...given, options.context);
-  const archive = join(options.output, 'driver.tar');
-  await rm(archive, { force: true });
-  await buildah('push', '--quiet', options.name, `docker-archive:${archive}:${options.name}`);
-  const container = (await buildah('from', '--pull-never', options.name)).trim();
+  const base = [
+    `NODE_IMAGE=${baseImages.node.name}`,
+    `RUNTIME_IMAGE=${baseImages.debian.name}`,
+  ].flatMap((argument) => ['--build-arg', argument]);
   try {
-    const root = (await buildah('mount', container)).trim();
-    await writeSbom(root, join(options.output, 'sbom.cdx.json'));
+    const args = [command, '--with', 'buildah', ...base, ...options.arguments];
+    const result = await attempt(process.execPath, args, {
+      env: { ...env, ...options.env },
+      timeoutMs,
+    });
+    if (result.exitCode === 0) return result;
+    throw new Error(`npm run image: ${result.stdout}\n${result.stderr.slice(-4000)}`);
   } finally {
     // A build leaves the containers of its earlier stages mounted, and buildah leaves its storage mounted. Neither could be
     // removed later.
-    await buildah('rm', '--all');
+    await run('buildah', ['rm', '--all'], { env });
     await attempt('umount', [join(options.storage, 'root', 'overlay')]);
   }
 }

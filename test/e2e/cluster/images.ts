@@ -1,13 +1,13 @@
 /** The images of a test cluster, as archives to load, so that nothing is pulled. */
-import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { run } from '../../../scripts/command.ts';
+import { type CommandResult, run } from '../../../scripts/command.ts';
 import { baseImages, makeBaseImages } from '../../images/base.ts';
 import { buildDriverImage } from '../../images/build.ts';
 import { packBusybox } from '../../images/busybox.ts';
 import { imageNode } from '../../images/node.ts';
 import { packImage } from '../../images/pack.ts';
-import { cached, hashInputs, projectRoot, sharedDirectory } from './cache.ts';
+import { cached, hashInputs, sharedDirectory } from './cache.ts';
 
 export const images = {
   pause: 'localhost/pause:e2e',
@@ -104,19 +104,24 @@ const driverInputs = [
   'tsconfig.json',
 ];
 
-/** A directory with `driver.tar` and `sbom.cdx.json`, built by the project's Dockerfile. */
+/** A directory with `driver.tar`, built by `npm run image`. */
 export async function driverImage(): Promise<string> {
   const bases = await baseArchives();
   return cached('driver', await hashInputs([basename(bases)], driverInputs), async (draft) => {
-    const manifest = await readFile(join(projectRoot, 'package.json'), 'utf8');
-    await buildDriverImage({
-      context: projectRoot,
-      name: images.driver,
-      bases,
-      storage: await sharedDirectory('buildah'),
-      output: draft,
-      version: /"version": "([^"]+)"/.exec(manifest)?.[1] ?? '',
-      revision: 'unknown',
-    });
+    const name = images.driver;
+    await runImageCommand(['--tag', name, '--output', join(draft, 'driver.tar')]);
+  });
+}
+
+/** Runs `npm run image` with the base images and layers of the cache, and further arguments. */
+export async function runImageCommand(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CommandResult> {
+  return buildDriverImage({
+    bases: await baseArchives(),
+    storage: await sharedDirectory('buildah'),
+    arguments: args,
+    env,
   });
 }

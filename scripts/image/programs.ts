@@ -1,0 +1,46 @@
+/** Runs the programs that build and load images. */
+import { execa } from 'execa';
+
+/** An error whose message is complete: it says what to do. */
+export class Failure extends Error {}
+
+export type Argv = readonly [string, ...string[]];
+
+/** Returns why the program cannot be used, or undefined if the command ends with 0. */
+export async function findDefect(argv: Argv): Promise<string | undefined> {
+  const [file, ...args] = argv;
+  const result = await execa(file, args, { reject: false, stdin: 'ignore', timeout: 60_000 });
+  if (result.exitCode === 0) return undefined;
+  if (result.code === 'ENOENT') return `${file} is not installed`;
+  const lines = `${result.stdout}\n${result.stderr}`.trim().split('\n');
+  return lines.at(-1) || result.shortMessage || `${argv.join(' ')} failed`;
+}
+
+/** Runs a command whose output the user sees, on standard error. Throws a Failure that ends in `advice`. */
+export async function runVisibly(argv: Argv, advice: string): Promise<void> {
+  const [file, ...args] = argv;
+  process.stderr.write(`+ ${argv.join(' ')}\n`);
+  const result = await execa(file, args, {
+    reject: false,
+    stdin: 'inherit',
+    stdout: process.stderr,
+    stderr: 'inherit',
+  });
+  if (result.exitCode === 0) return;
+  const reason = result.code === 'ENOENT' ? 'is not installed' : `ended with ${endOf(result)}`;
+  throw new Failure(`${argv.slice(0, 3).join(' ')} ${reason}: ${advice}`);
+}
+
+function endOf(result: {
+  readonly exitCode?: number | undefined;
+  readonly signal?: string | undefined;
+}): string {
+  return result.exitCode === undefined
+    ? `signal ${result.signal ?? 'unknown'}`
+    : `exit code ${result.exitCode}`;
+}
+
+/** The command as root. */
+export function asRoot(argv: Argv): Argv {
+  return process.getuid?.() === 0 ? argv : ['sudo', ...argv];
+}
