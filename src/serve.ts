@@ -139,6 +139,7 @@ function domainSettings(config: Config): DomainSettings {
     },
     maxVolumesPerNode: config.maxVolumes,
     guardFreezeLimitMs: config.guardFreezeLimit,
+    trimBytesPerSecond: config.trimRate,
     withoutStaging: config.withoutStaging,
   };
 }

@@ -16,6 +16,7 @@ import {
   volumeAsJson,
   volumeColumns,
 } from './volume-format.ts';
+import { addTrimCommand } from './volume-trim.ts';
 
 export function addVolumeCommands(program: Command, session: Session): void {
   const volume = program.command('volume').description('create, mount, expand and delete volumes');
@@ -53,6 +54,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .argument('<volume>', 'id or name')
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi')
     .action(expandVolume.bind(null, session));
+  addTrimCommand(volume, session);
   volume
     .command('delete')
     .alias('rm')

@@ -16,6 +16,7 @@ import {
   parsePool,
   parsePoolNames,
   parsePositiveInteger,
+  parseRate,
   parseSocketPath,
   textParsedBy,
 } from './values.ts';
@@ -159,6 +160,13 @@ export const optionTable = {
     default: '5m',
     help: 'Maximum time for which the volumes of a nearly full pool stay frozen; after that, writers may get ENOSPC.',
     schema: textParsedBy(parseDuration),
+  },
+  trimRate: {
+    kind: 'value',
+    value: 'SIZE',
+    default: '1Gi',
+    help: 'Maximum number of bytes per second that trims return to a pool; the trims of a pool that runs full are not limited.',
+    schema: textParsedBy(parseRate),
   },
   maxVolumes: {
     kind: 'value',

@@ -84,6 +84,13 @@ interface HttpAddress {
   readonly port: number;
 }
 
+/** Parses bytes per second. */
+export function parseRate(value: string): bigint {
+  const bytes = parseBytes(value);
+  if (bytes > 0n) return bytes;
+  throw new Error('must be greater than 0');
+}
+
 /** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses. Returns undefined for `off`. */
 export function parseHttpAddress(value: string): HttpAddress | undefined {
   if (value === 'off') return undefined;

@@ -20,6 +20,7 @@ export const descriptor: object = {
                 MountVolume: { requestType: 'MountVolumeRequest', responseType: 'MountVolumeResponse' },
                 UnmountVolume: { requestType: 'UnmountVolumeRequest', responseType: 'UnmountVolumeResponse' },
                 ExpandVolume: { requestType: 'ExpandVolumeRequest', responseType: 'ExpandVolumeResponse' },
+                TrimVolume: { requestType: 'TrimVolumeRequest', responseType: 'TrimVolumeResponse' },
                 ListSnapshots: { requestType: 'ListSnapshotsRequest', responseType: 'ListSnapshotsResponse' },
                 GetSnapshot: { requestType: 'GetSnapshotRequest', responseType: 'GetSnapshotResponse' },
                 WatchSnapshot: {
@@ -155,6 +156,16 @@ export const descriptor: object = {
             UnmountVolumeResponse: { fields: { target_paths: { rule: 'repeated', type: 'string', id: 1 } } },
             ExpandVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, size_bytes: { type: 'int64', id: 2 } } },
             ExpandVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 }, at_next_mount: { type: 'bool', id: 2 } } },
+            TrimVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 } } },
+            TrimVolumeResponse: {
+              fields: {
+                allocated_before_bytes: { type: 'int64', id: 1 },
+                allocated_after_bytes: { type: 'int64', id: 2 },
+                discarded_bytes: { type: 'int64', id: 3 },
+                interrupted: { type: 'bool', id: 4 },
+                mounted_privately: { type: 'bool', id: 5 },
+              },
+            },
             ListSnapshotsRequest: {
               fields: {
                 max_entries: { type: 'int32', id: 1 },

@@ -34,6 +34,8 @@ export interface AdminService {
   readonly UnmountVolume: Unary<UnmountVolumeRequest, UnmountVolumeResponse>;
   /** Grows the image, loop device and filesystem of a volume, whether or not it is in use, before it returns. Succeeds if the volume is already that large. */
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
+  /** Returns the blocks that the filesystem of a thin volume has freed to its pool (FITRIM). An unused volume is mounted privately for that. FAILED_PRECONDITION for a volume that cannot be trimmed. */
+  readonly TrimVolume: Unary<TrimVolumeRequest, TrimVolumeResponse>;
   /** Lists snapshots ordered by id, one page per call, with fields that CSI lacks. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
   /** Looks up a snapshot by id or name. */
@@ -314,6 +316,23 @@ export interface ExpandVolumeResponse {
   readonly volume: Volume | null;
   /** Whether the filesystem will grow only at the next mount of the volume. */
   readonly at_next_mount: boolean;
+}
+
+export interface TrimVolumeRequest {
+  /** Id or name. Required. */
+  readonly volume_id: string;
+}
+
+export interface TrimVolumeResponse {
+  /** Space that the image occupied before and after the trim. Writes of other processes in between are included. */
+  readonly allocated_before_bytes: bigint;
+  readonly allocated_after_bytes: bigint;
+  /** Bytes that the filesystem reported as trimmed: its free blocks, whether or not the image had them allocated. */
+  readonly discarded_bytes: bigint;
+  /** Whether another call on the volume ended the trim before it was complete. */
+  readonly interrupted: boolean;
+  /** Whether the volume was unused, and was mounted privately for the trim. */
+  readonly mounted_privately: boolean;
 }
 
 export interface ListSnapshotsRequest {

@@ -27,6 +27,7 @@ const logClasses = {
   MountVolume: 'change',
   UnmountVolume: 'change',
   ExpandVolume: 'change',
+  TrimVolume: 'change',
   ListSnapshots: 'read',
   GetSnapshot: 'read',
   WatchSnapshot: 'read',
@@ -66,6 +67,7 @@ export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.
   return {
     ...poolMethods(administration),
     ...volumeMethods(administration),
+    ...maintenanceMethods(administration),
     ...snapshotMethods(context),
     ...diagnosticMethods(administration),
   };
@@ -151,6 +153,21 @@ function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'
         sizeBytes: requireSize(request.size_bytes),
       });
       return { volume: adminVolumeMessage(facts), at_next_mount: atNextMount };
+    },
+  };
+}
+
+function maintenanceMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
+  return {
+    async TrimVolume(request, call) {
+      const report = await admin.trimVolume(call, requireText(request.volume_id, 'volume_id'));
+      return {
+        allocated_before_bytes: report.allocatedBeforeBytes,
+        allocated_after_bytes: report.allocatedAfterBytes,
+        discarded_bytes: report.discardedBytes,
+        interrupted: report.isInterrupted,
+        mounted_privately: report.isMountedPrivately,
+      };
     },
   };
 }

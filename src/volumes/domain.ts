@@ -8,6 +8,7 @@ import type { OpenDevices } from './jobs/open-devices.ts';
 import type { SnapshotCopies } from './jobs/snapshot-copies.ts';
 import type { SpaceGuard } from './jobs/space-guard.ts';
 import type { Trash } from './jobs/trash.ts';
+import type { TrimClock } from './jobs/trim-clock.ts';
 import type { Trims } from './jobs/trims.ts';
 import type { Pools } from './pool/pools.ts';
 
@@ -24,6 +25,8 @@ export interface DomainSettings {
   readonly maxVolumesPerNode: number;
   /** Maximum time for which the space guard keeps a filesystem frozen, in milliseconds. */
   readonly guardFreezeLimitMs: number;
+  /** Maximum rate at which trims return bytes to a pool, except those of the guard. */
+  readonly trimBytesPerSecond: bigint;
   /** Whether NodePublishVolume first stages the volume below `mountDir`, and the last NodeUnpublishVolume unstages it. */
   readonly withoutStaging: boolean;
 }
@@ -40,6 +43,7 @@ export interface Domain {
   readonly interruptedCreates: InterruptedCreates;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
+  readonly trimClock: TrimClock;
   readonly openDevices: OpenDevices;
   readonly settings: DomainSettings;
   /**

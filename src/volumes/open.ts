@@ -20,6 +20,7 @@ import { trimPeriodically } from './jobs/periodic-trim.ts';
 import { SnapshotCopies } from './jobs/snapshot-copies.ts';
 import { SpaceGuard } from './jobs/space-guard.ts';
 import { Trash } from './jobs/trash.ts';
+import { TrimClock } from './jobs/trim-clock.ts';
 import { Trims } from './jobs/trims.ts';
 import { nodeExpandVolume } from './node/expand.ts';
 import { publishVolume } from './node/publish.ts';
@@ -126,7 +127,7 @@ async function makeDomain(
   const operations = new Operations(deps.whenReturned, (keys) => reloadLocked(domain, keys));
   const { locks } = operations;
   const trash = new Trash({ host, log, reached });
-  const trims = new Trims({ host, log, locks });
+  const trims = new Trims({ host, log, locks, bytesPerSecond: settings.trimBytesPerSecond });
   const freezeLimitMs = settings.guardFreezeLimitMs;
   const domain: Domain = {
     host,
@@ -138,6 +139,7 @@ async function makeDomain(
     interruptedCreates: new InterruptedCreates({ host, log }),
     guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs }),
     trims,
+    trimClock: new TrimClock(),
     openDevices: new OpenDevices({ host, log }),
     settings,
     kubelet: await kubeletOf(deps),

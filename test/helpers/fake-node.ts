@@ -19,6 +19,7 @@ export const fakeSettings = {
   withoutStaging: false,
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
+  trimBytesPerSecond: 1024n ** 4n,
 } as const satisfies OpenDeps['settings'];
 
 /** A node in memory whose pools are directories of the test; needs no root. */

@@ -157,6 +157,7 @@ export const testSettings = {
   withoutStaging: false,
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
+  trimBytesPerSecond: 1024n ** 4n,
 } as const satisfies OpenDeps['settings'];
 
 /** Stages and publishes a volume, and returns both paths. */

@@ -227,12 +227,14 @@ onNode('an unstage during a trim waits for at most one range', async (t) => {
   const paths = await mountVolume(node, record.id);
   const device = (await node.host.loops.list()).find(({ label }) => label.includes(record.id));
   if (device === undefined) throw new Error('it is not attached');
-  const guarded = { record, area: 'volumes', target: paths.stagingTargetPath, device } as const;
+  const { imagePath } = node.domain.pools.getVolume(record.id);
+  const target = paths.stagingTargetPath;
+  const guarded = { record, area: 'volumes', imagePath, target, device } as const;
   let trims = 0;
   const state = { isOver: false };
   const trimming = (async () => {
     while (!state.isOver) {
-      await node.domain.trims.trim(node.domain.pools.named(pool), guarded);
+      await node.domain.trims.trim(node.domain.pools.named(pool), guarded, 'guard');
       trims += 1;
       // A trim that runs during the call below ends at once.
       await nextTurn();

@@ -91,6 +91,59 @@ onNode('a volume is created, mounted, expanded and deleted by its name', async (
   t.is((await run('volume', 'get', 'data')).exitCode, 1);
 });
 
+interface TrimJson {
+  readonly result: string;
+  readonly returnedBytes: number;
+  readonly allocatedBeforeBytes: number;
+  readonly allocatedAfterBytes: number;
+  readonly discardedBytes: number;
+  readonly mountedPrivately: boolean;
+}
+
+onNode(
+  'volume trim returns the blocks of deleted files, of mounted and of unused volumes',
+  async (t) => {
+    const { directory, ok, json, run } = await startMachine(t);
+    const MiB = 1024 * 1024;
+    await ok('volume', 'create', 'one', '--size', '128Mi');
+    await ok('volume', 'create', 'two', '--size', '320Mi', '--fstype', 'xfs');
+    await ok('volume', 'create', 'thick', '--size', '16Mi', '--provisioning', 'thick');
+    const at = (name: string) => join(directory, name);
+    for (const name of ['one', 'two']) {
+      await ok('volume', 'mount', name, at(name));
+      await writeFile(join(at(name), 'file'), Buffer.alloc(48 * MiB, 'x'));
+      await execa('sync', ['--file-system', at(name)]);
+      await rm(join(at(name), 'file'));
+      await execa('sync', ['--file-system', at(name)]);
+    }
+    await ok('volume', 'unmount', 'two');
+    const allocated = async (name: string) =>
+      (await json<{ allocatedBytes: number }>('volume', 'get', name)).allocatedBytes;
+    for (const [name, mountedPrivately] of [
+      ['one', false],
+      ['two', true],
+    ] as const) {
+      const before = await allocated(name);
+      const [trimmed] = await json<readonly TrimJson[]>('volume', 'trim', name);
+      t.like(trimmed, { result: 'trimmed', mountedPrivately, allocatedBeforeBytes: before });
+      t.is(trimmed?.allocatedAfterBytes, await allocated(name), name);
+      t.true((trimmed?.returnedBytes ?? 0) >= 47 * MiB, JSON.stringify(trimmed));
+      t.true((trimmed?.discardedBytes ?? 0) >= 47 * MiB, JSON.stringify(trimmed));
+    }
+    t.deepEqual(await mountsBelow(join(directory, 'pool', 'tmp')), []);
+    const thick = await run('volume', 'trim', 'thick');
+    t.is(thick.exitCode, 1);
+    t.regex(thick.stderr, /volume 'thick' cannot be trimmed: it is thick/);
+    const all = await json<readonly TrimJson[]>('volume', 'trim', '--all');
+    t.deepEqual(
+      all.map(({ result }) => result),
+      ['trimmed', 'refused', 'trimmed'],
+    );
+    t.is((await run('volume', 'trim')).exitCode, 2);
+    await ok('volume', 'unmount', 'one');
+  },
+);
+
 onNode('a volume that is mounted below itself is unmounted, deepest path first', async (t) => {
   const { directory, ok, json, run } = await startMachine(t);
   await ok('volume', 'create', 'data', '--size', '32Mi');

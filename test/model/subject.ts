@@ -139,6 +139,7 @@ export async function subjectOn(
         withoutStaging: false,
         maxVolumesPerNode: 100,
         guardFreezeLimitMs: 60_000,
+        trimBytesPerSecond: 1024n ** 4n,
       },
       kubeletDir: undefined,
       pools: [

@@ -29,6 +29,7 @@ import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './po
 import { growPool } from './pools/grow.ts';
 import { type InitInput, initPoolInDriver } from './pools/init.ts';
 import { recoverPool } from './pools/recover-marker.ts';
+import { type TrimReport, trimVolume } from './trim.ts';
 
 export interface Administration {
   listPools(): Promise<readonly PoolFacts[]>;
@@ -66,6 +67,8 @@ export interface Administration {
     call: Call,
     input: { readonly volumeId: string; readonly sizeBytes: bigint },
   ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }>;
+  /** Returns freed blocks of a volume to its pool; finds the volume by its id or name. Throws `not-found`, `wrong-state`, `busy`. */
+  trimVolume(call: Call, idOrName: string): Promise<TrimReport>;
   listSnapshots(
     page: PoolPageInput & { readonly sourceVolumeId: string },
   ): Promise<Page<SnapshotFacts>>;
@@ -109,6 +112,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
     expandVolume: (call, input) => expandManually(domain, call, input),
+    trimVolume: (call, idOrName) => trimVolume(domain, call, idOrName),
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),

@@ -80,7 +80,8 @@ export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<
   return factsOf(domain, findByIdOrName(domain, idOrName), context);
 }
 
-function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
+/** Throws `not-found`, or `unavailable` while a pool that may contain the volume is unavailable. */
+export function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
   const id = parseVolumeId(idOrName);
   for (const pool of domain.pools.all) {
     for (const area of volumeAreas) {

@@ -11,6 +11,7 @@ export interface MountedThinVolume {
   readonly area: VolumeArea;
   readonly target: string;
   readonly device: LoopDevice;
+  readonly imagePath: string;
 }
 
 /** Finds the thin volumes of the pool whose filesystem is mounted according to the kernel, each with one of its mounts. */
@@ -28,7 +29,7 @@ export async function findMountedThinVolumes(
     const device = devices.find((one) => !one.readOnly && isOnImage(one, image));
     const mount = device && mounts.find((one) => isFilesystemOn(one, device));
     if (device !== undefined && mount !== undefined) {
-      found.push({ record, area, device, target: mount.target });
+      found.push({ record, area, device, imagePath, target: mount.target });
     }
   }
   return found;

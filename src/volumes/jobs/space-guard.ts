@@ -190,7 +190,7 @@ export class SpaceGuard {
   async #trim(pool: Pool, volumes: readonly MountedThinVolume[]): Promise<void> {
     for (const one of volumes) {
       if (one.record.trim === 'off' || this.#frozen.since(one.record.id) !== undefined) continue;
-      await this.#deps.trims.trim(pool, one);
+      await this.#deps.trims.trim(pool, one, 'guard');
     }
   }
 }

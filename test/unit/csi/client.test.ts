@@ -121,6 +121,7 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   MountVolume: refuse,
   UnmountVolume: refuse,
   ExpandVolume: refuse,
+  TrimVolume: refuse,
   ListSnapshots: refuse,
   GetSnapshot: refuse,
   GetProgress: refuse,

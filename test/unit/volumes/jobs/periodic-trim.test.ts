@@ -90,6 +90,29 @@ test('the record of the last trim keeps fields of a later version', async (t) =>
   });
 });
 
+test('a record of a later version is kept, and the volume is still trimmed once a day', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter, domain } = await trimmedNode(node, { one: 'periodic' });
+  const [volume] = [...domain().pools.named('a').images()];
+  const path = join(dirname(volume?.imagePath ?? ''), 'trim.json');
+  const later = '{"schemaVersion":2,"trimmedAtNs":"1"}';
+  await writeFile(path, later);
+  t.is(await trimsAfter(24), 1);
+  t.is(await trimsAfter(12), 0);
+  t.is(await trimsAfter(12), 1);
+  t.is(await readFile(path, 'utf8'), later);
+});
+
+test('a damaged record of the last trim is replaced', async (t) => {
+  const node = await fakeNode(t);
+  const { trimsAfter, restart, domain } = await trimmedNode(node, { one: 'periodic' });
+  const [volume] = [...domain().pools.named('a').images()];
+  await writeFile(join(dirname(volume?.imagePath ?? ''), 'trim.json'), '{');
+  t.is(await trimsAfter(24), 1);
+  await restart();
+  t.is(await trimsAfter(12), 0);
+});
+
 test('a clock that was set back does not stop trims until it has caught up', async (t) => {
   const node = await fakeNode(t);
   const { trimsAfter } = await trimmedNode(node, { one: 'periodic' });

@@ -119,7 +119,7 @@ test('an inline volume that a call works on is frozen only after the call has en
   const isFrozen = (): boolean =>
     node.host.kernel.devices.get(inline.device.number)?.live?.frozen === true;
   const release = domain.operations.locks.acquire({ exclusive: [`volume:${volumeId}`] }, 'a test');
-  t.is(await domain.trims.trim(pool, inline), 'interrupted');
+  t.is((await domain.trims.trim(pool, inline, 'guard')).result, 'interrupted');
   leave(tooFew);
   await until('the other one is frozen', () => domain.guard.frozenSince(at.volumeId) !== undefined);
   const looks = () => node.host.calls.filter((name) => name === 'files.capacity').length;

@@ -3,14 +3,15 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { GiB, MiB } from '../../../../src/units.ts';
 import { findMountedThinVolumes } from '../../../../src/volumes/jobs/mounted-thin-volumes.ts';
-import { fakeNode } from '../../../helpers/fake-node.ts';
+import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
 /** A staged volume. The test decides how long the trim of a range takes. */
-async function slowlyTrimmed(t: ExecutionContext) {
+async function slowlyTrimmed(t: ExecutionContext, trimBytesPerSecond = GiB) {
   const node = await fakeNode(t);
-  const { volumes, domain } = await node.open([node.settings('a')]);
+  const settings = { ...fakeSettings, trimBytesPerSecond };
+  const { volumes, domain } = await node.open([node.settings('a')], { settings });
   const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 8n * GiB }));
   const at = { volumeId: record.id, stagingTargetPath: join(node.directory, 'staging') };
   await mkdir(at.stagingTargetPath);
@@ -30,26 +31,26 @@ async function slowlyTrimmed(t: ExecutionContext) {
   const pool = domain.pools.named('a');
   const [volume] = await findMountedThinVolumes(node.host, pool, await mounts.list());
   if (volume === undefined) throw new Error('it is not mounted');
-  return { volumes, domain, pool, volume, at, ranges };
+  return { node, volumes, domain, pool, volume, at, ranges };
 }
 
 test('a trim stops after its current range for a call on its volume', async (t) => {
   const { volumes, domain, pool, volume, at, ranges } = await slowlyTrimmed(t);
-  const trim = domain.trims.trim(pool, volume);
+  const trim = domain.trims.trim(pool, volume, 'guard');
   await until('the first range has started', () => ranges.length === 1);
   const unstaged = volumes.unstageVolume(call(), at);
   // An unmount that did not wait would get EBUSY.
   await until('the call runs', () => domain.operations.runningCount === 1);
   ranges[0]?.end();
   await unstaged;
-  t.is(await trim, 'interrupted');
+  t.is((await trim).result, 'interrupted');
   t.is(ranges.length, 1);
   t.like(domain.trims.countsOf(pool), { runs: { interrupted: 1 }, bytes: MiB });
 });
 
 test('the ranges of a trim are adjacent, cover everything and have a maximum size', async (t) => {
   const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
-  const trim = domain.trims.trim(pool, volume);
+  const trim = domain.trims.trim(pool, volume, 'guard');
   let next = 0n;
   for (let at = 0; next < 8n * GiB; at += 1) {
     await until('the next range has started', () => ranges.length > at);
@@ -62,7 +63,7 @@ test('the ranges of a trim are adjacent, cover everything and have a maximum siz
   }
   await until('the range after the end is tried', () => ranges.at(-1)?.offset === next);
   ranges.at(-1)?.end();
-  t.is(await trim, 'done');
+  t.is((await trim).result, 'done');
 });
 
 test('no trim starts a range while a call works on the volume', async (t) => {
@@ -71,7 +72,73 @@ test('no trim starts a range while a call works on the volume', async (t) => {
     { exclusive: [`volume:${at.volumeId}`] },
     'a test',
   );
-  t.is(await domain.trims.trim(pool, volume), 'interrupted');
+  t.is((await domain.trims.trim(pool, volume, 'guard')).result, 'interrupted');
   t.is(ranges.length, 0);
   release();
+});
+
+/** Makes each trim of a range take 64 MiB from the image's allocated bytes. */
+function shrinking({ node, ranges }: Awaited<ReturnType<typeof slowlyTrimmed>>): void {
+  const { files } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  files.imageStatus = async (path) => {
+    const status = await imageStatus(path);
+    return { ...status, allocatedBytes: GiB - 64n * MiB * BigInt(ranges.length) };
+  };
+}
+
+test('after a range that returned bytes, a trim pauses; a call ends the pause at once', async (t) => {
+  const trimmed = await slowlyTrimmed(t, MiB);
+  const { domain, pool, volume, ranges } = trimmed;
+  shrinking(trimmed);
+  const trim = domain.trims.trim(pool, volume, 'periodic');
+  await until('the first range has started', () => ranges.length === 1);
+  ranges[0]?.end();
+  // Without the pause of a minute, this would find the second range.
+  await until('the range has ended', async () => {
+    await domain.trims.interrupt(volume.record.id);
+    return true;
+  });
+  t.like(await trim, {
+    result: 'interrupted',
+    discardedBytes: MiB,
+    allocatedBeforeBytes: GiB,
+    allocatedAfterBytes: GiB - 64n * MiB,
+  });
+  t.is(ranges.length, 1);
+});
+
+test('the trims of the guard are not paced, and observers get their bytes', async (t) => {
+  const trimmed = await slowlyTrimmed(t, 1n);
+  const { domain, pool, volume, ranges } = trimmed;
+  shrinking(trimmed);
+  const events: unknown[] = [];
+  domain.trims.observe((event) => events.push(event));
+  const trim = domain.trims.trim(pool, volume, 'guard');
+  for (let at = 0; (ranges[at - 1]?.offset ?? 0n) < 8n * GiB; at += 1) {
+    await until('the next range has started', () => ranges.length > at);
+    ranges[at]?.end();
+  }
+  const { result, allocatedAfterBytes } = await trim;
+  t.is(result, 'done');
+  t.is(allocatedAfterBytes, GiB - 64n * MiB * BigInt(ranges.length - 1));
+  t.like(events, [{ pool: 'a', volumeId: volume.record.id, cause: 'guard', result: 'done' }]);
+});
+
+test('one volume of a pool is trimmed at a time; the guard does not wait, and two trims of a volume are one', async (t) => {
+  const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
+  const other = { ...volume, record: { ...volume.record, id: 'other' as never } };
+  const third = { ...volume, record: { ...volume.record, id: 'third' as never } };
+  const first = domain.trims.trim(pool, volume, 'command');
+  await until('the first range has started', () => ranges.length === 1);
+  const second = domain.trims.trim(pool, other, 'periodic');
+  const joined = domain.trims.trim(pool, volume, 'periodic');
+  const urgent = domain.trims.trim(pool, third, 'guard');
+  await until('the guard has started', () => ranges.length === 2);
+  const stopped = domain.trims.stop();
+  for (const { end } of ranges) end();
+  await stopped;
+  const outcomes = await Promise.all([first, joined, second, urgent]);
+  t.is(outcomes[0], outcomes[1]);
+  t.is(ranges.length, 2, 'the second one was waiting for its turn');
 });
