@@ -47,7 +47,7 @@ async function trimVolumes(
   const failed = rows.filter(({ result }) => result === 'failed' || (!all && result === 'refused'));
   if (failed.length === 0) return;
   throw new FailedError(
-    session.isJson ? '' : failed.map(({ message }) => message).join('\nloopcsi: '),
+    session.isText ? failed.map(({ message }) => message).join('\nloopcsi: ') : '',
   );
 }
 
@@ -111,9 +111,9 @@ const columns: readonly Column<Row>[] = [
   { title: 'FITRIM', align: 'right', text: ({ bytes }) => sizeOf(bytes?.discarded_bytes) },
 ];
 
-async function report({ terminal }: Session, rows: readonly Row[]): Promise<string> {
+function report({ terminal }: Session, rows: readonly Row[]): string {
   if (rows.length === 0) return 'There are no volumes.';
-  const table = await formatTable(terminal, rows, columns);
+  const table = formatTable(terminal, rows, columns);
   if (!terminal.isInteractive) return table;
   const total = rows.reduce((sum, row) => sum + returnedBytesOf(row), 0n);
   const notes = rows.flatMap(({ volume, result, message }) => {
