@@ -4,6 +4,7 @@ import { statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually, run } from '../../scripts/command.ts';
+import { blocksOf, makePrograms, runBlock } from '../helpers/run-page.ts';
 import { type Daemon, dockerPrograms, startDaemon } from './daemon.ts';
 import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, type Plugin, startPlugin } from './plugin.ts';
@@ -344,3 +345,15 @@ test.serial(
     await daemon.docker('volume', 'rm', 'again');
   },
 );
+
+test.serial('README.md: the command works as pasted, and prints what the page shows', async (t) => {
+  await daemon.docker('tag', busybox, 'busybox');
+  const bin = await makePrograms(node.directory, {
+    docker: `exec ${dockerPrograms.client} --host=unix://${daemon.socket} "$@"`,
+  });
+  const environment = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+  const blocks = await blocksOf('README.md', 'docker');
+  t.true(blocks.length > 0);
+  for (const block of blocks) await runBlock(t, block, { environment });
+  await daemon.docker('volume', 'rm', 'data');
+});

@@ -7,7 +7,7 @@ import * as rules from '../helpers/tidy-rules.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const ignored = new Set(['.git', 'node_modules', 'dist', 'coverage']);
-const isText = /(?:\.(?:ts|json|jsonc|md|yaml|yml|sh|proto|tpl|txt|service)|\/[^.]+|^[^./]+)$/;
+const isText = /(?:\.(?:ts|json|jsonc|md|yaml|yml|sh|svg|proto|tpl|txt|service)|\/[^.]+|^[^./]+)$/;
 
 /** Paths of all files of the repository that are text, generated ones included. */
 function walk(directory: string): readonly string[] {

@@ -12,6 +12,8 @@ import { cached, hashInputs, sharedDirectory } from './cache.ts';
 export const images = {
   pause: 'localhost/pause:e2e',
   busybox: 'localhost/busybox:e2e',
+  /** The image of the pages, as the runtime completes its name. */
+  readmeBusybox: 'docker.io/library/busybox:1.37',
   driver: 'localhost/loopcsi:e2e',
   sidecar: (program: string): string => `localhost/${program}:e2e`,
 } as const;
@@ -37,7 +39,9 @@ export async function clusterImages(programs: string): Promise<readonly string[]
     for (const program of ['pause', ...sidecars]) {
       await packProgram(join(programs, program), join(draft, `${program}.tar`));
     }
-    await packBusybox(join(draft, 'busybox.tar'), { names: [images.busybox] });
+    await packBusybox(join(draft, 'busybox.tar'), {
+      names: [images.busybox, images.readmeBusybox],
+    });
   });
   return names.map((name) => join(directory, `${name}.tar`));
 }

@@ -8,7 +8,7 @@ import { sidecars } from '../cluster/images.ts';
 import type { Layout } from '../cluster/layout.ts';
 
 export const release = 'loopcsi';
-export const systemNamespace = 'loopcsi-system';
+export const systemNamespace = 'loopcsi';
 export const driverName = 'loopcsi.io';
 export const chartPath = join(projectRoot, 'charts', 'loopcsi');
 export const nodePods = 'app.kubernetes.io/instance=loopcsi,app.kubernetes.io/component=node';

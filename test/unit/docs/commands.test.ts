@@ -17,6 +17,7 @@ const innerScripts: Readonly<Record<string, string>> = {
   'check:generated': 'npm run check',
   'check:tidy': 'npm run check',
   compile: 'npm run check, and the Dockerfile, which has Node and npm packages',
+  'docs:all': 'npm run docs',
   'generate:all': 'npm run generate',
   lint: 'npm run check',
   'test:cluster-volumes': 'npm run test:swarm-csi',

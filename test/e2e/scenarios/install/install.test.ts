@@ -1,6 +1,8 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { eventually, run } from '../../../../scripts/command.ts';
+import { blocksOf, makePrograms, type PageShell, runBlock } from '../../../helpers/run-page.ts';
 import { textAt } from '../../kube/api.ts';
 import {
   chartPath,
@@ -11,44 +13,50 @@ import {
   release,
   systemNamespace,
 } from '../../kube/chart.ts';
-import { api, helm, kubectl, layout, programs, Scenario } from '../../kube/scenario.ts';
+import { api, helm, kubectl, layout, programs } from '../../kube/scenario.ts';
 
 const inNamespace = ['--namespace', systemNamespace];
 
 test.serial(
-  'helm install on a fresh cluster: a pod mounts a volume of the default class within a minute',
+  'README.md: its commands install the driver, and a pod has its volume within a minute',
   async (t) => {
+    const shell = await shellOfReader(t);
     const startedAtMs = Date.now();
-    const flags = [
-      ...inNamespace,
-      '--create-namespace',
-      '--wait',
-      '--timeout',
-      '2m',
-      '--values',
-      '-',
-    ];
-    const values = JSON.stringify(chartValues(layout));
-    const installed = await helm(['install', release, chartPath, ...flags], values);
-    t.is(installed.exitCode, 0, installed.stderr);
-    t.regex(installed.stdout, /kubectl .*rollout status/, 'the notes name the next command');
-
-    const scenario = await Scenario.begin(t, 'first');
-    await scenario.claim('data');
-    await scenario.readyPod('writer', {
-      claims: { '/data': 'data' },
-      script: 'echo hello >/data/file',
-    });
+    let output = '';
+    const blocks = await blocksOf('README.md', 'kubernetes');
+    t.true(blocks.length > 0);
+    for (const block of blocks) output += await runBlock(t, block, shell);
     const tookMs = Date.now() - startedAtMs;
     t.log(`${Math.round(tookMs / 1000)} s from helm install to a running pod`);
     t.true(tookMs < 60_000);
-    t.is(await scenario.sh('writer', 'cat /data/file'), 'hello');
-    t.regex(
-      await scenario.sh('writer', 'grep " /data " /proc/mounts'),
-      /^\/dev\/loop\d+ \/data ext4 /,
-    );
+    t.regex(output, /kubectl .*rollout status/, 'the notes of the chart name the next command');
+    const inPod = async (script: string): Promise<string> =>
+      kubectl('exec', 'writer', '--', 'sh', '-c', script);
+    t.not(await inPod('cat /data/starts'), '');
+    t.regex(await inPod('grep " /data " /proc/mounts'), /^\/dev\/loop\d+ \/data ext4 /);
+    await kubectl('delete', 'pod/writer', 'pvc/data');
   },
 );
+
+/** kubectl and helm as the reader has them, except that all images are those of the test. */
+async function shellOfReader(t: ExecutionContext): Promise<PageShell> {
+  const directory = await mkdtemp('/var/tmp/loopcsi-reader-');
+  t.teardown(() => rm(directory, { recursive: true }));
+  const values = join(directory, 'values.json');
+  await writeFile(values, JSON.stringify(chartValues(layout)));
+  const images = `--values ${values} --set image.registry=localhost`;
+  const bin = await makePrograms(directory, {
+    kubectl: `exec ${join(programs, 'kubectl')} "$@"`,
+    helm: `exec ${join(programs, 'helm')} "$@" ${images}`,
+  });
+  return {
+    environment: {
+      PATH: `${bin}:${process.env['PATH'] ?? ''}`,
+      KUBECONFIG: layout.kubeconfig,
+      HELM_CACHE_HOME: layout.state,
+    },
+  };
+}
 
 test.serial(
   'the kubelet knows the driver, its topology and its limit; the scheduler knows its capacity',

@@ -1,0 +1,85 @@
+import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { eventually, run } from '../../scripts/command.ts';
+import { startService } from '../docker/processes.ts';
+import { startDriver } from '../helpers/driver.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { blocksOf, makePrograms, type PageShell, runBlock } from '../helpers/run-page.ts';
+import { removeAll } from '../helpers/scratch-pool.ts';
+
+const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
+/** In the machine of a page, these are directories of the test. */
+const ownDirectories = ['/var/lib', '/run', '/mnt'];
+
+/**
+ * A machine as the pages describe it: the driver runs with its default pool, and `loopcsi` is on the PATH. It is a mount
+ * namespace on this machine. At the end everything that the page made is removed through the command line.
+ */
+async function makeMachine(t: ExecutionContext): Promise<PageShell> {
+  const directory = await mkdtemp('/var/tmp/loopcsi-pages-');
+  t.teardown(async () => {
+    const left = await removeAll(directory);
+    if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`);
+  });
+  for (const path of ownDirectories) await mkdir(join(directory, path), { recursive: true });
+  const enter = await makeNamespace(t, directory);
+  const endpoint = `unix://${join(directory, 'csi.sock')}`;
+  const bin = await makePrograms(directory, {
+    loopcsi: `exec ${launcher} "$@"`,
+    sudo: 'exec "$@"',
+  });
+  const shell = {
+    enter,
+    environment: { PATH: `${bin}:${process.env['PATH'] ?? ''}`, LOOPCSI_ENDPOINT: endpoint },
+  };
+  const flags = [
+    '--state-dir=/var/lib/loopcsi',
+    '--pool=default=/var/lib/loopcsi/pools/default,create',
+    '--http-address=off',
+  ];
+  const driver = await startDriver(directory, flags, { enter });
+  t.teardown(async () => {
+    await removeVolumes(shell);
+    await driver.stop();
+  });
+  return shell;
+}
+
+async function makeNamespace(t: ExecutionContext, directory: string): Promise<readonly string[]> {
+  const binds = ownDirectories.map((path) => `mount --bind ${join(directory, path)} ${path}`);
+  const script = [...binds, 'exec sleep infinity'].join(' && ');
+  const unshare = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script];
+  const log = join(directory, 'namespace.log');
+  const holder = await startService(unshare, log);
+  t.teardown(() => holder.end());
+  await eventually('the mounts of the namespace', async () => {
+    if (holder.hasEnded()) throw new Error(await readFile(log, 'utf8'));
+    const table = await readFile(`/proc/${holder.pid}/mountinfo`, 'utf8');
+    return ownDirectories.every((path) => table.includes(`${path} ${path} `)) ? true : undefined;
+  });
+  return ['nsenter', `--target=${holder.pid}`, '--mount', `--wd=${process.cwd()}`];
+}
+
+/** Unmounts and deletes everything, as the reader of a page could. */
+async function removeVolumes({ enter = [], environment = {} }: PageShell): Promise<void> {
+  const [file = '', ...args] = [...enter, launcher];
+  const loopcsi = (...words: readonly string[]): Promise<string> =>
+    run(file, [...args, ...words], { env: environment });
+  for (const kind of ['volume', 'snapshot'] as const) {
+    const entries = JSON.parse(await loopcsi(kind, 'list', '--json')) as { id: string }[];
+    for (const { id } of entries) {
+      if (kind === 'volume') await loopcsi('volume', 'unmount', id).catch(() => undefined);
+      await loopcsi(kind, 'delete', id, '--yes');
+    }
+  }
+}
+
+for (const page of ['README.md', 'docs/tasks.md']) {
+  onNode(`${page}: the commands work as pasted, and print what the page shows`, async (t) => {
+    const machine = await makeMachine(t);
+    const blocks = await blocksOf(page, 'machine');
+    t.true(blocks.length > 0);
+    for (const block of blocks) await runBlock(t, block, machine);
+  });
+}
