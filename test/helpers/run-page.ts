@@ -43,7 +43,7 @@ async function runCommands(
   commands: string,
   shell: PageShell,
 ): Promise<string> {
-  const [file = '', ...args] = [
+  const [file, ...args] = [
     ...(shell.enter ?? []),
     'bash',
     '-e',

@@ -63,7 +63,7 @@ async function makeNamespace(t: ExecutionContext, directory: string): Promise<re
 
 /** Unmounts and deletes everything, as the reader of a page could. */
 async function removeVolumes({ enter = [], environment = {} }: PageShell): Promise<void> {
-  const [file = '', ...args] = [...enter, launcher];
+  const [file, ...args] = [...enter, launcher];
   const loopcsi = (...words: readonly string[]): Promise<string> =>
     run(file, [...args, ...words], { env: environment });
   for (const kind of ['volume', 'snapshot'] as const) {

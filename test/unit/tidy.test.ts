@@ -6,7 +6,7 @@ import { metricNames } from '../../src/observe/metrics.ts';
 import * as rules from '../helpers/tidy-rules.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
-const ignored = new Set(['.git', 'node_modules', 'dist', 'coverage']);
+const ignored = new Set(['.git', 'node_modules', 'dist', 'coverage', 'cache']);
 const isText = /(?:\.(?:ts|json|jsonc|md|yaml|yml|sh|svg|proto|tpl|txt|service)|\/[^.]+|^[^./]+)$/;
 
 /** Paths of all files of the repository that are text, generated ones included. */

@@ -24,7 +24,7 @@ for (const page of pages) {
         reasonNotToRun === undefined && (suite === undefined || suites[suite] === undefined),
     );
     t.deepEqual(
-      unsaid.map(({ line, commands }) => `${page}:${line}: ${commands.split('\n')[0]}`),
+      unsaid.map(({ line, commands }) => `${page}:${line}: ${commands.split('\n')[0] ?? ''}`),
       [],
     );
   });
@@ -33,8 +33,9 @@ for (const page of pages) {
 test('every suite runs the blocks of each page that names it', (t) => {
   for (const { page, suite } of blocks) {
     if (suite === undefined) continue;
-    const text = readFileSync(join(root, suites[suite] ?? ''), 'utf8');
-    t.true(text.includes(`'${page}'`), `${suites[suite]} does not run ${page}`);
+    const file = suites[suite] ?? '';
+    const text = readFileSync(join(root, file), 'utf8');
+    t.true(text.includes(`'${page}'`), `${file} does not run ${page}`);
   }
 });
 
