@@ -6,6 +6,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { unbundledPackages } from './unbundled-packages.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const outdir = join(root, 'dist', 'bundle');
@@ -25,16 +26,8 @@ const { metafile } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node20',
-  external: [
-    // koffi loads its native library from its own directory.
-    'koffi',
-    // grpc-js imports @grpc/proto-loader only for channelz, which is disabled.
-    '@grpc/proto-loader',
-    // These are imported lazily. A bundled import() of a CommonJS package would lack the named exports that Node detects.
-    'execa',
-    'prom-client',
-    'yaml',
-  ],
+  // grpc-js imports @grpc/proto-loader only for channelz, which is disabled.
+  external: [...unbundledPackages, '@grpc/proto-loader'],
   minifyWhitespace: true,
   sourcemap: true,
   sourcesContent: false,

@@ -3,16 +3,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { arch, platform } from 'node:process';
 import { run } from '../../scripts/command.ts';
-
-/** The Dockerfile names the same major release. */
-export const imageNode = '24.21.0';
+import { nodeRelease } from '../../scripts/node-release.ts';
 
 /** Returns the path of the program. Needs npm and its registry. */
 export async function installNode(directory: string): Promise<string> {
   const name = `node-${platform}-${arch}`;
   await writeFile(join(directory, 'package.json'), '{"private": true}\n');
   const install = ['install', '--no-audit', '--no-fund', '--prefix', directory];
-  await run('npm', [...install, `${name}@${imageNode}`], { timeoutMs: 300_000 });
+  await run('npm', [...install, `${name}@${nodeRelease}`], { timeoutMs: 300_000 });
   return join(directory, nodeProgram);
 }
 

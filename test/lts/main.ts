@@ -5,8 +5,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
+import { nodeRelease } from '../../scripts/node-release.ts';
 import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
-import { imageNode, installNode, nodeProgram } from '../images/node.ts';
+import { installNode, nodeProgram } from '../images/node.ts';
 
 const suites = [
   ['dist/test/unit/**/*.test.js'],
@@ -20,7 +21,7 @@ const suites = [
   ],
 ];
 
-const entry = await cached('node', await hashInputs([imageNode], []), async (directory) => {
+const entry = await cached('node', await hashInputs([nodeRelease], []), async (directory) => {
   await installNode(directory);
 });
 const node = join(entry, nodeProgram);

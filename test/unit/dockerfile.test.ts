@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { nodeRelease } from '../../scripts/node-release.ts';
 import { debianPackages } from '../../src/host/programs/programs.ts';
-import { imageNode } from '../images/node.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
@@ -16,7 +16,7 @@ test('the container image has the packages whose programs host/ runs, and no oth
 test('the tests run on the Node release of the container image', async (t) => {
   const dockerfile = await readFile(join(root, 'Dockerfile'), 'utf8');
   const [, major] = /^ARG NODE_IMAGE=\S+:(\d+)-/m.exec(dockerfile) ?? [];
-  t.is(imageNode.split('.')[0], major);
+  t.is(nodeRelease.split('.')[0], major);
 });
 
 test('the container image has production dependencies only, including optional ones, for any architecture', async (t) => {

@@ -2,10 +2,10 @@
 import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type CommandResult, run } from '../../../scripts/command.ts';
+import { nodeRelease } from '../../../scripts/node-release.ts';
 import { baseImages, makeBaseImages } from '../../images/base.ts';
 import { buildDriverImage } from '../../images/build.ts';
 import { packBusybox } from '../../images/busybox.ts';
-import { imageNode } from '../../images/node.ts';
 import { packImage } from '../../images/pack.ts';
 import { cached, hashInputs, sharedDirectory } from './cache.ts';
 
@@ -92,7 +92,7 @@ async function unpackLayer(archive: string, root: string): Promise<void> {
 }
 
 async function baseArchives(): Promise<string> {
-  const key = await hashInputs([imageNode], ['test/images/base.ts', packing]);
+  const key = await hashInputs([nodeRelease], ['test/images/base.ts', packing]);
   return cached('bases', key, makeBaseImages);
 }
 

@@ -1,0 +1,91 @@
+/**
+ * Builds a .deb and an .rpm with nfpm:  npm run package -- [--arch amd64|arm64]... [--version VERSION] [--output DIR]
+ *
+ * The packages contain Node, so the machine on which they are installed needs none. The kind of processor does not matter to
+ * the build, because Node and koffi's library come compiled from npm. Defaults: this machine's processor, the version of
+ * package.json, dist/packages.
+ */
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { arch as hostArch } from 'node:process';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import * as v from 'valibot';
+import { attempt, run } from './command.ts';
+import { stageFiles } from './package/stage.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+
+/** Processors as Debian and nfpm call them, and as Node does. */
+const nodeArchs = { amd64: 'x64', arm64: 'arm64' } as const;
+export type PackageArch = keyof typeof nodeArchs;
+
+export interface PackageOptions {
+  readonly arch: PackageArch;
+  readonly version: string;
+  readonly output: string;
+  readonly formats?: readonly ('deb' | 'rpm')[];
+}
+
+/** Builds the packages, and returns their paths. Needs nfpm and go-md2man on the PATH, npm's registry, and the compiled driver. */
+export async function buildPackages(options: PackageOptions): Promise<readonly string[]> {
+  const { arch, version, output, formats = ['deb', 'rpm'] } = options;
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-package-'));
+  try {
+    const seconds = await sourceTime();
+    const date = new Date(seconds * 1000).toISOString().slice(0, 10);
+    await stageFiles({ root, directory, arch: nodeArchs[arch], version, date });
+    await mkdir(output, { recursive: true });
+    const paths: string[] = [];
+    for (const format of formats) {
+      const args = ['package', '--config=nfpm.yaml', `--packager=${format}`, `--target=${output}/`];
+      const env = { ARCH: arch, VERSION: version, SOURCE_DATE_EPOCH: String(seconds) };
+      const said = await run('nfpm', args, { cwd: directory, env });
+      const path = /created package: (.*)/.exec(said)?.[1];
+      if (path === undefined) throw new Error(`nfpm did not name the package:\n${said}`);
+      paths.push(path);
+    }
+    return paths;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** The time of the last commit in seconds since 1970, so that the same commit gives the same package; without git, the present. */
+async function sourceTime(): Promise<number> {
+  const set = Number(process.env['SOURCE_DATE_EPOCH']);
+  if (set > 0) return set;
+  const log = await attempt('git', ['log', '-1', '--format=%ct'], { cwd: root }).catch(
+    () => undefined,
+  );
+  const seconds = Number(log?.stdout.trim());
+  return seconds > 0 ? seconds : Math.floor(Date.now() / 1000);
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      arch: { type: 'string', multiple: true },
+      version: { type: 'string' },
+      output: { type: 'string' },
+    },
+  });
+  const manifest: unknown = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const { version } = v.parse(v.object({ version: v.string() }), manifest);
+  const archs = values.arch ?? [hostArch === 'x64' ? 'amd64' : hostArch];
+  for (const arch of archs) {
+    if (arch !== 'amd64' && arch !== 'arm64') throw new Error(`--arch ${arch}: use amd64 or arm64`);
+    const paths = await buildPackages({
+      arch,
+      version: values.version ?? version,
+      output: resolve(values.output ?? join(root, 'dist/packages')),
+    });
+    for (const path of paths) console.log(path);
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  await main(process.argv.slice(2));
+}
