@@ -1,25 +1,16 @@
-/**
- * Builds a .deb and an .rpm with nfpm:  npm run package -- [--arch amd64|arm64]... [--version VERSION] [--output DIR]
- *
- * The packages contain Node, so the machine on which they are installed needs none. The kind of processor does not matter to
- * the build, because Node and koffi's library come compiled from npm. Defaults: this machine's processor, the version of
- * package.json, dist/packages.
- */
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+/** Builds the packages with nfpm from the files that stage.ts collects. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { arch as hostArch } from 'node:process';
-import { pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
-import * as v from 'valibot';
-import { attempt, run } from './command.ts';
-import { stageFiles } from './package/stage.ts';
+import { join } from 'node:path';
+import { attempt, run } from '../command.ts';
+import { stageFiles } from './stage.ts';
 
-const root = join(import.meta.dirname, '..', '..');
+const root = join(import.meta.dirname, '..', '..', '..');
 
 /** Processors as Debian and nfpm call them, and as Node does. */
 const nodeArchs = { amd64: 'x64', arm64: 'arm64' } as const;
 export type PackageArch = keyof typeof nodeArchs;
+export const packageArchs: readonly PackageArch[] = ['amd64', 'arm64'];
 
 export interface PackageOptions {
   readonly arch: PackageArch;
@@ -61,31 +52,4 @@ async function sourceTime(): Promise<number> {
   );
   const seconds = Number(log?.stdout.trim());
   return seconds > 0 ? seconds : Math.floor(Date.now() / 1000);
-}
-
-async function main(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      arch: { type: 'string', multiple: true },
-      version: { type: 'string' },
-      output: { type: 'string' },
-    },
-  });
-  const manifest: unknown = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
-  const { version } = v.parse(v.object({ version: v.string() }), manifest);
-  const archs = values.arch ?? [hostArch === 'x64' ? 'amd64' : hostArch];
-  for (const arch of archs) {
-    if (arch !== 'amd64' && arch !== 'arm64') throw new Error(`--arch ${arch}: use amd64 or arm64`);
-    const paths = await buildPackages({
-      arch,
-      version: values.version ?? version,
-      output: resolve(values.output ?? join(root, 'dist/packages')),
-    });
-    for (const path of paths) console.log(path);
-  }
-}
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  await main(process.argv.slice(2));
 }
