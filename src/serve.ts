@@ -91,16 +91,17 @@ interface OpenDomain {
 }
 
 async function openDomain({ config, log, version, reached }: Setup): Promise<OpenDomain> {
-  const [{ makeRealHost }, { gate }, { openVolumes }, { measurePools }] = await Promise.all([
+  const [{ makeRealHost }, { gate }, { openVolumes }, { makeMeasure }] = await Promise.all([
     import('./host/real-host.ts'),
     import('./host/kernel/gate.ts'),
     import('./volumes/open.ts'),
-    import('./volumes/admin/pools/metrics.ts'),
+    import('./volumes/admin/metrics/measure.ts'),
   ]);
   const metrics = new Metrics({
     version,
     observe: async () => ({
-      pools: await measurePools(opened.domain, poolQueryTimeoutMs),
+      ...(await measure()),
+      kernelCalls: gate.load,
       stuckLanes: gate.stuckCalls().length,
       runningOperations: opened.domain.operations.runningCount,
     }),
@@ -114,6 +115,7 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
   const opened = await openVolumes({
     host,
     log,
+    observer: metrics,
     whenReturned: (lane) => gate.whenReturned(lane),
     longestWaitMs: (pool) => gate.oldestCallMs(pool),
     pools: config.pools,
@@ -123,6 +125,7 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
     mountDir: config.withoutStaging || config.dockerSocket ? config.mountDir : undefined,
     ...(reached === undefined ? {} : { reached }),
   });
+  const measure = makeMeasure(opened.domain, { timeoutMs: poolQueryTimeoutMs });
   return { metrics, opened };
 }
 

@@ -181,6 +181,20 @@ export interface LoopDevice {
   readonly sizeBytes: bigint;
 }
 
+/** The kernel's I/O counters of a device. Times are sums of the durations of requests, in milliseconds. */
+export interface IoCounters {
+  readonly reads: number;
+  readonly readBytes: bigint;
+  readonly readMs: number;
+  readonly writes: number;
+  readonly writtenBytes: bigint;
+  readonly writeMs: number;
+  /** Requests in progress. */
+  readonly inFlight: number;
+  /** Time during which at least one request was in progress. */
+  readonly busyMs: number;
+}
+
 export interface AttachOptions {
   readonly sectorSize: SectorSize;
   readonly readOnly: boolean;
@@ -213,6 +227,12 @@ export interface LoopDevices {
    * cannot be queried or changed.
    */
   list(): Promise<readonly LoopDevice[]>;
+  /**
+   * All attached devices with their I/O counters since this process attached or first saw them. Like `list`, except
+   * that attributes that can change (`directIo`, `autoclear`, `sizeBytes`) may be outdated. Cheap: opens only devices
+   * that this process has not seen yet.
+   */
+  listWithIo(): Promise<readonly { readonly device: LoopDevice; readonly io: IoCounters }[]>;
   /** The device with this number; undefined if nothing is attached to it. */
   at(number: number): Promise<LoopDevice | undefined>;
   /**

@@ -1,5 +1,6 @@
 import type { FsType, Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
+import type { DomainObserver } from '../observe/metrics/events.ts';
 import type { Reached } from './engine/fault-points.ts';
 import type { Operations } from './engine/operations.ts';
 import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
@@ -57,6 +58,8 @@ export interface Domain {
    */
   readonly mountDir: string | undefined;
   readonly log: Logger;
+  /** Counts events for the metrics. */
+  readonly observer: DomainObserver;
   readonly reached: Reached;
   /** Milliseconds since the epoch. */
   readonly now: () => number;

@@ -1,6 +1,7 @@
 import { withTimeout } from '../async.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
+import { type DomainObserver, noObserver } from '../observe/metrics/events.ts';
 import { KnownPools } from '../state/known-pools.ts';
 import { type Administration, makeAdministration } from './admin/calls.ts';
 import type { Volumes } from './api.ts';
@@ -58,6 +59,8 @@ export interface OpenDeps {
   /** Directory outside all pools that contains the state of this node, such as the pools that it has seen. */
   readonly stateDir: string;
   readonly log: Logger;
+  /** Counts events for the metrics; by default nothing does. */
+  readonly observer?: DomainObserver;
   readonly reached?: Reached;
   readonly now?: () => number;
   /** Returns a promise that resolves when the lane's calls that are stuck in the kernel have returned; undefined if none is stuck. */
@@ -118,6 +121,7 @@ async function makeDomain(
   opened: { readonly knownPools: KnownPools; readonly mountDir: string | undefined },
 ): Promise<Domain> {
   const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
+  const { observer = noObserver } = deps;
   const { knownPools, mountDir } = opened;
   const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now };
   const pools = new Pools(
@@ -128,6 +132,7 @@ async function makeDomain(
   const { locks } = operations;
   const trash = new Trash({ host, log, reached });
   const trims = new Trims({ host, log, locks, bytesPerSecond: settings.trimBytesPerSecond });
+  trims.observe((trim) => observer.trimEnded(trim));
   const freezeLimitMs = settings.guardFreezeLimitMs;
   const domain: Domain = {
     host,
@@ -137,7 +142,7 @@ async function makeDomain(
     snapshotCopies: new SnapshotCopies({ host, log, reached, trash, locks }),
     interruptedRestores: new InterruptedRestores({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
-    guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs }),
+    guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs, observer }),
     trims,
     trimClock: new TrimClock(),
     openDevices: new OpenDevices({ host, log }),
@@ -145,6 +150,7 @@ async function makeDomain(
     kubelet: await kubeletOf(deps),
     mountDir,
     log,
+    observer,
     reached,
     now,
   };

@@ -43,6 +43,28 @@ export const loopCases: readonly ContractCase[] = [
     },
   },
   {
+    name: 'loops: the I/O of a device is counted from its attach on',
+    run: async (context) => {
+      const { host, equal } = context;
+      const path = await makeImage(context, 'a');
+      await attached(context, path, async (device) => {
+        const found = (await host.loops.listWithIo()).filter(
+          (one) => one.device.number === device.number,
+        );
+        equal(
+          found.map((one) => [one.device, one.io.writes, one.io.writtenBytes]),
+          [[device, 0, 0n]],
+        );
+      });
+      const image = await host.files.imageStatus(path);
+      const left = await host.loops.listWithIo();
+      equal(
+        left.some(({ device: { backing } }) => backing.inode === image.inode),
+        false,
+      );
+    },
+  },
+  {
     name: 'loops: a missing image cannot be attached',
     run: async ({ host, directory, equal }) => {
       equal(await errnoOf(host.loops.attach(join(directory, 'none'), attachOptions)), 'ENOENT');

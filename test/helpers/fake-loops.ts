@@ -1,6 +1,7 @@
 import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
 import type { LoopDevice, LoopDevices } from '../../src/host/host.ts';
+import { noIo } from '../../src/host/loop/io-counters.ts';
 import { boundNumbers } from '../../src/host/loop/numbers.ts';
 import { labelOf } from '../../src/host/loop/status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
@@ -36,6 +37,7 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
       kernel.get(device, 'BLKFLSBUF');
     },
     list: async () => all().map(describe),
+    listWithIo: async () => all().map((device) => ({ device: describe(device), io: noIo })),
     backingPath: async (device) => {
       const found = kernel.find(device);
       return found === undefined ? undefined : readlinkSync(`/proc/self/fd/${found.imageFd}`);

@@ -202,9 +202,11 @@ export function undescribedMetrics(
       .filter(({ path }) => /^docs\/.*\.md$/.test(path))
       .flatMap(({ text }) =>
         // A histogram has three series.
-        [...text.matchAll(/`((?:loopcsi|process)_[a-z_]+?)(?:_bucket|_sum|_count)?[`{]/g)].map(
-          ([, name = '']) => name,
-        ),
+        [
+          ...text.matchAll(
+            /`((?:loopcsi|process|nodejs)_[a-z0-9_]+?)(?:_bucket|_sum|_count)?[`{]/g,
+          ),
+        ].map(([, name = '']) => name),
       ),
   );
   return [

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { VolumeError } from '../../src/errors.ts';
 import { fsTypes } from '../../src/host/host.ts';
 import { GiB, MiB } from '../../src/units.ts';
-import { measurePools } from '../../src/volumes/admin/pools/metrics.ts';
+import { makeMeasure } from '../../src/volumes/admin/metrics/measure.ts';
 import { chunkBytes, chunkOf } from '../helpers/fsync-writer.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
@@ -96,7 +96,7 @@ for (const fsType of fsTypes) {
           JSON.stringify(conditions),
         );
       }
-      const [measures] = await measurePools(node.domain, 5_000);
+      const [measures] = (await makeMeasure(node.domain, { timeoutMs: 5_000 })()).pools;
       t.is(measures?.frozenVolumes, 3);
       const [condition] = await node.volumes.storageHealth();
       t.like(condition, { status: 'STORAGE_DEGRADED', reason: 'PoolNearlyFull' });

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import test from 'ava';
 import { reasons } from '../../src/errors.ts';
-import { metricNames } from '../../src/observe/metrics.ts';
+import { metricNames } from '../helpers/metric-names.ts';
 import * as rules from '../helpers/tidy-rules.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');

@@ -134,6 +134,16 @@ export class Gate {
     );
   }
 
+  /** Numbers of running calls and of calls that wait for their lane or for a slot. */
+  get load(): { readonly running: number; readonly waiting: number } {
+    let [running, waiting] = [0, 0];
+    for (const queue of this.#queues.values()) {
+      if (queue.running !== undefined) running += 1;
+      waiting += queue.waiting.length;
+    }
+    return { running, waiting };
+  }
+
   /** Age in milliseconds of the oldest running call on this disk; 0 if there is none. */
   oldestCallMs(disk: string): number {
     const queues = [...this.#queues.values()].filter(

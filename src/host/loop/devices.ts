@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { hasErrno, KernelError } from '../errors.ts';
-import type { AttachOptions, FileIdentity, LoopDevice, LoopDevices } from '../host.ts';
+import type { AttachOptions, FileIdentity, IoCounters, LoopDevice, LoopDevices } from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
@@ -53,6 +53,10 @@ class KernelLoopDevices implements LoopDevices {
 
   list(): Promise<readonly LoopDevice[]> {
     return this.#scan.list(this.#lane);
+  }
+
+  listWithIo(): Promise<readonly { readonly device: LoopDevice; readonly io: IoCounters }[]> {
+    return this.#scan.listWithIo(this.#lane);
   }
 
   at(number: number): Promise<LoopDevice | undefined> {

@@ -2,11 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { mapConcurrently, pollUntil } from '../../async.ts';
 import { hasErrno, KernelError, StuckError } from '../errors.ts';
-import type { FileIdentity, LoopDevice } from '../host.ts';
+import type { FileIdentity, IoCounters, LoopDevice } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import { cachedInodeOf } from '../kernel/statx.ts';
 import { type Lane, laneWithin } from '../lane.ts';
+import { ioCountersSince, noIo, parseDiskstats, readIoCounters } from './io-counters.ts';
 import { isSameFile, readStatusAt } from './status.ts';
 
 /** Time limit for each device when all are listed. */
@@ -22,6 +23,13 @@ export function sysfsPath(number: number, below = ''): string {
   return `/sys/devices/virtual/block/loop${number}/${below}`;
 }
 
+interface KnownDevice {
+  readonly incarnation: bigint;
+  readonly device: LoopDevice;
+  /** The I/O counters when this attachment was first read: what they counted before belongs to other images. */
+  readonly ioBefore: IoCounters;
+}
+
 /**
  * Finds out which loop devices are attached to which images. Each attachment creates the directory `loop` of the device
  * in sysfs anew, with its own inode number: while that number stays the same, so does the image, and the device need
@@ -29,14 +37,39 @@ export function sysfsPath(number: number, below = ''): string {
  * memory and require no disk I/O, so they are read synchronously, in microseconds.
  */
 export class LoopScan {
-  readonly #known = new Map<
-    number,
-    { readonly incarnation: bigint; readonly device: LoopDevice }
-  >();
+  readonly #known = new Map<number, KnownDevice>();
 
-  /** Records a device that was just attached. */
+  /** Records a device that was just attached or queried, with the inode number of its directory `loop`. */
   remember(device: LoopDevice, incarnation: bigint | undefined): void {
-    if (incarnation !== undefined) this.#known.set(device.number, { incarnation, device });
+    if (incarnation === undefined) return;
+    const known = this.#known.get(device.number);
+    const ioBefore =
+      known?.incarnation === incarnation
+        ? known.ioBefore
+        : readIoCounters(sysfsPath(device.number, 'stat'));
+    if (ioBefore !== undefined) this.#known.set(device.number, { incarnation, device, ioBefore });
+  }
+
+  /** See `LoopDevices.listWithIo`. Devices that do not answer and have never been read are left out. */
+  async listWithIo(
+    lane: Lane,
+  ): Promise<readonly { readonly device: LoopDevice; readonly io: IoCounters }[]> {
+    const counters = parseDiskstats(await readKernelText(lane, '/proc/diskstats'));
+    const unknown: number[] = [];
+    const found: { device: LoopDevice; io: IoCounters }[] = [];
+    for (const [number, now] of counters) {
+      const incarnation = incarnationOf(number);
+      if (incarnation === undefined) continue;
+      const known = this.#known.get(number);
+      if (known?.incarnation !== incarnation) unknown.push(number);
+      else found.push({ device: known.device, io: ioCountersSince(known.ioBefore, now) });
+    }
+    // Their counters begin now, after the table was read.
+    const devices = await mapConcurrently(unknown, maxConcurrentReads, (number) =>
+      this.#readUnlessHung(lane, number),
+    );
+    const added = devices.filter((device) => device !== undefined);
+    return [...found, ...added.map((device) => ({ device, io: noIo }))];
   }
 
   /**
@@ -148,9 +181,7 @@ export class LoopScan {
     const incarnation = incarnationOf(number);
     try {
       const device = await readStatusAt(laneWithin(lane, path), path, options);
-      if (incarnation !== undefined && incarnation === incarnationOf(number)) {
-        this.#known.set(number, { incarnation, device });
-      }
+      if (incarnation === incarnationOf(number)) this.remember(device, incarnation);
       return device;
     } catch (error) {
       if (hasErrno(error, 'ENXIO', 'ENOENT', 'ENODEV')) return undefined;

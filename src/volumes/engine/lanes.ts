@@ -33,6 +33,7 @@ type LaneKind =
   | 'metadata'
   | 'stats'
   | 'target'
+  | 'usage'
   // A pool as a whole: opening and checking it, its free space, its growth, each of its directories, its loop devices.
   | 'pool'
   | 'space'

@@ -3,6 +3,7 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { Freeze, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
+import type { DomainObserver } from '../../observe/metrics/events.ts';
 import { inLane, type LaneSpec } from '../engine/lanes.ts';
 import { type Locks, volumeLock } from '../engine/locks.ts';
 import { callIdOf } from '../pool/contents.ts';
@@ -15,6 +16,7 @@ export interface FrozenVolumesDeps {
   readonly locks: Locks;
   /** Time limit of one freeze, in milliseconds. Afterwards writers may get ENOSPC. */
   readonly freezeLimitMs: number;
+  readonly observer: DomainObserver;
 }
 
 interface Frozen {
@@ -128,6 +130,7 @@ export class FrozenVolumes {
     }
     const timer = setTimeout(() => {
       this.#expired.set(id, pool);
+      this.#deps.observer.guardActed(pool.name, 'expire');
       log.error(
         { volumeId: id },
         'a freeze reached its time limit with the pool still full; writers may get ENOSPC',
@@ -144,6 +147,7 @@ export class FrozenVolumes {
       sinceMs: nowMs,
       checkedAtMs: nowMs,
     });
+    this.#deps.observer.guardActed(pool.name, 'freeze');
     log.warn({ volumeId: id }, 'a volume was frozen because its pool was nearly full');
   }
 
@@ -211,9 +215,12 @@ export class FrozenVolumes {
   }
 
   async #thaw(volumeId: string, frozen: Frozen, why: string): Promise<void> {
-    const { host, log } = inLane(this.#deps, laneOf(volumeId, frozen.pool));
+    const { host, log, observer } = inLane(this.#deps, laneOf(volumeId, frozen.pool));
     // Only the last freeze counts: other software has ended the earlier ones.
     const ends = await Promise.allSettled(frozen.freezes.map((freeze) => freeze.thaw()));
+    const durationMs = performance.now() - frozen.sinceMs;
+    observer.guardActed(frozen.pool.name, 'thaw');
+    observer.freezeEnded({ cause: 'guard', durationMs });
     const last = ends.at(-1);
     if (last?.status === 'rejected') {
       const { record, device } = frozen.volume;
@@ -224,8 +231,7 @@ export class FrozenVolumes {
       log.error({ volumeId, why, problem: messageOf(last.reason) }, 'a thaw was not confirmed');
       return;
     }
-    const frozenMs = Math.round(performance.now() - frozen.sinceMs);
-    log.warn({ volumeId, frozenMs, why }, 'a volume was thawed');
+    log.warn({ volumeId, frozenMs: Math.round(durationMs), why }, 'a volume was thawed');
   }
 
   /** Thaws all volumes. No volume is frozen afterwards. */

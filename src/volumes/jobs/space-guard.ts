@@ -179,7 +179,8 @@ export class SpaceGuard {
     const last = this.#trimmedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
     if (performance.now() - last < guardTrimIntervalMs) return;
     this.#trimmedAtMs.set(pool, performance.now());
-    const { log } = this.#deps;
+    const { log, observer } = this.#deps;
+    observer.guardActed(pool.name, 'trim');
     log.warn(
       { pool: pool.name },
       'a trim of volumes was started because their pool fell below the trim watermark',

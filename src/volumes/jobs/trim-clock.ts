@@ -20,6 +20,8 @@ import { periodicTrimIntervalMs } from '../pool/thresholds.ts';
  * constant.
  */
 const spreadMs = 3_600_000;
+/** Number of volumes whose last trim is kept in memory for metrics. */
+const maxSeen = 10_000;
 
 interface ClockDeps {
   readonly host: Host;
@@ -39,12 +41,20 @@ export interface TimedVolume {
  */
 export class TrimClock {
   readonly #remembered = new Map<string, number>();
+  /** Times that were read or written, for metrics. */
+  readonly #seen = new Map<string, number>();
+
+  /** The time of the last trim, in milliseconds since the epoch, as far as this process has read or recorded it. */
+  lastSeenMs(volumeId: string): number | undefined {
+    return this.#seen.get(volumeId);
+  }
 
   /** Whether the last trim of the volume, or its creation, was a day ago by the clock. */
   async isDue(deps: ClockDeps, pool: Pool, volume: TimedVolume): Promise<boolean> {
     const { id, createdAtMs } = volume.record;
     const last = await readLastTrim(deps, pool, volume);
     const recordedMs = last instanceof Error ? undefined : last?.trimmedAtMs;
+    if (recordedMs !== undefined) this.#see(id, recordedMs);
     const sinceMs = deps.now() - (this.#remembered.get(id) ?? recordedMs ?? createdAtMs);
     // A negative difference means that the clock was set back: trim now, and count from now.
     return sinceMs < 0 || sinceMs >= periodicTrimIntervalMs - spreadOf(id);
@@ -54,6 +64,7 @@ export class TrimClock {
   async record(deps: ClockDeps, pool: Pool, volume: TimedVolume): Promise<void> {
     const { id } = volume.record;
     const trimmedAtMs = deps.now();
+    this.#see(id, trimmedAtMs);
     const last = await readLastTrim(deps, pool, volume);
     if (last instanceof LaterVersionError) {
       this.#remembered.set(id, trimmedAtMs);
@@ -71,6 +82,14 @@ export class TrimClock {
       const problem = messageOf(error);
       deps.log.warn({ volumeId: id, problem }, 'the time of a trim could not be recorded');
     }
+  }
+
+  #see(volumeId: string, atMs: number): void {
+    // Deleted volumes are not removed one by one: the oldest entries make place.
+    this.#seen.delete(volumeId);
+    this.#seen.set(volumeId, atMs);
+    const [oldest] = this.#seen.keys();
+    if (this.#seen.size > maxSeen && oldest !== undefined) this.#seen.delete(oldest);
   }
 }
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { runConcurrently } from '../../async.ts';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
-import type { Host } from '../../host/host.ts';
+import type { FileIdentity, Host } from '../../host/host.ts';
 import type { PoolContents } from './contents.ts';
 import { areaIn, entryFiles, imageFile } from './layout.ts';
 
@@ -12,6 +12,8 @@ export interface ImageUsage {
   readonly allocated: ReadonlyMap<string, bigint>;
   /** Bytes that no other image shares; less than allocated only on a pool with reflink. */
   readonly exclusive: ReadonlyMap<string, bigint>;
+  /** Images that could be read; a loop device belongs to the image with the inode of its backing file. */
+  readonly identities: ReadonlyMap<string, FileIdentity>;
 }
 
 /** Number of images that are measured concurrently; each may wait for the disk. */
@@ -26,15 +28,20 @@ export async function measureImages(pool: PoolContents, host: Host): Promise<Ima
   const exclusive = new Map<string, bigint>();
   const sharing = idsWithSharedBlocks(pool);
   const { root } = pool;
-  const allocatedOf = (path: string): Promise<bigint> =>
-    bytesOrZero(pool, async () => (await host.files.imageStatus(path)).allocatedBytes);
+  const identities = new Map<string, FileIdentity>();
+  const allocatedOf = (id: string, path: string): Promise<bigint> =>
+    bytesOrZero(pool, async () => {
+      const { device, inode, allocatedBytes } = await host.files.imageStatus(path);
+      identities.set(id, { device, inode });
+      return allocatedBytes;
+    });
   const exclusiveOf = (path: string): Promise<bigint> =>
     bytesOrZero(pool, () => host.extents.exclusiveBytes(path));
   const jobs: (() => Promise<void>)[] = [];
   for (const { record, imagePath } of pool.images()) {
     const { id } = record;
     jobs.push(async () => {
-      const bytes = await allocatedOf(imagePath);
+      const bytes = await allocatedOf(id, imagePath);
       allocated.set(id, bytes);
       exclusive.set(id, sharing.has(id) ? await exclusiveOf(imagePath) : bytes);
     });
@@ -43,11 +50,12 @@ export async function measureImages(pool: PoolContents, host: Host): Promise<Ima
     const file = state === 'ready' ? imageFile : entryFiles.partialImage;
     jobs.push(async () => {
       const path = join(areaIn(root, 'snapshots'), id, file);
-      allocated.set(`snapshot ${id}`, await allocatedOf(path));
+      const key = `snapshot ${id}`;
+      allocated.set(key, await allocatedOf(key, path));
     });
   }
   await runConcurrently(jobs, imagesAtOnce);
-  return { atMs: performance.now(), allocated, exclusive };
+  return { atMs: performance.now(), allocated, exclusive, identities };
 }
 
 function idsWithSharedBlocks(pool: PoolContents): ReadonlySet<string> {

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import type { Capacity, Host } from '../../host/host.ts';
+import type { Capacity, FileIdentity, Host } from '../../host/host.ts';
 import { formatBytes, MiB } from '../../units.ts';
 import { maxImageBytes } from '../capacity.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -70,6 +70,8 @@ export interface MeasuredFacts extends SpaceFacts {
   readonly freeInodes: bigint;
   /** Allocated bytes of each image, with the keys of `ImageUsage`. */
   readonly allocatedById: ReadonlyMap<string, bigint>;
+  /** The inode of each image, with the same keys. */
+  readonly identityById: ReadonlyMap<string, FileIdentity>;
 }
 
 /** Accounts for the space of one pool, so that no free byte is promised twice. */
@@ -155,6 +157,7 @@ export class PoolSpace {
       totalInodes: capacity.totalInodes,
       freeInodes: capacity.freeInodes,
       allocatedById: measured.allocated,
+      identityById: measured.identities,
       reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
       overcommitPerMille: this.#pool.settings.overcommitPerMille,
       promisedBytes,

@@ -130,6 +130,8 @@ export async function captureVolumes(
     await domain.reached('capture:taken');
   } finally {
     frozenMs = await thaw(freeze, options.subject);
+    if (freeze !== undefined)
+      domain.observer.freezeEnded({ cause: 'snapshot', durationMs: frozenMs });
   }
   await domain.reached('capture:thawed');
   return { atMs, frozenMs };

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import test from 'ava';
 import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
-import { measurePools } from '../../../../src/volumes/admin/pools/metrics.ts';
+import { makeMeasure } from '../../../../src/volumes/admin/metrics/measure.ts';
 import { trimDueVolumes } from '../../../../src/volumes/jobs/periodic-trim.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -59,7 +59,7 @@ test('each mounted volume is trimmed once a day, even if the trim of another one
   t.is(await trimsAfter(2), 2);
   t.is(await trimsAfter(1), 0);
   t.is(await trimsAfter(23), 2);
-  const [measures] = await measurePools(domain(), 1_000);
+  const [measures] = (await makeMeasure(domain(), { timeoutMs: 1_000 })()).pools;
   t.deepEqual(measures?.trims.runs, { done: 3, failed: 1, interrupted: 0 });
 });
 

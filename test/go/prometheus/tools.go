@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package prometheus names the programs that the tests of the metrics build.
+package prometheus
+
+import (
+	_ "github.com/prometheus/prometheus/cmd/prometheus"
+	_ "github.com/prometheus/prometheus/cmd/promtool"
+)
