@@ -63,6 +63,8 @@ export default defineConfig({
           'data-safety': 'What happens to my data when …',
           tasks: 'Tasks',
           operations: 'Operations',
+          monitoring: 'Monitoring',
+          runbooks: 'Runbooks',
           errors: 'Errors',
           snapshots: 'Snapshots',
           parameters: 'Parameters',

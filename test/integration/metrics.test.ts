@@ -42,7 +42,7 @@ onNode('a mounted volume reports its usage and the I/O since it was attached', a
   // The device keeps its counters when the image is attached again, or another image gets its number.
   const again = await mountVolume(node, record.id);
   const io = (await read())?.io;
-  t.true(io !== undefined && io.writtenBytes < 8n * MiB, `${io?.writtenBytes} bytes were written`);
+  t.true(io !== undefined && io.writtenBytes < 8n * MiB, 'only what the mount wrote');
 
   await takeSnapshot(node, 's', record.id);
   t.like((await read())?.snapshots, { count: 1 });
