@@ -3,7 +3,6 @@ import { createConnection } from 'node:net';
 import { environmentVariableOf, optionTable } from '../config/options.ts';
 import { parseSocketPath } from '../config/values.ts';
 import type { Client } from '../csi/client.ts';
-import { makeClient } from '../csi/client.ts';
 import { messageOf } from '../errors.ts';
 import { FailedError, UsageError } from './errors.ts';
 
@@ -52,6 +51,7 @@ export class NoDriverError extends FailedError {
  */
 export async function connect(path: string): Promise<Driver> {
   await requireAnswer(path);
+  const { makeClient } = await import('../csi/client.ts');
   const address = `unix://${path}`;
   const clients = {
     identity: makeClient('csi.v1.Identity', address),

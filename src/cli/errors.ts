@@ -1,6 +1,6 @@
 /** Messages and exit codes of failed commands. */
-import { status } from '@grpc/grpc-js';
 import { CommanderError } from 'commander';
+import { grpcCodeName, grpcCodes } from '../csi/grpc-codes.ts';
 import { messageOf, VolumeError } from '../errors.ts';
 import { freezeAdvice } from '../volumes/model.ts';
 
@@ -75,28 +75,33 @@ export function failureOf(error: unknown): Failure {
 }
 
 function grpcFailure({ code, details }: GrpcError): Failure {
-  const exitCode = code === status.INVALID_ARGUMENT ? exitCodes.usageError : exitCodes.failure;
+  const exitCode = code === grpcCodes.INVALID_ARGUMENT ? exitCodes.usageError : exitCodes.failure;
   return {
     exitCode,
     message: grpcMessage(code, details),
-    code: status[code] ?? 'UNKNOWN',
+    code: grpcCodeName(code) ?? 'UNKNOWN',
     isPrinted: false,
   };
 }
 
 /** Returns messages from the driver unchanged, and replaces those that grpc-js generates. */
 function grpcMessage(code: number, details: string): string {
-  if (code === status.UNAVAILABLE && /connection|ECONN|No connection established/i.test(details)) {
+  if (
+    code === grpcCodes.UNAVAILABLE &&
+    /connection|ECONN|No connection established/i.test(details)
+  ) {
     return 'the connection to the driver was lost during the call; check its log, then try again';
   }
   if (
-    code === status.UNIMPLEMENTED &&
+    code === grpcCodes.UNIMPLEMENTED &&
     /does not implement|unknown (?:method|service)/i.test(details)
   ) {
     return 'the running driver is older than this program and does not know this command; upgrade it';
   }
-  if (code === status.CANCELLED) return 'the call was cancelled; try again';
-  return details === '' ? `the driver returned ${status[code] ?? code} without a message` : details;
+  if (code === grpcCodes.CANCELLED) return 'the call was cancelled; try again';
+  return details === ''
+    ? `the driver returned ${grpcCodeName(code) ?? code} without a message`
+    : details;
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
-import { type Column, formatTable, toJson, toJsonLine, toNames, toYaml } from './output.ts';
+import { type Column, toJson, toJsonLine, toNames, toYaml } from './output.ts';
 import type { Session } from './session.ts';
 
 export interface ListOptions {
@@ -85,6 +85,7 @@ async function formatRows<T>(
     case 'table':
     case 'wide': {
       if (rows.length === 0 && terminal.isInteractive) return whenEmpty;
+      const { formatTable } = await import('./table.ts');
       const shown = columns.filter(({ isWide }) => format === 'wide' || isWide !== true);
       return [formatTable(terminal, rows, shown), ...(remarks?.(rows) ?? [])].join('\n');
     }

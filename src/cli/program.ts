@@ -1,7 +1,7 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
 import { Command, Option } from 'commander';
 import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
-import { addCompletionCommand } from './completion.ts';
+import { addCompletionCommands } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
 import { outputFormats, toJson } from './output.ts';
@@ -40,7 +40,7 @@ export function makeProgram(
   addPoolCommands(program, session);
   addDoctorCommand(program, session);
   addVersionCommand(program, session);
-  addCompletionCommand(program, session);
+  addCompletionCommands(program, session);
   addHelpCommand(program);
   return program;
 }

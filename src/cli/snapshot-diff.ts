@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { BlockMetadata } from '../csi/types.ts';
 import { getSnapshot } from './lookup.ts';
-import { type Column, count, formatPromisedSize, formatSize, formatTable } from './output.ts';
+import { type Column, count, formatPromisedSize, formatSize } from './output.ts';
 import type { Session } from './session.ts';
 
 export function addDiffCommand(snapshot: Command, session: Session): void {
@@ -53,10 +53,11 @@ async function diffSnapshots(
           ranges: ranges.map((range) => ({ offset: range.byte_offset, bytes: range.size_bytes })),
         }),
   };
-  await session.show(result, () => {
+  await session.show(result, async () => {
     const verb = target === undefined ? 'contain data' : 'differ';
     const sum = `${formatSize(totalBytes)} of ${formatPromisedSize(volumeBytes)} ${verb}, in ${count(rangeCount, 'range')}.`;
     if (options.total === true) return sum;
+    const { formatTable } = await import('./table.ts');
     return `${formatTable(session.terminal, ranges, columns)}\n${sum}`;
   });
 }

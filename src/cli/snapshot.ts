@@ -30,7 +30,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .alias('ls')
     .description('list all snapshots, by id')
     .option('--volume <VOLUME>', 'only the snapshots of this volume (id or name)')
-    .option('--pool <NAME>', 'only the snapshots in this pool')
+    .option('--pool <POOL>', 'only the snapshots in this pool')
     .action(listSnapshots.bind(null, session));
   addListOptions(list, columns);
   snapshot

@@ -63,7 +63,7 @@ export function addCreateCommands(volume: Command, session: Session): void {
 export function addNewVolumeOptions(command: Command): Command {
   return command
     .option('--size <SIZE>', 'for example 10Gi')
-    .option('--pool <NAME>', 'pool of the volume; default: the pool with the most capacity')
+    .option('--pool <POOL>', 'pool of the volume; default: the pool with the most capacity')
     .addOption(
       new Option(
         '--provisioning <KIND>',

@@ -25,7 +25,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('list')
     .alias('ls')
     .description('list all volumes, by id')
-    .option('--pool <NAME>', 'only the volumes of this pool')
+    .option('--pool <POOL>', 'only the volumes of this pool')
     .action(listVolumes.bind(null, session));
   addListOptions(list, volumeColumns);
   volume

@@ -1,35 +1,131 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import test from 'ava';
 import { execa } from 'execa';
+import { expectedNext } from '../../../src/cli/completion/candidates.ts';
+import { hooks } from '../../../src/cli/completion/hooks.ts';
+import { joinBashWords, typedLine } from '../../../src/cli/completion/words.ts';
+import { makeProgram } from '../../../src/cli/program.ts';
+import { Session } from '../../../src/cli/session.ts';
+import { Terminal } from '../../../src/cli/terminal.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', '..', 'bin', 'loopcsi');
 
-/** The completions that bash offers for the last of these arguments. */
-async function completed(script: string, ...args: readonly string[]): Promise<readonly string[]> {
-  const program = [
-    'source "$1"; shift',
-    'COMP_WORDS=(loopcsi "$@"); COMP_CWORD=$#',
-    '_loopcsi',
-    'printf "%s\\n" "${COMPREPLY[@]}"',
-  ].join('\n');
-  const { stdout } = await execa('bash', ['-c', program, 'bash', script, ...args]);
-  return stdout.split('\n').filter((candidate) => candidate !== '');
+const program = makeProgram(
+  new Session({
+    terminal: new Terminal(
+      { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() },
+      {},
+    ),
+    environment: {},
+    version: '1',
+  }),
+);
+
+function expectedAfter(...words: readonly string[]) {
+  const { candidates, ...rest } = expectedNext(program, typedLine(words));
+  return { ...rest, values: candidates.map(({ value }) => value) };
 }
 
-test('bash completes commands and flags, also after arguments and flag values', async (t) => {
+const offered = [
+  { words: ['vol'], value: 'volume' },
+  { words: ['volume', 'exp'], value: 'expand' },
+  { words: ['--json', 'volume', 'unm'], value: 'unmount' },
+  { words: ['-o', 'yaml', 'volume', 'unm'], value: 'unmount' },
+  { words: ['volume', 'expand', '--s'], value: '--size' },
+  { words: ['volume', 'expand', 'data', '--s'], value: '--size' },
+  { words: ['volume', 'create', '--size', '1Gi', 'data', '--fs'], value: '--fstype' },
+  { words: ['volume', 'create', '--size=1Gi', 'data', ''], value: '--fstype' },
+  { words: ['volume', 'delete', 'a', 'b', '--y'], value: '--yes' },
+  { words: ['volume', 'ls', '--end'], value: '--endpoint' },
+  { words: ['volume', 'create', 'data', '--fstype', ''], value: 'xfs' },
+  { words: ['volume', 'create', 'data', '--provisioning', ''], value: 'thick' },
+  { words: ['volume', 'list', '-ojson', '--sort', ''], value: 'mounted-at' },
+  { words: ['serve', '--log-level', 'd'], value: 'debug' },
+  { words: ['help', 'snapshot', ''], value: 'restore' },
+  { words: ['completion', ''], value: 'fish' },
+  { words: ['-o', ''], value: 'wide' },
+] as const;
+for (const { words, value } of offered) {
+  test(`expectedNext: ${words.join(' ')} offers ${value}`, (t) => {
+    t.true(expectedAfter(...words).values.includes(value));
+  });
+}
+
+const names = [
+  { words: ['volume', 'get', ''], expected: { names: 'volumes' } },
+  { words: ['volume', 'delete', 'a', 'b', ''], expected: { names: 'volumes' } },
+  { words: ['volume', 'get', '--', '-'], expected: { names: 'volumes' } },
+  { words: ['snapshot', 'diff', 'a', ''], expected: { names: 'snapshots' } },
+  { words: ['volume', 'create', 'a', '--pool', ''], expected: { names: 'pools' } },
+  { words: ['volume', 'create', 'a', '--pool='], expected: { names: 'pools', prefix: '--pool=' } },
+  { words: ['volume', 'create', 'a', '--from', 'v'], expected: { names: 'sources' } },
+  { words: ['volume', 'mount', 'a', '/'], expected: { paths: 'directories' } },
+  { words: ['doctor', '--config', ''], expected: { paths: 'files' } },
+  {
+    words: ['--endpoint', 'unix:///s', 'volume', 'get', ''],
+    expected: { names: 'volumes', endpoint: 'unix:///s' },
+  },
+  { words: ['volume', 'get', '--endpoint=/s', ''], expected: { endpoint: '/s' } },
+  { words: ['volume', 'create', ''], expected: { values: [] } },
+  { words: ['volume', 'expand', 'a', '--size', ''], expected: { values: [] } },
+  { words: ['volume', 'nonsense', ''], expected: { values: [] } },
+  { words: ['volume', '--nonsense', ''], expected: { values: [] } },
+] as const;
+for (const { words, expected } of names) {
+  test(`expectedNext: ${words.join(' ')} expects ${JSON.stringify(expected)}`, (t) => {
+    t.like(expectedAfter(...words), expected);
+  });
+}
+
+for (const { words, line } of [
+  { words: ['--fstype', '=', 'x'], line: { before: [], current: '--fstype=x', keptLength: 9 } },
+  { words: ['--fstype', '='], line: { before: [], current: '--fstype=', keptLength: 9 } },
+  {
+    words: ['--from', 'snapshot', ':', 'a', ''],
+    line: { before: ['--from', 'snapshot:a'], current: '', keptLength: 0 },
+  },
+  {
+    words: ['--endpoint', 'unix', ':', '/s', 'vol'],
+    line: { before: ['--endpoint', 'unix:/s'], current: 'vol', keptLength: 0 },
+  },
+]) {
+  test(`joinBashWords: ${words.join(' ')}`, (t) => {
+    t.deepEqual(joinBashWords(words), line);
+  });
+}
+
+/** What bash puts in place of the last of these words, with its own hook and the built program. */
+async function completedByBash(...words: readonly string[]): Promise<readonly string[]> {
+  const script = [
+    hooks.bash,
+    'command=$1; shift',
+    'COMP_WORDS=("$command" "$@"); COMP_CWORD=$#',
+    '_loopcsi "$command" 2>/dev/null',
+    'printf "%s\\n" "${COMPREPLY[@]}"',
+  ].join('\n');
+  const { stdout } = await execa('bash', ['-c', script, 'bash', launcher, ...words], {
+    env: { LOOPCSI_ENDPOINT: 'unix:///nowhere/csi.sock' },
+  });
+  return stdout.split('\n').filter((word) => word !== '');
+}
+
+test('bash completes commands, flags and values; without a driver no names and no message', async (t) => {
+  t.deepEqual(await completedByBash('volume', 'exp'), ['expand']);
+  t.deepEqual(await completedByBash('volume', 'create', 'data', '--fs'), ['--fstype']);
+  t.deepEqual(await completedByBash('volume', 'create', '--fstype', '=', 'x'), ['xfs']);
+  t.deepEqual(await completedByBash('volume', 'get', ''), []);
+});
+
+test('bash evaluates no word of the line', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-completion-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
-  const script = join(directory, 'script');
-  await writeFile(script, (await execa(launcher, ['completion', 'bash'])).stdout);
-  t.deepEqual(await completed(script, 'vol'), ['volume']);
-  t.deepEqual(await completed(script, 'volume', 'exp'), ['expand']);
-  t.deepEqual(await completed(script, 'volume', 'expand', '--s'), ['--size']);
-  t.deepEqual(await completed(script, 'volume', 'expand', 'data', '--s'), ['--size']);
-  t.deepEqual(await completed(script, 'volume', 'create', '--size', '1Gi', 'data', '--fs'), [
-    '--fstype',
-  ]);
-  t.deepEqual(await completed(script, '--json', 'volume', 'unm'), ['unmount']);
-  t.deepEqual(await completed(script, 'volume', 'delete', 'a', 'b', '--y'), ['--yes']);
+  const made = join(directory, 'made');
+  t.deepEqual(await completedByBash('volume', 'get', `$(touch ${made})`, '--js'), ['--json']);
+  await t.throwsAsync(access(made));
+  // The hook can be read again, as a shell's start-up file does that is read twice.
+  await writeFile(join(directory, 'hook'), `${hooks.bash}\n${hooks.bash}`);
+  await execa('bash', ['-e', join(directory, 'hook')]);
 });

@@ -2,6 +2,7 @@ import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import { CommanderError } from 'commander';
 import { FailedError, failureOf, UsageError } from '../../../src/cli/errors.ts';
+import { grpcCodes } from '../../../src/csi/grpc-codes.ts';
 import { VolumeError } from '../../../src/errors.ts';
 
 function grpcError(code: number, details: string): Error {
@@ -113,3 +114,8 @@ for (const { name, error, exitCode, message, code, ...rest } of cases) {
     t.is(failure.isPrinted, 'isPrinted' in rest);
   });
 }
+
+test('grpcCodes are the codes of grpc-js', (t) => {
+  const named = Object.entries(status).filter(([name]) => !/^\d+$/.test(name));
+  t.deepEqual({ ...grpcCodes }, Object.fromEntries(named) as typeof grpcCodes);
+});

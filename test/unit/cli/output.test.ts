@@ -6,12 +6,12 @@ import {
   formatFields,
   formatPromisedSize,
   formatSize,
-  formatTable,
   toJson,
   toNames,
   toYaml,
 } from '../../../src/cli/output.ts';
 import { progressLine, withProgress } from '../../../src/cli/progress.ts';
+import { formatTable } from '../../../src/cli/table.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
 import { expansionMessage } from '../../../src/cli/volume-format.ts';
 import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';

@@ -1,0 +1,55 @@
+/** Names of objects of the driver, for completion. */
+import type { Client } from '../../csi/client.ts';
+import { formatPromisedSize, shellWordOf } from '../output.ts';
+import { formatOf } from '../volume-format.ts';
+import type { Candidate, NameKind } from './candidates.ts';
+
+type Admin = Pick<Client<'loopcsi.v1.Admin'>, 'ListVolumes' | 'ListSnapshots' | 'ListPools'>;
+
+/** More names are of no use on a terminal, and would take longer to load. */
+const maxNames = 500;
+const page = { max_entries: maxNames, starting_token: '' };
+
+/** Returns at most 500 names of this kind. */
+export async function namesOf(admin: Admin, kind: NameKind): Promise<readonly Candidate[]> {
+  switch (kind) {
+    case 'volumes':
+      return volumeNames(admin);
+    case 'snapshots':
+      return snapshotNames(admin);
+    case 'pools':
+      return (await admin.ListPools({})).pools.map(({ name, path }) => ({
+        value: name,
+        description: path,
+      }));
+    case 'groups':
+      return groupNames(admin);
+    case 'sources':
+      return [
+        ...(await snapshotNames(admin)).map((one) => ({ ...one, value: `snapshot:${one.value}` })),
+        ...(await volumeNames(admin)).map((one) => ({ ...one, value: `volume:${one.value}` })),
+      ];
+  }
+}
+
+async function volumeNames(admin: Admin): Promise<readonly Candidate[]> {
+  const { volumes } = await admin.ListVolumes({ ...page, pool: '' });
+  return volumes.map((volume) => ({
+    value: shellWordOf({ name: volume.name, id: volume.volume_id }),
+    description: `${formatPromisedSize(volume.size_bytes)} ${formatOf(volume)} in pool ${volume.pool}`,
+  }));
+}
+
+async function snapshotNames(admin: Admin): Promise<readonly Candidate[]> {
+  const { snapshots } = await admin.ListSnapshots({ ...page, source_volume_id: '', pool: '' });
+  return snapshots.map((snapshot) => ({
+    value: shellWordOf({ name: snapshot.name, id: snapshot.snapshot_id }),
+    description: `of ${snapshot.source_volume_id}, ${formatPromisedSize(snapshot.size_bytes)}`,
+  }));
+}
+
+async function groupNames(admin: Admin): Promise<readonly Candidate[]> {
+  const { snapshots } = await admin.ListSnapshots({ ...page, source_volume_id: '', pool: '' });
+  const ids = new Set(snapshots.map((one) => one.group_snapshot_id).filter((id) => id !== ''));
+  return [...ids].map((value) => ({ value, description: '' }));
+}

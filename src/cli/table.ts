@@ -1,0 +1,72 @@
+/** Tables as aligned columns. Only commands that print a table load this file: string-width takes 20 ms to load. */
+import stringWidth from 'string-width';
+import { type Column, printable } from './output.ts';
+import type { Terminal } from './terminal.ts';
+
+/**
+ * Formats rows as aligned columns. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so
+ * that awk can split it. On a terminal, `shrinks` columns are truncated to its width.
+ */
+export function formatTable<T>(
+  terminal: Terminal,
+  rows: readonly T[],
+  columns: readonly Column<T>[],
+): string {
+  const isForPeople = terminal.isInteractive;
+  const titles = columns.map(({ title }) => (isForPeople ? title : title.replaceAll(' ', '_')));
+  const cells = rows.map((row) =>
+    columns.map(({ text }) => printable(text(row)) || (isForPeople ? '' : '-')),
+  );
+  const needed = columns.map((_, i) =>
+    [titles, ...cells].reduce((width, line) => Math.max(width, stringWidth(line[i] ?? '')), 0),
+  );
+  const widths = isForPeople ? fitWidths(needed, columns, terminal.columns) : needed;
+  const format = (line: readonly string[]): string =>
+    line
+      .map((cell, i) => pad(truncate(cell, widths[i] ?? 0), widths[i] ?? 0, columns[i]?.align))
+      .join('  ')
+      .trimEnd();
+  return [terminal.style('bold', format(titles)), ...cells.map(format)].join('\n');
+}
+
+const minShrunkWidth = 12;
+
+/** Reduces the widths of the columns that shrink, the widest one first, until the line fits. */
+function fitWidths<T>(
+  needed: readonly number[],
+  columns: readonly Column<T>[],
+  available: number,
+): readonly number[] {
+  const widths = [...needed];
+  let excess = widths.reduce((sum, width) => sum + width + 2, -2) - available;
+  while (excess > 0) {
+    const shrinkable = widths
+      .map((width, i) => ({ width, i }))
+      .filter(({ width, i }) => columns[i]?.shrinks === true && width > minShrunkWidth)
+      .sort((a, b) => b.width - a.width);
+    const [widest, next] = shrinkable;
+    if (widest === undefined) break;
+    const floor = Math.max(minShrunkWidth, Math.min(next?.width ?? 0, widest.width - 1));
+    const cut = Math.min(excess, widest.width - floor);
+    widths[widest.i] = widest.width - cut;
+    excess -= cut;
+  }
+  return widths;
+}
+
+function pad(text: string, width: number, align: Column<never>['align']): string {
+  const spaces = ' '.repeat(Math.max(0, width - stringWidth(text)));
+  return align === 'right' ? spaces + text : text + spaces;
+}
+
+const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+function truncate(text: string, width: number): string {
+  if (stringWidth(text) <= width) return text;
+  let kept = '';
+  for (const { segment } of graphemes.segment(text)) {
+    if (stringWidth(kept + segment) > width - 1) break;
+    kept += segment;
+  }
+  return `${kept}…`;
+}
