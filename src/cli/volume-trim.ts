@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { TrimVolumeResponse, Volume } from '../csi/admin-types.ts';
 import { FailedError, failureOf, rephraseForCli, UsageError } from './errors.ts';
 import { getVolume, listAllVolumes } from './lookup.ts';
-import { type Column, formatSize, formatTable } from './output.ts';
+import { type Column, formatSize } from './output.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 
@@ -13,7 +13,7 @@ export function addTrimCommand(volume: Command, session: Session): void {
     .description('return the blocks that filesystems have freed to the pool, and show how many')
     .argument('[volume...]', 'ids or names')
     .option('--all', 'trim all volumes that can be trimmed')
-    .option('--pool <NAME>', 'with --all: only the volumes of this pool')
+    .option('--pool <POOL>', 'with --all: only the volumes of this pool')
     .action(trimVolumes.bind(null, session));
 }
 
@@ -111,8 +111,9 @@ const columns: readonly Column<Row>[] = [
   { title: 'FITRIM', align: 'right', text: ({ bytes }) => sizeOf(bytes?.discarded_bytes) },
 ];
 
-function report({ terminal }: Session, rows: readonly Row[]): string {
+async function report({ terminal }: Session, rows: readonly Row[]): Promise<string> {
   if (rows.length === 0) return 'There are no volumes.';
+  const { formatTable } = await import('./table.ts');
   const table = formatTable(terminal, rows, columns);
   if (!terminal.isInteractive) return table;
   const total = rows.reduce((sum, row) => sum + returnedBytesOf(row), 0n);
