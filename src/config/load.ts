@@ -83,8 +83,8 @@ export function environment(): Readonly<Record<string, string | undefined>> {
   return process.env;
 }
 
-/** Variables of the project's scripts, and those that Kubernetes sets for a Service named loopcsi. */
-const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
+/** Variables of the launcher and the project's scripts, and those that Kubernetes sets for a Service named loopcsi. */
+const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|NODE|(?:.*_)?(?:SERVICE|PORT)(?:_.*)?)$/;
 
 /**
  * Returns variables that have the prefix of the options but match none, so that they can be logged: a misspelt option

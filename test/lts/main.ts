@@ -30,11 +30,11 @@ const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 
 process.exitCode = 0;
 for (const suite of suites) {
-  // Tests start drivers with the `node` that is first on the PATH.
+  // Tests start drivers with bin/loopcsi.
   const child = spawn(node, [ava, ...suite, ...process.argv.slice(2)], {
     cwd: projectRoot,
     stdio: 'inherit',
-    env: { ...process.env, PATH: path },
+    env: { ...process.env, PATH: path, LOOPCSI_NODE: node },
   });
   await once(child, 'exit');
   if (child.exitCode !== 0) process.exitCode = 1;

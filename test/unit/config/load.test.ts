@@ -200,6 +200,7 @@ test('a misspelt variable is found, variables of others are ignored', (t) => {
     LOOPCSI_POOL: 'a=/srv/a',
     LOOPCSI_CONFIG: '/etc/loopcsi.yaml',
     LOOPCSI_CACHE: '/tmp',
+    LOOPCSI_NODE: '/usr/bin/node',
     // Kubernetes sets these in every pod if there is a Service named loopcsi.
     LOOPCSI_SERVICE_HOST: '10.0.0.1',
     LOOPCSI_METRICS_PORT_9736_TCP_ADDR: '10.0.0.1',

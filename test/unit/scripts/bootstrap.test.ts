@@ -25,14 +25,3 @@ for (const args of [[], ['nonsense'], ['nonsense', 'true']]) {
     t.regex(stderr, /^bootstrap: usage: sh scripts\/bootstrap packages\|build\|run\|test\|e2e/);
   });
 }
-
-test('without Node the bootstrap names the version to install', (t) => {
-  // Simulates a machine without Node: `command -v node` fails.
-  const { status, stderr } = spawnSync(
-    '/bin/sh',
-    ['-c', `command() { [ "$2" != node ] || return 1; return 0; }; set -- packages; . '${script}'`],
-    { encoding: 'utf8', cwd: join(root, 'scripts') },
-  );
-  t.not(status, 0);
-  t.regex(stderr, /Node is not installed: install Node 20\.19 or later/);
-});
