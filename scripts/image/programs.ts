@@ -28,7 +28,13 @@ export async function runVisibly(argv: Argv, advice: string): Promise<void> {
   });
   if (result.exitCode === 0) return;
   const reason = result.code === 'ENOENT' ? 'is not installed' : `ended with ${endOf(result)}`;
-  throw new Failure(`${argv.slice(0, 3).join(' ')} ${reason}: ${advice}`);
+  throw new Failure(`${titleOf(argv)} ${reason}: ${advice}`);
+}
+
+/** The words of a command before its options and paths. */
+function titleOf(argv: Argv): string {
+  const end = argv.findIndex((word, index) => index > 0 && /^[-/]/.test(word));
+  return argv.slice(0, end === -1 ? undefined : end).join(' ');
 }
 
 function endOf(result: {

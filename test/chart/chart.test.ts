@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import * as v from 'valibot';
 import { attempt } from '../../scripts/command.ts';
+import { fullName, helmCommand, parseImageName } from '../../scripts/image/reference.ts';
 import { projectRoot } from '../e2e/cluster/cache.ts';
 import { clusterPrograms } from '../e2e/cluster/programs.ts';
 import { chart, containersOf, type Manifest, podOf, render, withSnapshotCrds } from './helm.ts';
@@ -33,6 +34,17 @@ test('an image needs no registry, and the tag of the driver’s image is the ver
   const objects = await render({ image: { registry: '', repository: 'loopcsi' } });
   const driver = containersOf(objects).find((one) => one.name === 'driver');
   t.is(driver?.image, 'loopcsi:0.1.0');
+});
+
+test('the command that npm run image prints renders the image that it has built', async (t) => {
+  const name = parseImageName('r.example:5000/team/loopcsi', '1.0');
+  const [, flags = ''] = /(--set-string \S+)$/.exec(helmCommand(name)) ?? [];
+  const objects = await render({}, ...flags.split(' '));
+  for (const kind of ['driver', 'udev-rule', 'check', 'test']) {
+    const used = containersOf(objects).find((one) => one.name === kind);
+    t.is(used?.image, fullName(name), kind);
+    t.is(used?.imagePullPolicy, 'Never', kind);
+  }
 });
 
 test('one registry and its secrets can be set for all images', async (t) => {
@@ -354,7 +366,10 @@ test('a class has its filesystem, parameters and mount options', async (t) => {
       allowVolumeExpansion: false,
     },
   ];
-  const [made] = (await render({ storageClasses })).filter(({ kind }) => kind === 'StorageClass');
+  const pools = [{ name: 'fast', path: '/mnt/fast' }];
+  const [made] = (await render({ pools, storageClasses })).filter(
+    ({ kind }) => kind === 'StorageClass',
+  );
   t.like(made, {
     provisioner: 'loopcsi.io',
     reclaimPolicy: 'Retain',

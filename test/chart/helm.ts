@@ -19,6 +19,8 @@ const container = v.looseObject({
   command: v.optional(v.array(v.string()), []),
   args: v.optional(v.array(v.string()), []),
   terminationMessagePolicy: v.optional(v.string()),
+  env: v.optional(v.array(v.looseObject({ name: v.string() })), []),
+  resources: v.optional(v.record(v.string(), v.unknown())),
   securityContext: v.record(v.string(), v.unknown()),
   volumeMounts: v.optional(
     v.array(
@@ -72,10 +74,14 @@ const manifest = v.looseObject({
 });
 export type Manifest = v.InferOutput<typeof manifest>;
 
-/** Runs helm with `values` as JSON on its standard input. */
-export async function helm(args: readonly string[], values: object = {}): Promise<CommandResult> {
+/** Runs helm with `values` on its standard input: an object, or the text of a values file. */
+export async function helm(
+  args: readonly string[],
+  values: object | string = {},
+): Promise<CommandResult> {
   const program = join(await clusterPrograms(), 'helm');
-  return attempt(program, [...args, '--values', '-'], { input: JSON.stringify(values) });
+  const input = typeof values === 'string' ? values : JSON.stringify(values);
+  return attempt(program, [...args, '--values', '-'], { input });
 }
 
 /** Renders the chart's objects for these values. Throws helm's error message if it refuses them. */

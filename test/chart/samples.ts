@@ -9,8 +9,20 @@ export const everything = (from: object = image): object => ({
   resizer: { image: from },
   registrar: { enabled: true, image: from },
   podMonitor: { enabled: true, labels: { team: 'storage' } },
-  driver: { ephemeral: { enabled: true }, maxVolumes: 20, extraArgs: ['--log-level=debug'] },
-  networkPolicy: { enabled: true, from: [{ namespaceSelector: {} }] },
+  driver: {
+    ephemeral: { enabled: true },
+    maxVolumes: 20,
+    extraArgs: ['--log-level=debug'],
+    extraEnv: [{ name: 'TZ', value: 'UTC' }],
+    extraVolumeMounts: [{ name: 'keys', mountPath: '/keys', readOnly: true }],
+  },
+  extraVolumes: [{ name: 'keys', secret: { secretName: 'keys' } }],
+  networkPolicy: {
+    enabled: true,
+    from: [{ namespaceSelector: {} }],
+    egress: [{ ports: [{ protocol: 'TCP', port: 6443 }] }],
+  },
+  priorityClassQuota: { enabled: true },
   'snapshot-controller': { enabled: true, image: from },
 });
 

@@ -10,6 +10,10 @@ const matrix: Readonly<Record<string, { values: object; flags?: readonly string[
   'no classes': { values: { storageClasses: [], volumeSnapshotClasses: [] } },
   'another name': { values: { fullnameOverride: 'disk', driver: { name: 'disk.example.org' } } },
   'the longest name': { values: { ...everything(), fullnameOverride: `disk-${'x'.repeat(58)}` } },
+  OpenShift: {
+    values: { openshift: { scc: { enabled: true } }, 'snapshot-controller': { enabled: true } },
+  },
+  'a service account that exists': { values: { serviceAccount: { create: false, name: 'own' } } },
   'without protection, resizer and snapshots': {
     values: {
       uninstallProtection: { enabled: false },
@@ -27,6 +31,7 @@ const clusterKinds = [
   'CSIDriver',
   'StorageClass',
   'VolumeSnapshotClass',
+  'SecurityContextConstraints',
 ];
 
 for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
@@ -51,6 +56,7 @@ for (const [name, { values, flags = [] }] of Object.entries(matrix)) {
 }
 
 const pool = (name: string, path: string): object => ({ name, path });
+const classWith = (parameters: object): object => ({ storageClasses: [{ name: 'a', parameters }] });
 
 const refused = [
   {
@@ -106,6 +112,113 @@ const refused = [
   { name: 'a relative path', values: { pools: [{ name: 'a', path: 'srv' }] }, says: /path/ },
   { name: 'a path with a comma', values: { pools: [{ name: 'a', path: '/a,b' }] }, says: /path/ },
   { name: 'no pool', values: { pools: [] }, says: /minItems/ },
+  {
+    name: 'the default pool deleted with null',
+    values: { pools: null },
+    says: /pools is empty.*remove the setting \(pools=null\) to get the default pool/,
+  },
+  {
+    name: 'the driver deleted with null',
+    values: { driver: null },
+    says: /missing property 'driver'/,
+  },
+  {
+    name: 'a setting deleted with null',
+    values: { provisioner: { capacityPollInterval: null } },
+    says: /\/provisioner.*missing property 'capacityPollInterval'/,
+  },
+  {
+    name: 'a sidecar without a tag',
+    values: { resizer: { image: { tag: '' } } },
+    says: /csi-resizer has neither a tag nor a digest/,
+  },
+  {
+    name: 'a parameter that does not exist',
+    values: classWith({ foo: 'bar' }),
+    says: /\/storageClasses\/0\/parameters.*'foo' not allowed/,
+  },
+  {
+    name: 'a provisioning that does not exist',
+    values: classWith({ provisioning: 'thik' }),
+    says: /provisioning.*must be one of 'thin', 'thick'/,
+  },
+  {
+    name: 'a sector size that does not exist',
+    values: classWith({ sectorSize: 1024 }),
+    says: /sectorSize.*must be one of/,
+  },
+  {
+    name: 'a wrong boolean',
+    values: classWith({ directIO: 'yes' }),
+    says: /directIO.*must be one of/,
+  },
+  { name: 'a wrong trim', values: classWith({ trim: 'daily' }), says: /trim.*must be one of/ },
+  {
+    name: 'trim of a thick class',
+    values: classWith({ provisioning: 'thick', trim: 'periodic' }),
+    says: /trim.*must be 'off'|trim.*must be one of 'off'/,
+  },
+  {
+    name: 'a pool that the chart does not have',
+    values: classWith({ pool: 'fast' }),
+    says: /'a' names pool 'fast', but the pools are default: name one of them, or add/,
+  },
+  {
+    name: 'a pool of no group',
+    values: { ...nodeGroups, ...classWith({ pool: 'default' }) },
+    says: /the pools are bulk, fast, share/,
+  },
+  {
+    name: 'two filesystems of one class',
+    values: {
+      storageClasses: [
+        { name: 'a', fsType: 'xfs', parameters: { 'csi.storage.k8s.io/fstype': 'ext4' } },
+      ],
+    },
+    says: /'a' has fsType and csi\.storage\.k8s\.io\/fstype/,
+  },
+  {
+    name: 'two default classes',
+    values: {
+      storageClasses: [{ name: 'a', default: true }, { name: 'b' }, { name: 'c', default: true }],
+    },
+    says: /storageClasses: 'a', 'c' are all default: choose one/,
+  },
+  {
+    name: 'two default snapshot classes',
+    values: {
+      volumeSnapshotClasses: [
+        { name: 'a', default: true },
+        { name: 'b', default: true },
+      ],
+    },
+    says: /volumeSnapshotClasses: 'a', 'b' are all default/,
+  },
+  {
+    name: 'a snapshot parameter that does not exist',
+    values: { volumeSnapshotClasses: [{ name: 'a', parameters: { thaw: 'yes' } }] },
+    says: /volumeSnapshotClasses\/0\/parameters.*'thaw' not allowed/,
+  },
+  {
+    name: 'an additional volume without a name',
+    values: { extraVolumes: [{ emptyDir: {} }] },
+    says: /extraVolumes.*missing property 'name'/,
+  },
+  {
+    name: 'an additional mount without a path',
+    values: { driver: { extraVolumeMounts: [{ name: 'a' }] } },
+    says: /extraVolumeMounts.*missing property 'mountPath'/,
+  },
+  {
+    name: 'an additional container without an image',
+    values: { extraContainers: [{ name: 'a' }] },
+    says: /extraContainers.*missing property 'image'/,
+  },
+  {
+    name: 'an environment variable without a name',
+    values: { resizer: { extraEnv: [{ value: 'a' }] } },
+    says: /extraEnv.*missing property 'name'/,
+  },
   {
     name: 'a wrong size',
     values: { pools: [{ name: 'a', path: '/a', reflink: '10 GB' }] },

@@ -17,6 +17,12 @@
 {{- include "loopcsi.checkNames" (dict "what" "nodeGroups" "list" .Values.nodeGroups) }}
 {{- include "loopcsi.checkNames" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkNames" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
+{{- if not (or .Values.pools .Values.nodeGroups) }}
+{{- fail "pools is empty, but the driver needs at least one pool: remove the setting (pools=null) to get the default pool, or list pools or nodeGroups" }}
+{{- end }}
+{{- include "loopcsi.checkDefaults" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
+{{- include "loopcsi.checkDefaults" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
+{{- include "loopcsi.checkClasses" . }}
 {{- if and .Values.podMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
 {{- fail "networkPolicy.from is empty, so Prometheus cannot reach the driver although podMonitor is enabled: add its namespace" }}
 {{- end }}
@@ -44,5 +50,26 @@
 {{- range .list }}
 {{- if hasKey $seen .name }}{{ fail (printf "%s: two entries are named '%s': choose unique names" $.what .name) }}{{ end }}
 {{- $_ := set $seen .name true }}
+{{- end }}
+{{- end }}
+
+{{/* Rejects lists with several default classes, of which Kubernetes would choose the newest. Arguments as above. */}}
+{{- define "loopcsi.checkDefaults" -}}
+{{- $defaults := list }}
+{{- range .list }}{{ if .default }}{{ $defaults = append $defaults (printf "'%s'" .name) }}{{ end }}{{ end }}
+{{- if gt (len $defaults) 1 }}{{ fail (printf "%s: %s are all default: choose one" .what (join ", " $defaults)) }}{{ end }}
+{{- end }}
+
+{{/* Rejects StorageClasses whose claims no node could serve, and those with two filesystems. */}}
+{{- define "loopcsi.checkClasses" -}}
+{{- $pools := include "loopcsi.poolNames" . | splitList "," }}
+{{- range .Values.storageClasses }}
+{{- $parameters := default dict .parameters }}
+{{- if and $parameters.pool (not (has $parameters.pool $pools)) }}
+{{- fail (printf "storageClasses: '%s' names pool '%s', but the pools are %s: name one of them, or add the pool to pools or nodeGroups" .name $parameters.pool (join ", " $pools)) }}
+{{- end }}
+{{- if and .fsType (hasKey $parameters "csi.storage.k8s.io/fstype") }}
+{{- fail (printf "storageClasses: '%s' has fsType and csi.storage.k8s.io/fstype: omit one of them" .name) }}
+{{- end }}
 {{- end }}
 {{- end }}

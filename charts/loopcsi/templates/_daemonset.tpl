@@ -25,12 +25,10 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "loopcsi.labels" $root | nindent 8 }}
-        app.kubernetes.io/component: node
-        {{- with $group.name }}
-        loopcsi.io/node-group: {{ . }}
-        {{- end }}
-        {{- with $values.podLabels }}{{ toYaml . | nindent 8 }}{{ end }}
+        {{- $own := dict "app.kubernetes.io/component" "node" }}
+        {{- with $group.name }}{{ $_ := set $own "loopcsi.io/node-group" . }}{{ end }}
+        {{- $own = merge $own (fromYaml $selector) }}
+        {{- merge $own $values.podLabels (include "loopcsi.labels" $root | fromYaml) | toYaml | nindent 8 }}
       annotations:
         kubectl.kubernetes.io/default-container: driver
         {{- with $values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
@@ -56,13 +54,15 @@ spec:
       {{- end }}
       # Longer than --shutdown-timeout, so that running operations can complete.
       terminationGracePeriodSeconds: 60
-      {{- if $driver.udevRule.enabled }}
+      {{- if or $driver.udevRule.enabled $values.extraInitContainers }}
       initContainers:
-        {{- include "loopcsi.udevRuleContainer" $root | nindent 8 }}
+        {{- with $values.extraInitContainers }}{{ toYaml . | nindent 8 }}{{ end }}
+        {{- if $driver.udevRule.enabled }}{{ include "loopcsi.udevRuleContainer" $root | nindent 8 }}{{ end }}
       {{- end }}
       containers:
         {{- include "loopcsi.driverContainer" . | nindent 8 }}
         {{- include "loopcsi.sidecarContainers" $root | nindent 8 }}
+        {{- with $values.extraContainers }}{{ toYaml . | nindent 8 }}{{ end }}
       volumes:
         # CSI socket for the kubelet and the sidecars.
         - name: plugin
@@ -105,6 +105,7 @@ spec:
                   items: [{key: ca.crt, path: ca.crt}]
               - downwardAPI:
                   items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+        {{- with $values.extraVolumes }}{{ toYaml . | nindent 8 }}{{ end }}
 {{- end }}
 
 {{- define "loopcsi.driverContainer" -}}
@@ -154,6 +155,7 @@ spec:
     - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
     # The command line in this container (`kubectl exec`) uses this endpoint.
     - {name: LOOPCSI_ENDPOINT, value: unix:///csi/csi.sock}
+    {{- with $driver.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   ports:
     - {name: metrics, containerPort: {{ $driver.httpPort }}}
   # `kubectl describe pod` shows why the driver exited.
@@ -198,6 +200,7 @@ spec:
     - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
+    {{- with $driver.extraVolumeMounts }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end }}
 
 {{/* Installs the udev rule. udevd reloads rules when the directory's mtime changes, so a complete file is renamed into place. */}}
@@ -216,8 +219,7 @@ spec:
         echo "the udev rule could not be written to /run/udev/rules.d of the node: see the log of this container" >/dev/termination-log
   terminationMessagePolicy: FallbackToLogsOnError
   securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 4 }}
-  resources:
-    requests: {cpu: 5m, memory: 16Mi}
+  resources: {{- toYaml $values.driver.udevRule.resources | nindent 4 }}
   volumeMounts:
     - {name: udev-rules, mountPath: /host-rules}
 {{- end }}

@@ -35,14 +35,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "loopcsi.serviceAccountName" -}}
-{{- default (printf "%s-node" (include "loopcsi.fullname" .)) .Values.serviceAccount.name }}
+{{- $default := ternary (printf "%s-node" (include "loopcsi.fullname" .)) "default" .Values.serviceAccount.create }}
+{{- default $default .Values.serviceAccount.name }}
 {{- end }}
 
 {{/* Full name of an image; a digest replaces the tag. Arguments: (dict "root" $ "image" … "tag" default tag). */}}
 {{- define "loopcsi.image" -}}
 {{- $registry := default .image.registry (.root.Values.global).imageRegistry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ .image.repository }}
-{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
+{{- if .image.digest }}@{{ .image.digest }}
+{{- else }}:{{ required (printf "the image %s has neither a tag nor a digest: set one of them" .image.repository) (default .tag .image.tag) }}
+{{- end }}
 {{- end }}
 
 {{/* Pull secrets of this chart and those in `global`, or nothing. */}}
@@ -60,6 +63,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq (toString .Values.snapshotter.enabled) "auto" }}
 {{- if or (index .Values "snapshot-controller" "enabled") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1") }}true{{ end }}
 {{- else if .Values.snapshotter.enabled }}true{{ end }}
+{{- end }}
+
+{{/* "true" if pods of the priority class need a ResourceQuota in this namespace, otherwise nothing. */}}
+{{- define "loopcsi.priorityClassQuota" -}}
+{{- if eq (toString .Values.priorityClassQuota.enabled) "auto" }}
+{{- $isCritical := has .Values.priorityClassName (list "system-node-critical" "system-cluster-critical") }}
+{{- if and $isCritical (contains "-gke." .Capabilities.KubeVersion.Version) (ne .Release.Namespace "kube-system") }}true{{ end }}
+{{- else if and .Values.priorityClassQuota.enabled .Values.priorityClassName }}true{{ end }}
+{{- end }}
+
+{{/* A parameter of a class as the driver reads it: YAML turns the words yes, no, on and off into booleans. */}}
+{{- define "loopcsi.parameter" -}}
+{{- if kindIs "bool" .value }}
+{{- if eq .key "freeze" }}{{ ternary "yes" "no" .value | quote }}
+{{- else if eq .key "trim" }}{{ ternary "on" "off" .value | quote }}
+{{- else }}{{ .value | quote }}{{ end }}
+{{- else }}{{ .value | quote }}{{ end }}
 {{- end }}
 
 {{/* Value of --pool for one pool. */}}

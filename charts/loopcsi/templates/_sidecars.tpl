@@ -27,6 +27,7 @@
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
     - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
     - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+    {{- with $values.provisioner.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- include "loopcsi.sidecarRest" $values.provisioner | nindent 2 }}
 {{- if include "loopcsi.snapshots" . }}
 - name: snapshotter
@@ -43,6 +44,7 @@
     {{- end }}
   env:
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    {{- with $values.snapshotter.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- include "loopcsi.sidecarRest" $values.snapshotter | nindent 2 }}
 {{- end }}
 {{- if $values.resizer.enabled }}
@@ -63,6 +65,7 @@
     {{- end }}
   env:
     - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+    {{- with $values.resizer.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- include "loopcsi.sidecarRest" $values.resizer | nindent 2 }}
 {{- end }}
 {{- if $values.registrar.enabled }}
@@ -75,6 +78,9 @@
     {{- range $values.registrar.extraArgs }}
     - {{ . | quote }}
     {{- end }}
+  {{- with $values.registrar.extraEnv }}
+  env: {{- toYaml . | nindent 4 }}
+  {{- end }}
   terminationMessagePolicy: FallbackToLogsOnError
   securityContext: {{- include "loopcsi.sidecarSecurity" . | nindent 4 }}
   resources: {{- toYaml $values.registrar.resources | nindent 4 }}

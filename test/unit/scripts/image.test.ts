@@ -145,7 +145,7 @@ const refused = [
     name: 'the build fails',
     programs: { ...working, buildah: '[ "$1" != build ]' },
     args: [],
-    says: /buildah build --layers ended with exit code 1: .*--build-arg NODE_IMAGE/,
+    says: /buildah build ended with exit code 1: .*--build-arg NODE_IMAGE/,
   },
   {
     name: 'loading fails',

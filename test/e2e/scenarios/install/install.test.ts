@@ -16,6 +16,8 @@ import {
 import { api, helm, kubectl, layout, programs } from '../../kube/scenario.ts';
 
 const inNamespace = ['--namespace', systemNamespace];
+/** What helm printed when it installed the chart. */
+let notes = '';
 
 test.serial(
   'README.md: its commands install the driver, and a pod has its volume within a minute',
@@ -29,7 +31,7 @@ test.serial(
     const tookMs = Date.now() - startedAtMs;
     t.log(`${Math.round(tookMs / 1000)} s from helm install to a running pod`);
     t.true(tookMs < 60_000);
-    t.regex(output, /kubectl .*rollout status/, 'the notes of the chart name the next command');
+    notes = output;
     const inPod = async (script: string): Promise<string> =>
       kubectl('exec', 'writer', '--', 'sh', '-c', script);
     t.not(await inPod('cat /data/starts'), '');
@@ -84,6 +86,18 @@ test.serial(
   },
 );
 
+test.serial('the commands of the notes work when they are pasted', async (t) => {
+  const [, example = ''] = /^(kubectl apply -f - [^]*? df -h \/data)$/m.exec(notes) ?? [];
+  const [wait = '', remove = ''] = ['rollout status', 'delete pod'].map(
+    (words) => new RegExp(`^kubectl .*${words}.*$`, 'm').exec(notes)?.[0],
+  );
+  const env = { KUBECONFIG: layout.kubeconfig, PATH: `${programs}:${process.env['PATH'] ?? ''}` };
+  const paste = (text: string): Promise<string> => run('sh', ['-euc', text], { env });
+  t.regex(await paste(wait), /successfully rolled out/);
+  t.regex(await paste(example), /^\/dev\/loop\d+ +9\d\dM .* \/data$/m);
+  t.regex(await paste(remove), /persistentvolumeclaim "loopcsi-hello" deleted/);
+});
+
 test.serial('helm test: volumes work and snapshots are distributed', async (t) => {
   const { exitCode, stdout, stderr } = await helm(['test', release, ...inNamespace, '--logs']);
   t.is(exitCode, 0, stdout + stderr);
@@ -96,6 +110,13 @@ test.serial('the API server accepts every manifest of the chart', async (t) => {
     registrar: { enabled: true },
     updateStrategy: { type: 'OnDelete' },
     podAnnotations: { note: 'yes' },
+    extraVolumes: [{ name: 'extra', emptyDir: {} }],
+    networkPolicy: {
+      enabled: true,
+      from: [{ namespaceSelector: {} }],
+      egress: [{ ports: [{ protocol: 'TCP', port: 443 }] }],
+    },
+    priorityClassQuota: { enabled: true },
   };
   const values = JSON.stringify(chartValues(layout, everything));
   // Without the pod of `helm test`: admission checks its service account, which a dry run does not create.
