@@ -7,6 +7,7 @@ import { addListOptions, type ListOptions, showList } from './list.ts';
 import { requireField } from './lookup.ts';
 import { type Column, count, formatPromisedSize, formatSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
+import { copyMethodOf, describePool, poolAsJson, stateOf } from './pool-format.ts';
 import { initPoolWithoutDriver, type LostPool, openLostPoolWithoutDriver } from './pool-offline.ts';
 import type { Session } from './session.ts';
 
@@ -18,6 +19,11 @@ export function addPoolCommands(program: Command, session: Session): void {
     .description('list the pools of the running driver, with their capacity')
     .action(listPools.bind(null, session));
   addListOptions(list, columns);
+  pool
+    .command('get')
+    .description('show one pool, and how its capacity is calculated')
+    .argument('<pool>')
+    .action(showPool.bind(null, session));
   pool
     .command('init')
     .description('initialize a directory as a pool of this node, with or without a running driver')
@@ -33,6 +39,11 @@ export function addPoolCommands(program: Command, session: Session): void {
     .option('--node-id <ID>', 'if no driver is running: the --node-id of the future driver')
     .option('--state-dir <DIR>', 'if no driver is running: the --state-dir of the future driver')
     .action(initPool.bind(null, session));
+  addMaintenanceCommands(pool, session);
+}
+
+/** Commands for pools that were moved, lost or have become too small. */
+function addMaintenanceCommands(pool: Command, session: Session): void {
   pool
     .command('adopt')
     .description('take over the pool of another node; its volumes get ids of this node')
@@ -91,13 +102,15 @@ function numberColumn(title: string, sortBy: (pool: Pool) => number): Column<Poo
   return { title, align: 'right', text: (pool) => sortBy(pool).toString(), sortBy };
 }
 
-function copyMethodOf(abilities: Pool['abilities']): string {
-  if (abilities === null) return '';
-  return abilities.reflink ? 'share blocks' : 'copy data';
-}
-
-function stateOf({ state }: Pool): 'served' | 'unavailable' {
-  return state === 'SERVED' ? 'served' : 'unavailable';
+async function showPool(session: Session, name: string): Promise<void> {
+  const { admin } = await session.driver();
+  const { pools } = await admin.ListPools({});
+  const pool = pools.find((one) => one.name === name);
+  if (pool === undefined) {
+    const names = pools.map((one) => one.name).join(', ');
+    throw new FailedError(`the driver has no pool '${name}'; its pools are ${names}`);
+  }
+  await session.show(poolAsJson(pool), () => describePool(session.terminal, pool));
 }
 
 async function listPools(session: Session, options: ListOptions): Promise<void> {
@@ -113,38 +126,6 @@ async function listPools(session: Session, options: ListOptions): Promise<void> 
         .map(({ reason }) => session.terminal.style('yellow', reason)),
   };
   await showList(session, listing, options);
-}
-
-/** docs/command-line.md lists the keys. */
-export function poolAsJson(pool: Pool) {
-  return {
-    name: pool.name,
-    path: pool.path,
-    state: stateOf(pool),
-    reason: pool.reason === '' ? null : pool.reason,
-    filesystem: pool.fs_type === '' ? null : pool.fs_type,
-    abilities:
-      pool.abilities === null
-        ? null
-        : {
-            reflink: pool.abilities.reflink,
-            directIo: pool.abilities.direct_io,
-            discard: pool.abilities.discard,
-          },
-    totalBytes: pool.total_bytes,
-    freeBytes: pool.free_bytes,
-    promisedBytes: pool.promised_bytes,
-    roomBytes: pool.room_bytes,
-    allocatedBytes: pool.allocated_bytes,
-    trashBytes: pool.trash_bytes,
-    reserveBytes: pool.reserve_bytes,
-    overcommit: pool.overcommit,
-    volumeCount: pool.volume_count,
-    snapshotCount: pool.snapshot_count,
-    nodeTag: pool.node_tag === '' ? null : pool.node_tag,
-    uuid: pool.uuid === '' ? null : pool.uuid,
-    embedded: pool.embedded,
-  };
 }
 
 interface InitOptions {

@@ -100,7 +100,17 @@ function mountedAtText(published: readonly string[], staged: readonly string[]):
   return others.length === 0 ? first : `${first} (+${others.length})`;
 }
 
-export function describeVolume(terminal: Terminal, volume: Volume): string {
+interface User {
+  readonly name: string;
+  /** null for a block device that is stacked on the volume's. */
+  readonly pid: number | null;
+}
+
+export function describeVolume(
+  terminal: Terminal,
+  volume: Volume,
+  users: readonly User[] = [],
+): string {
   const source = sourceOf(volume);
   const isAttached = volume.loop_device !== '';
   return formatFields(terminal, [
@@ -117,6 +127,7 @@ export function describeVolume(terminal: Terminal, volume: Volume): string {
     ['Loop device', isAttached ? deviceText(volume) : ''],
     ['Staged at', volume.staged_at],
     ['Mounted at', volume.published_at],
+    ['Used by', users.map(({ name, pid }) => (pid === null ? name : `${name} (pid ${pid})`))],
     ['Image', volume.image_path],
     [
       'Health',

@@ -83,8 +83,13 @@ async function listVolumes(
 }
 
 async function showVolume(session: Session, idOrName: string): Promise<void> {
-  const volume = await getVolume(session, idOrName);
-  await session.show(volumeAsJson(volume), () => describeVolume(session.terminal, volume));
+  const { admin } = await session.driver();
+  const answer = await admin.GetVolume({ volume_id: idOrName, with_users: true });
+  const volume = requireField(answer.volume, 'volume');
+  const users = answer.users.map(({ name, pid }) => ({ name, pid: pid === 0 ? null : pid }));
+  await session.show({ ...volumeAsJson(volume), users }, () =>
+    describeVolume(session.terminal, volume, users),
+  );
 }
 
 async function mountVolume(

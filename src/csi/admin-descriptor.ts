@@ -55,6 +55,12 @@ export const descriptor: object = {
                 overcommit: { type: 'double', id: 17 },
                 reserve_bytes: { type: 'int64', id: 18 },
                 embedded: { type: 'bool', id: 19 },
+                other_bytes: { type: 'int64', id: 20 },
+                volume_bytes: { type: 'int64', id: 21 },
+                snapshot_bytes: { type: 'int64', id: 22 },
+                in_flight_bytes: { type: 'int64', id: 23 },
+                blocks_bytes: { type: 'int64', id: 24 },
+                held_back_bytes: { type: 'int64', id: 25 },
               },
               nested: { State: { values: { STATE_UNKNOWN: 0, SERVED: 1, UNAVAILABLE: 2 } } },
             },
@@ -104,8 +110,11 @@ export const descriptor: object = {
             ListVolumesResponse: {
               fields: { volumes: { rule: 'repeated', type: 'Volume', id: 1 }, next_token: { type: 'string', id: 2 } },
             },
-            GetVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 } } },
-            GetVolumeResponse: { fields: { volume: { type: 'Volume', id: 1 } } },
+            GetVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, with_users: { type: 'bool', id: 2 } } },
+            GetVolumeResponse: {
+              fields: { volume: { type: 'Volume', id: 1 }, users: { rule: 'repeated', type: 'VolumeUser', id: 2 } },
+            },
+            VolumeUser: { fields: { name: { type: 'string', id: 1 }, pid: { type: 'int32', id: 2 } } },
             Volume: {
               oneofs: { source: { oneof: ['source_snapshot_id', 'source_volume_id'] } },
               fields: {

@@ -120,10 +120,22 @@ export interface Pool {
   readonly uuid: string;
   /** Factor for the space that may be promised; with 1, no space is promised twice. */
   readonly overcommit: number;
-  /** Space that is never promised. */
+  /** Space that is never promised: the configured reserve, or the blocks that the filesystem keeps for root, if that is more. */
   readonly reserve_bytes: bigint;
   /** Whether the pool is in its own XFS image inside `path`, so that it supports reflinks. */
   readonly embedded: boolean;
+  /** The terms of `room_bytes`: overcommit × (total_bytes − other_bytes − reserve_bytes) − volume_bytes − snapshot_bytes − in_flight_bytes − trash_bytes − blocks_bytes − held_back_bytes. If the result is negative, `room_bytes` is 0. Used by other files on the pool's filesystem, and by the filesystem itself. */
+  readonly other_bytes: bigint;
+  /** Promised to volumes. */
+  readonly volume_bytes: bigint;
+  /** Space that snapshots may need. */
+  readonly snapshot_bytes: bigint;
+  /** Set aside for what is being created. */
+  readonly in_flight_bytes: bigint;
+  /** Free blocks that are missing for what is promised already, because images share blocks or are larger than promised. */
+  readonly blocks_bytes: bigint;
+  /** Held back because a pool with overcommit is below its trim watermark. */
+  readonly held_back_bytes: bigint;
 }
 
 /** Abilities of a pool's filesystem. */
@@ -217,10 +229,22 @@ export interface ListVolumesResponse {
 export interface GetVolumeRequest {
   /** Id or name. Required. */
   readonly volume_id: string;
+  /** Also search for the processes that use the volume, for at most a second. */
+  readonly with_users: boolean;
 }
 
 export interface GetVolumeResponse {
   readonly volume: Volume | null;
+  /** Processes that keep its mounts or its device in use, at most five. Empty unless `with_users` is set. */
+  readonly users: readonly VolumeUser[];
+}
+
+/** A process, or a block device such as LVM, that uses a volume. */
+export interface VolumeUser {
+  /** Name of the program or of the block device. */
+  readonly name: string;
+  /** 0 for a block device. */
+  readonly pid: number;
 }
 
 export type Volume = {

@@ -1,11 +1,20 @@
 /** Converts the domain's answers to messages of loopcsi.v1. */
-import type { Check, Pool, PoolAbilities, Snapshot, Volume } from '../csi/admin-types.ts';
+import type {
+  Check,
+  Pool,
+  PoolAbilities,
+  Snapshot,
+  Volume,
+  VolumeUser,
+} from '../csi/admin-types.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
-import type { SnapshotFacts, VolumeFacts } from '../volumes/admin/inspect.ts';
+import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
+import { capacityTermsOf } from '../volumes/pool/space.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
   const { settings, problem, space, abilities, marker } = facts;
+  const terms = space === undefined ? undefined : capacityTermsOf(space);
   return {
     name: settings.name,
     path: settings.path,
@@ -26,6 +35,12 @@ export function poolMessage(facts: PoolFacts): Pool {
     overcommit: settings.overcommitPerMille / 1000,
     reserve_bytes: space?.reserveBytes ?? 0n,
     embedded: facts.isEmbedded,
+    other_bytes: terms?.otherBytes ?? 0n,
+    volume_bytes: terms?.volumeBytes ?? 0n,
+    snapshot_bytes: terms?.snapshotBytes ?? 0n,
+    in_flight_bytes: terms?.inFlightBytes ?? 0n,
+    blocks_bytes: terms?.blocksBytes ?? 0n,
+    held_back_bytes: terms?.heldBackBytes ?? 0n,
   };
 }
 
@@ -91,6 +106,13 @@ export function adminSnapshotMessage({
     fs_type: record.fsType ?? '',
     frozen_ms: BigInt(Math.round(record.frozenMs)),
   };
+}
+
+export function userMessages({ processes, devices }: VolumeUsers): VolumeUser[] {
+  return [
+    ...devices.map((name) => ({ name, pid: 0 })),
+    ...processes.map(({ command, pid }) => ({ name: command, pid })),
+  ];
 }
 
 const checkStates = { ok: 'OK', warn: 'WARN', fail: 'FAIL' } as const;

@@ -8,6 +8,7 @@ import {
   adminVolumeMessage,
   checkMessage,
   poolMessage,
+  userMessages,
 } from './admin-messages.ts';
 import type { LogClass } from './advertised.ts';
 import type { ServerHooks } from './call.ts';
@@ -126,7 +127,11 @@ function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'
 
     async GetVolume(request) {
       const idOrName = requireText(request.volume_id, 'volume_id');
-      return { volume: adminVolumeMessage(await admin.getVolume(idOrName)) };
+      const volume = await admin.getVolume(idOrName);
+      return {
+        volume: adminVolumeMessage(volume),
+        users: userMessages(await admin.usersOf(volume)),
+      };
     },
 
     async MountVolume(request, call) {

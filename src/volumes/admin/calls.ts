@@ -14,6 +14,7 @@ import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
 import { checkPools, checkUnconfiguredPools } from './doctor-pools.ts';
 import {
+  findVolumeUsers,
   getSnapshotFacts,
   getVolumeFacts,
   listSnapshotFacts,
@@ -21,6 +22,7 @@ import {
   type PoolPageInput,
   type SnapshotFacts,
   type VolumeFacts,
+  type VolumeUsers,
 } from './inspect.ts';
 import { expandManually, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
@@ -49,6 +51,8 @@ export interface Administration {
   listVolumes(page: PoolPageInput): Promise<Page<VolumeFacts>>;
   /** Finds a volume by its id or name. Throws `not-found`. */
   getVolume(idOrName: string): Promise<VolumeFacts>;
+  /** Finds the processes that use a volume. Searches all processes of the machine for at most a second. */
+  usersOf(volume: VolumeFacts): Promise<VolumeUsers>;
   mountVolume(
     call: Call,
     input: {
@@ -109,6 +113,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     },
     listVolumes: (page) => listVolumeFacts(domain, page),
     getVolume: (idOrName) => getVolumeFacts(domain, idOrName),
+    usersOf: (volume) => findVolumeUsers(domain, volume),
     mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
     expandVolume: (call, input) => expandManually(domain, call, input),

@@ -1,7 +1,7 @@
 /** Lists volumes and snapshots for the command line, with their records and their state in the kernel. Changes nothing. */
 
 import { mapConcurrently } from '../../async.ts';
-import type { LoopDevice, Mount } from '../../host/host.ts';
+import type { LoopDevice, Mount, MountUser } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
@@ -32,6 +32,12 @@ export interface VolumeFacts {
   readonly publishedAt: readonly string[];
   readonly device: LoopDevice | undefined;
   readonly conditions: readonly VolumeCondition[];
+}
+
+/** Who uses a volume: at most five processes, and block devices that are stacked on its device, such as LVM. */
+export interface VolumeUsers {
+  readonly processes: readonly MountUser[];
+  readonly devices: readonly string[];
 }
 
 export interface SnapshotFacts {
@@ -78,6 +84,20 @@ export async function listVolumeFacts(
 export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
   const context = await readPageContext(domain, makePoolQuery());
   return factsOf(domain, findByIdOrName(domain, idOrName), context);
+}
+
+/** Finds the processes and block devices that use a volume; none if they cannot be determined. */
+export async function findVolumeUsers(
+  domain: Domain,
+  { record, pool, device }: VolumeFacts,
+): Promise<VolumeUsers> {
+  if (device === undefined) return { processes: [], devices: [] };
+  const { users } = inLane(domain, { kind: 'inspect', id: record.id, pool }).host;
+  const [processes, devices] = await Promise.all([
+    users.ofDevice(device).catch(() => []),
+    users.devicesAbove(device).catch(() => []),
+  ]);
+  return { processes, devices };
 }
 
 /** Throws `not-found`, or `unavailable` while a pool that may contain the volume is unavailable. */

@@ -18,6 +18,7 @@ interface Reservation {
 export interface SpaceFacts {
   readonly totalBytes: bigint;
   readonly freeBytes: bigint;
+  /** Never promised: the configured reserve, or what the filesystem keeps from unprivileged users (root), if that is more. */
   readonly reserveBytes: bigint;
   readonly overcommitPerMille: number;
   /** Sum of the volumes' promised sizes, inline volumes included. */
@@ -40,23 +41,80 @@ export function hasInodes({ totalInodes, freeInodes }: MeasuredFacts): boolean {
 }
 
 /**
- * The bytes that the pool may still promise: overcommit × (total − reserve − used by others) − promised − snapshots − in flight −
- * trash. Without overcommit also at most free − reserve − outstanding − in flight, which is safe however blocks are shared. May be
- * negative.
+ * The terms of a pool's capacity, in bytes: overcommit × (total − other − reserve) − volumes − snapshots − in flight − trash −
+ * blocks − held back = capacity. Without overcommit, `blocksBytes` makes the capacity at most free − reserve − outstanding − in
+ * flight, which is safe however blocks are shared.
  */
-export function promisableBytesOf(facts: SpaceFacts): bigint {
-  const used = facts.totalBytes - facts.freeBytes;
-  const others = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
-  const share =
-    ((facts.totalBytes - facts.reserveBytes - others) * BigInt(facts.overcommitPerMille)) / 1000n;
+export interface CapacityTerms {
+  readonly totalBytes: bigint;
+  /** Used by other files on the pool's filesystem, and by the filesystem itself. */
+  readonly otherBytes: bigint;
+  readonly reserveBytes: bigint;
+  readonly overcommitPerMille: number;
+  /** Promised to volumes. */
+  readonly volumeBytes: bigint;
+  readonly snapshotBytes: bigint;
+  readonly inFlightBytes: bigint;
+  readonly trashBytes: bigint;
+  /** Free blocks that are missing for what is promised already, because images share blocks or are larger than promised. */
+  readonly blocksBytes: bigint;
+  /** Held back because an overcommitted pool is below its trim watermark. */
+  readonly heldBackBytes: bigint;
+  /** What the pool may still promise; negative if too much is promised. */
+  readonly capacityBytes: bigint;
+}
+
+export function capacityTermsOf(facts: SpaceFacts): CapacityTerms {
+  const { totalBytes, freeBytes, reserveBytes, overcommitPerMille } = facts;
+  const { snapshotBytes, inFlightBytes, trashBytes } = facts;
+  const used = totalBytes - freeBytes;
+  const otherBytes = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
+  const share = ((totalBytes - reserveBytes - otherBytes) * BigInt(overcommitPerMille)) / 1000n;
+  const byPromises = share - facts.promisedBytes - snapshotBytes - inFlightBytes - trashBytes;
+  const byBlocks = freeBytes - reserveBytes - facts.outstandingBytes - inFlightBytes;
+  const isLimitedByBlocks = !isOvercommitted(facts) && byBlocks < byPromises;
+  const blocksBytes = isLimitedByBlocks ? byPromises - byBlocks : 0n;
   // A nearly full pool promises nothing more, even if the overcommit factor would allow it.
-  if (isOvercommitted(facts) && facts.freeBytes < facts.watermarkBytes) return 0n;
-  const byPromises =
-    share - facts.promisedBytes - facts.snapshotBytes - facts.inFlightBytes - facts.trashBytes;
-  if (isOvercommitted(facts)) return byPromises;
-  const byBlocks =
-    facts.freeBytes - facts.reserveBytes - facts.outstandingBytes - facts.inFlightBytes;
-  return byPromises < byBlocks ? byPromises : byBlocks;
+  const isHeldBack = isOvercommitted(facts) && freeBytes < facts.watermarkBytes && byPromises > 0n;
+  const heldBackBytes = isHeldBack ? byPromises : 0n;
+  return {
+    totalBytes,
+    otherBytes,
+    reserveBytes,
+    overcommitPerMille,
+    volumeBytes: facts.promisedBytes,
+    snapshotBytes,
+    inFlightBytes,
+    trashBytes,
+    blocksBytes,
+    heldBackBytes,
+    capacityBytes: byPromises - blocksBytes - heldBackBytes,
+  };
+}
+
+/** The bytes that the pool may still promise. May be negative. */
+export function promisableBytesOf(facts: SpaceFacts): bigint {
+  return capacityTermsOf(facts).capacityBytes;
+}
+
+/** Names each term that is not 0, in the order in which they are subtracted. */
+export function describeCapacity(terms: CapacityTerms): string {
+  const { totalBytes, overcommitPerMille } = terms;
+  const factor = overcommitPerMille === 1000 ? '' : ` with overcommit ${overcommitPerMille / 1000}`;
+  const parts: readonly (readonly [bigint, string])[] = [
+    [terms.otherBytes, 'used by other files'],
+    [terms.reserveBytes, 'reserve'],
+    [terms.volumeBytes, 'promised to volumes'],
+    [terms.snapshotBytes, 'for snapshots'],
+    [terms.inFlightBytes, 'for what is being created'],
+    [terms.trashBytes, 'of deleted entries'],
+    [terms.blocksBytes, 'for shared blocks'],
+    [terms.heldBackBytes, 'held back below the trim watermark'],
+  ];
+  const subtracted = parts
+    .filter(([bytes]) => bytes > 0n)
+    .map(([bytes, name]) => ` − ${formatBytes(bytes)} ${name}`);
+  return `${formatBytes(totalBytes)} in total${factor}${subtracted.join('')}`;
 }
 
 /** The configured reserve, in bytes of a filesystem of that size. */
@@ -158,7 +216,10 @@ export class PoolSpace {
       freeInodes: capacity.freeInodes,
       allocatedById: measured.allocated,
       identityById: measured.identities,
-      reserveBytes: reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
+      reserveBytes: larger(
+        reserveBytesOf(this.#pool.settings.reserve, capacity.totalBytes),
+        capacity.freeBytes - capacity.availableBytes,
+      ),
       overcommitPerMille: this.#pool.settings.overcommitPerMille,
       promisedBytes,
       allocatedBytes: allocatedBytes + trashBytes,
@@ -205,8 +266,7 @@ export class PoolSpace {
       throw new VolumeError(
         'no-space',
         `${subject}: pool '${this.#pool.name}' has a capacity of ${formatBytes(atLeastZero(promisable))}, but ${formatBytes(bytes)} are needed ` +
-          `(${formatBytes(facts.freeBytes)} of ${formatBytes(facts.totalBytes)} free, ${formatBytes(facts.promisedBytes)} promised, ` +
-          `${formatBytes(facts.reserveBytes)} reserved); delete volumes or snapshots, or enlarge the pool`,
+          `(${describeCapacity(capacityTermsOf(facts))}); delete volumes or snapshots, or enlarge the pool`,
       );
     }
     if (!hasInodes(facts)) {
@@ -275,6 +335,10 @@ export class PoolSpace {
   #unallocated({ freeBytes, reserveBytes }: SpaceFacts): bigint {
     return freeBytes - reserveBytes - this.#allocatingBytes;
   }
+}
+
+function larger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }
 
 function atLeastZero(bytes: bigint): bigint {

@@ -18,6 +18,7 @@ import type { Call } from '../engine/operations.ts';
 import type { ExpandInput } from '../model.ts';
 import { rewriteRecord } from '../pool/commit.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import { reserveBytesOf } from '../pool/space.ts';
 
 /**
  * CSI spec, ControllerExpandVolume: records the promised size, then grows the image. Succeeds if the volume is already large
@@ -151,8 +152,9 @@ async function requireGrowthFactor(
  */
 async function requirePromisable(volume: FoundVolume, sizeBytes: bigint): Promise<void> {
   const facts = await volume.pool.space.facts();
-  const maxBytes =
-    ((facts.totalBytes - facts.reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
+  // Only the configured reserve is permanent: btrfs may have fewer blocks available for a while.
+  const reserveBytes = reserveBytesOf(volume.pool.settings.reserve, facts.totalBytes);
+  const maxBytes = ((facts.totalBytes - reserveBytes) * BigInt(facts.overcommitPerMille)) / 1000n;
   if (sizeBytes <= maxBytes) return;
   throw new VolumeError(
     'out-of-range',

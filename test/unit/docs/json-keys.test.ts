@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { poolAsJson } from '../../../src/cli/pool.ts';
+import { poolAsJson } from '../../../src/cli/pool-format.ts';
 import { snapshotAsJson } from '../../../src/cli/snapshot.ts';
 import { volumeAsJson } from '../../../src/cli/volume-format.ts';
 import type { Pool, Snapshot, Volume } from '../../../src/csi/admin-types.ts';

@@ -2,6 +2,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import { GiB } from '../../../../src/units.ts';
 import {
+  capacityTermsOf,
+  describeCapacity,
   promisableBytesOf,
   reserveBytesOf,
   type SpaceFacts,
@@ -116,6 +118,70 @@ for (const { name, facts, expect } of cases) {
     t.is(promisableBytesOf({ ...empty, ...facts }), expect * GiB);
   });
 }
+
+const bytes = fc.bigInt({ min: 0n, max: 200n * GiB });
+const anyFacts = fc
+  .record({
+    totalBytes: bytes,
+    freePercent: fc.bigInt({ min: 0n, max: 100n }),
+    reserveBytes: bytes,
+    overcommitPerMille: fc.integer({ min: 1, max: 5000 }),
+    promisedBytes: bytes,
+    allocatedBytes: bytes,
+    snapshotBytes: bytes,
+    outstandingBytes: bytes,
+    inFlightBytes: bytes,
+    trashBytes: bytes,
+    watermarkBytes: bytes,
+  })
+  .map(({ freePercent, ...rest }): SpaceFacts => {
+    return { ...rest, freeBytes: (rest.totalBytes * freePercent) / 100n };
+  });
+
+test('the terms of the capacity add up, whatever the pool contains', (t) => {
+  fc.assert(
+    fc.property(anyFacts, (facts) => {
+      const terms = capacityTermsOf(facts);
+      const base = terms.totalBytes - terms.otherBytes - terms.reserveBytes;
+      const sum =
+        (base * BigInt(terms.overcommitPerMille)) / 1000n -
+        terms.volumeBytes -
+        terms.snapshotBytes -
+        terms.inFlightBytes -
+        terms.trashBytes -
+        terms.blocksBytes -
+        terms.heldBackBytes;
+      t.is(sum, terms.capacityBytes);
+      t.is(terms.capacityBytes, promisableBytesOf(facts));
+      t.true(terms.blocksBytes >= 0n && terms.heldBackBytes >= 0n);
+    }),
+  );
+});
+
+test('the terms are named, and those that are 0 are left out', (t) => {
+  const full = {
+    ...empty,
+    freeBytes: 40n * GiB,
+    allocatedBytes: 50n * GiB,
+    reserveBytes: 5n * GiB,
+    promisedBytes: 30n * GiB,
+    snapshotBytes: 20n * GiB,
+    inFlightBytes: 2n * GiB,
+    trashBytes: GiB,
+    outstandingBytes: 10n * GiB,
+  };
+  t.is(
+    describeCapacity(capacityTermsOf(full)),
+    '100 GiB in total − 10 GiB used by other files − 5 GiB reserve − 30 GiB promised to volumes − 20 GiB for snapshots − ' +
+      '2 GiB for what is being created − 1 GiB of deleted entries − 9 GiB for shared blocks',
+  );
+  t.is(describeCapacity(capacityTermsOf(empty)), '100 GiB in total');
+  const over = { ...empty, overcommitPerMille: 2500, watermarkBytes: 200n * GiB };
+  t.is(
+    describeCapacity(capacityTermsOf(over)),
+    '100 GiB in total with overcommit 2.5 − 250 GiB held back below the trim watermark',
+  );
+});
 
 test('promisableBytesOf: without overcommit further promises always fit into the free blocks', (t) => {
   const bytes = fc.bigInt({ min: 0n, max: 200n * GiB });
