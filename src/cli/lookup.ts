@@ -1,4 +1,4 @@
-/** Looks up volumes and snapshots, which users can specify by id or by name. */
+/** Looks up volumes and snapshots, which users can specify by id, by name, or by claim or VolumeSnapshot (`namespace/name`). */
 import type { Snapshot, Volume } from '../csi/admin-types.ts';
 import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -12,10 +12,10 @@ export function requireField<T>(value: T | null, name: string): T {
   return value;
 }
 
-/** Throws a gRPC error NOT_FOUND if there is no such volume. */
-export async function getVolume(session: Session, idOrName: string): Promise<Volume> {
+/** Throws a gRPC error NOT_FOUND if there is no such volume, INVALID_ARGUMENT if a claim has several. */
+export async function getVolume(session: Session, name: string): Promise<Volume> {
   const { admin } = await session.driver();
-  const { volume } = await admin.GetVolume({ volume_id: idOrName });
+  const { volume } = await admin.GetVolume({ volume_id: name });
   return requireField(volume, 'volume');
 }
 

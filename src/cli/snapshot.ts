@@ -8,7 +8,7 @@ import { type Progress, withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
 import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
-import { dateOf, formatOf, formatTime } from './volume-format.ts';
+import { dateOf, formatOf, formatTime, textOrNull } from './volume-format.ts';
 
 export function addSnapshotCommands(program: Command, session: Session): void {
   const snapshot = program
@@ -17,7 +17,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
   snapshot
     .command('create')
     .description('take a snapshot; a mounted filesystem is frozen while it is captured')
-    .argument('<volume>', 'id or name')
+    .argument('<volume>', 'id, name or claim')
     .argument('<name>')
     .option(
       '--freeze',
@@ -29,20 +29,20 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .command('list')
     .alias('ls')
     .description('list all snapshots, by id')
-    .option('--volume <VOLUME>', 'only the snapshots of this volume (id or name)')
+    .option('--volume <VOLUME>', 'only the snapshots of this volume (id, name or claim)')
     .option('--pool <POOL>', 'only the snapshots in this pool')
     .action(listSnapshots.bind(null, session));
   addListOptions(list, columns);
   snapshot
     .command('get')
     .description('show the details of one snapshot')
-    .argument('<snapshot>', 'id or name')
+    .argument('<snapshot>', 'id, name or VolumeSnapshot')
     .action(showSnapshot.bind(null, session));
   addNewVolumeOptions(
     snapshot
       .command('restore')
       .description('create a volume with the data of a snapshot')
-      .argument('<snapshot>', 'id or name')
+      .argument('<snapshot>', 'id, name or VolumeSnapshot')
       .argument('<new-volume>', 'name of the new volume'),
   ).action((source: string, name: string, options: NewVolumeOptions) =>
     createVolume(session, name, { ...options, from: `snapshot:${source}` }),
@@ -52,9 +52,28 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .command('delete')
     .alias('rm')
     .description('delete snapshots; volumes restored from them are kept')
-    .argument('<snapshot...>', 'ids or names')
+    .argument('<snapshot...>', 'ids, names or VolumeSnapshots')
     .option('--yes', 'do not ask for confirmation')
     .action(deleteSnapshots.bind(null, session));
+}
+
+function ownerAsJson({ owner }: Snapshot) {
+  if (owner === null) return null;
+  return {
+    namespace: owner.namespace,
+    volumeSnapshot: textOrNull(owner.volume_snapshot),
+    volumeSnapshotContent: textOrNull(owner.volume_snapshot_content),
+    volumeGroupSnapshot: textOrNull(owner.volume_group_snapshot),
+  };
+}
+
+/** `namespace/name` of the VolumeSnapshot; for a member of a group, of its VolumeGroupSnapshot. */
+function ownerTextOf({ owner }: Snapshot): string {
+  if (owner === null) return '';
+  const { namespace, volume_snapshot, volume_group_snapshot } = owner;
+  return volume_snapshot === ''
+    ? `${namespace}/${volume_group_snapshot} (group)`
+    : `${namespace}/${volume_snapshot}`;
 }
 
 /** docs/command-line.md lists the keys. */
@@ -62,6 +81,7 @@ export function snapshotAsJson(snapshot: Snapshot) {
   return {
     id: snapshot.snapshot_id,
     name: snapshot.name,
+    owner: ownerAsJson(snapshot),
     sourceVolumeId: snapshot.source_volume_id,
     pool: snapshot.pool,
     kind: snapshot.kind === 'BLOCK' ? 'block' : 'mount',
@@ -132,6 +152,7 @@ async function waitUntilReady(
 
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
+  { title: 'VOLUMESNAPSHOT', text: ownerTextOf },
   { title: 'VOLUME', text: ({ source_volume_id }) => source_volume_id },
   {
     title: 'SIZE',
@@ -192,6 +213,7 @@ async function showSnapshot(session: Session, idOrName: string): Promise<void> {
     formatFields(session.terminal, [
       ['Name', snapshot.name],
       ['Id', snapshot.snapshot_id],
+      ['Volume snapshot', ownerTextOf(snapshot)],
       ['Volume', snapshot.source_volume_id],
       ['Pool', snapshot.pool],
       ['Size', formatPromisedSize(snapshot.size_bytes)],

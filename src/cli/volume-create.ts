@@ -53,7 +53,7 @@ export function addCreateCommands(volume: Command, session: Session): void {
     volume
       .command('clone')
       .description('copy a volume; instant and without extra space if the pool can share blocks')
-      .argument('<volume>', 'id or name')
+      .argument('<volume>', 'id, name or claim')
       .argument('<new-name>'),
   ).action((source: string, name: string, options: NewVolumeOptions) =>
     createVolume(session, name, { ...options, from: `volume:${source}` }),

@@ -1,7 +1,11 @@
 /** Formats volumes as text and JSON. */
-import type { Timestamp, Volume } from '../csi/admin-types.ts';
+import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
 import { type Column, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import type { Terminal } from './terminal.ts';
+
+export function textOrNull(text: string): string | null {
+  return text === '' ? null : text;
+}
 
 export function dateOf(timestamp: Timestamp | null): Date | undefined {
   if (timestamp === null) return undefined;
@@ -33,11 +37,44 @@ function sourceOf(volume: Volume): { readonly kind: string; readonly id: string 
     : { kind: 'volume', id: volume.source_volume_id };
 }
 
+/** `namespace/claim`, or the pod of an inline volume; '' for a volume that was not created for Kubernetes. */
+function ownerTextOf({ owner }: Volume): string {
+  if (owner === null) return '';
+  return `${owner.namespace}/${owner.claim === '' ? owner.pod : owner.claim}`;
+}
+
+/** The name by which its user knows the volume: its claim or, without one, its own name, as in Docker. */
+export function claimOf(volume: Volume): string {
+  const owner = ownerTextOf(volume);
+  return owner === '' ? volume.name : owner;
+}
+
+function ownerAsJson({ owner }: Volume) {
+  if (owner === null) return null;
+  return {
+    namespace: owner.namespace,
+    claim: textOrNull(owner.claim),
+    persistentVolume: textOrNull(owner.persistent_volume),
+    pod: textOrNull(owner.pod),
+  };
+}
+
+function podAsJson(pod: PublishedPod) {
+  return {
+    namespace: pod.namespace,
+    name: pod.name,
+    uid: pod.uid,
+    targetPath: pod.target_path,
+    since: dateOf(pod.published_at)?.toISOString() ?? null,
+  };
+}
+
 /** docs/command-line.md lists the keys. */
 export function volumeAsJson(volume: Volume) {
   return {
     id: volume.volume_id,
     name: volume.name,
+    owner: ownerAsJson(volume),
     pool: volume.pool,
     kind: textOf(volume.kind),
     fsType: textOf(volume.fs_type),
@@ -49,6 +86,8 @@ export function volumeAsJson(volume: Volume) {
     source: sourceOf(volume),
     stagedAt: volume.staged_at,
     publishedAt: volume.published_at,
+    pods: volume.pods.map(podAsJson),
+    mountIds: volume.mount_ids,
     loopDevice: textOf(volume.loop_device),
     directIo: volume.loop_device === '' ? null : volume.direct_io,
     ephemeral: volume.ephemeral,
@@ -67,6 +106,7 @@ function healthOf({ problems }: Volume): string {
 
 export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
+  { title: 'CLAIM', text: claimOf },
   {
     title: 'SIZE',
     align: 'right',
@@ -82,9 +122,11 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'HEALTH', text: healthOf },
+  { title: 'POD', text: ({ pods }) => firstOf(pods.map(({ name }) => name)) },
   {
     title: 'MOUNTED AT',
-    text: ({ published_at, staged_at }) => mountedAtText(published_at, staged_at),
+    text: ({ published_at, staged_at }) =>
+      published_at.length === 0 && staged_at.length > 0 ? '(staged)' : firstOf(published_at),
     shrinks: true,
   },
   { title: 'ID', text: ({ volume_id }) => volume_id, isWide: true },
@@ -94,9 +136,8 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'SOURCE', text: (volume) => sourceOf(volume)?.id ?? '', isWide: true },
 ];
 
-function mountedAtText(published: readonly string[], staged: readonly string[]): string {
-  const [first, ...others] = published;
-  if (first === undefined) return staged.length > 0 ? '(staged)' : '';
+/** The first text, and the number of the others. */
+function firstOf([first = '', ...others]: readonly string[]): string {
   return others.length === 0 ? first : `${first} (+${others.length})`;
 }
 
@@ -116,6 +157,8 @@ export function describeVolume(
   return formatFields(terminal, [
     ['Name', volume.name],
     ['Id', volume.volume_id],
+    [volume.owner?.claim === '' ? 'Inline volume of' : 'Claim', ownerTextOf(volume)],
+    ['Persistent volume', volume.owner?.persistent_volume ?? ''],
     ['Pool', volume.pool],
     ['Size', formatPromisedSize(volume.size_bytes)],
     ['Allocated', `${formatSize(volume.allocated_bytes)} (${textOf(volume.provisioning) ?? ''})`],
@@ -127,6 +170,8 @@ export function describeVolume(
     ['Loop device', isAttached ? deviceText(volume) : ''],
     ['Staged at', volume.staged_at],
     ['Mounted at', volume.published_at],
+    ['Pods', volume.pods.map(podText)],
+    ['Docker mount IDs', volume.mount_ids],
     ['Used by', users.map(({ name, pid }) => (pid === null ? name : `${name} (pid ${pid})`))],
     ['Image', volume.image_path],
     [
@@ -136,6 +181,11 @@ export function describeVolume(
         : volume.problems.map(({ status, reason, message }) => `${status} ${reason}: ${message}`),
     ],
   ]);
+}
+
+function podText({ namespace, name, published_at }: PublishedPod): string {
+  const since = dateOf(published_at)?.toISOString();
+  return `${namespace}/${name}${since === undefined ? '' : `, since ${since}`}`;
 }
 
 function deviceText({ loop_device, direct_io }: Volume): string {

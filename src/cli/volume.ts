@@ -10,6 +10,7 @@ import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
 import {
+  claimOf,
   describeVolume,
   expansionMessage,
   formatOf,
@@ -25,18 +26,19 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('list')
     .alias('ls')
     .description('list all volumes, by id')
+    .argument('[claim]', 'only the volumes of NAMESPACE/CLAIM; NAMESPACE/ means all its claims')
     .option('--pool <POOL>', 'only the volumes of this pool')
     .action(listVolumes.bind(null, session));
   addListOptions(list, volumeColumns);
   volume
     .command('get')
     .description('show the details of one volume')
-    .argument('<volume>', 'id or name')
+    .argument('<volume>', 'id, name or claim')
     .action(showVolume.bind(null, session));
   volume
     .command('mount')
     .description('mount a volume; repeating the command is safe')
-    .argument('<volume>', 'id or name')
+    .argument('<volume>', 'id, name or claim')
     .argument('<dir>', 'directory to mount at, created if missing; for a block volume a file')
     .option('--read-only', 'mount read-only')
     .option('--options <LIST>', 'mount options, separated by commas: noatime,nodev')
@@ -45,13 +47,13 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('unmount')
     .alias('umount')
     .description('unmount a volume; succeeds if it is not mounted')
-    .argument('<volume>', 'id or name')
+    .argument('<volume>', 'id, name or claim')
     .argument('[dir]', 'unmount only at this path; by default at all paths')
     .action(unmountVolume.bind(null, session));
   volume
     .command('expand')
     .description('grow a volume, even while it is in use')
-    .argument('<volume>', 'id or name')
+    .argument('<volume>', 'id, name or claim')
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi')
     .action(expandVolume.bind(null, session));
   addTrimCommand(volume, session);
@@ -59,27 +61,41 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('delete')
     .alias('rm')
     .description('delete volumes with all their data; their snapshots are kept')
-    .argument('<volume...>', 'ids or names')
+    .argument('<volume...>', 'ids, names or claims')
     .option('--yes', 'do not ask for confirmation')
     .action(deleteVolumes.bind(null, session));
   volume
     .command('health')
     .description('list problems of volumes; exits with 1 if there are any')
-    .argument('[volume]', 'id or name; by default all volumes')
+    .argument('[volume]', 'id, name or claim; by default all volumes')
     .action(showHealth.bind(null, session));
 }
 
 async function listVolumes(
   session: Session,
+  claim: string | undefined,
   options: ListOptions & { readonly pool?: string },
 ): Promise<void> {
   const listing = {
-    load: () => listAllVolumes(session, options.pool ?? ''),
+    load: async () => {
+      const volumes = await listAllVolumes(session, options.pool ?? '');
+      return claim === undefined ? volumes : volumes.filter((volume) => isOf(claim, volume));
+    },
     columns: volumeColumns,
     asJson: volumeAsJson,
-    whenEmpty: 'There are no volumes yet; create one with: loopcsi volume create data --size 10Gi',
+    whenEmpty: noVolumesText(claim),
   };
   await showList(session, listing, options);
+}
+
+function isOf(claim: string, volume: Volume): boolean {
+  return claim.endsWith('/') ? claimOf(volume).startsWith(claim) : claimOf(volume) === claim;
+}
+
+function noVolumesText(claim: string | undefined): string {
+  return claim === undefined
+    ? 'There are no volumes yet; create one with: loopcsi volume create data --size 10Gi'
+    : `This node has no volume of '${claim}'. The volume of a claim is on the node that its persistent volume names: kubectl get pv`;
 }
 
 async function showVolume(session: Session, idOrName: string): Promise<void> {
@@ -226,20 +242,22 @@ async function showHealth(session: Session, idOrName: string | undefined): Promi
     idOrName === undefined
       ? await listAllVolumes(session, '')
       : [await getVolume(session, idOrName)];
-  const unhealthy = volumes
+  const unhealthy = volumes.filter(({ problems }) => problems.length > 0);
+  const asJson = unhealthy
     .map(volumeAsJson)
-    .filter(({ problems }) => problems.length > 0)
-    .map(({ id, name, problems }) => ({ id, name, problems }));
-  await session.show(unhealthy, () =>
+    .map(({ id, name, owner, problems }) => ({ id, name, owner, problems }));
+  await session.show(asJson, () =>
     unhealthy.length === 0
       ? `${count(volumes.length, 'volume')}: ok`
-      : unhealthy
-          .flatMap(({ name, problems }) =>
-            problems.map(
-              ({ status, reason, message }) => `${name}: ${status} ${reason}: ${message}`,
-            ),
-          )
-          .join('\n'),
+      : unhealthy.flatMap(problemTexts).join('\n'),
   );
   if (unhealthy.length > 0) throw new FailedError('');
+}
+
+function problemTexts(volume: Volume): readonly string[] {
+  const { name, owner, problems } = volume;
+  const subject = owner === null ? name : `${name} (${claimOf(volume)})`;
+  return problems.map(
+    ({ status, reason, message }) => `${subject}: ${status} ${reason}: ${message}`,
+  );
 }

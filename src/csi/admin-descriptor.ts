@@ -138,10 +138,30 @@ export const descriptor: object = {
                 problems: { rule: 'repeated', type: 'Problem', id: 18 },
                 fs_uuid: { type: 'string', id: 19 },
                 image_path: { type: 'string', id: 20 },
+                owner: { type: 'VolumeOwner', id: 21 },
+                pods: { rule: 'repeated', type: 'PublishedPod', id: 22 },
+                mount_ids: { rule: 'repeated', type: 'string', id: 23 },
               },
               nested: {
                 Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },
                 Provisioning: { values: { PROVISIONING_UNKNOWN: 0, THIN: 1, THICK: 2 } },
+              },
+            },
+            VolumeOwner: {
+              fields: {
+                namespace: { type: 'string', id: 1 },
+                claim: { type: 'string', id: 2 },
+                persistent_volume: { type: 'string', id: 3 },
+                pod: { type: 'string', id: 4 },
+              },
+            },
+            PublishedPod: {
+              fields: {
+                namespace: { type: 'string', id: 1 },
+                name: { type: 'string', id: 2 },
+                uid: { type: 'string', id: 3 },
+                target_path: { type: 'string', id: 4 },
+                published_at: { type: 'google.protobuf.Timestamp', id: 5 },
               },
             },
             Problem: {
@@ -207,6 +227,15 @@ export const descriptor: object = {
                 kind: { type: 'Volume.Kind', id: 12 },
                 fs_type: { type: 'string', id: 13 },
                 frozen_ms: { type: 'int64', id: 14 },
+                owner: { type: 'SnapshotOwner', id: 15 },
+              },
+            },
+            SnapshotOwner: {
+              fields: {
+                namespace: { type: 'string', id: 1 },
+                volume_snapshot: { type: 'string', id: 2 },
+                volume_snapshot_content: { type: 'string', id: 3 },
+                volume_group_snapshot: { type: 'string', id: 4 },
               },
             },
             WatchSnapshotRequest: { fields: { snapshot_id: { type: 'string', id: 1 } } },

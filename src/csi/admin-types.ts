@@ -26,7 +26,7 @@ export interface AdminService {
   readonly GrowPool: Unary<GrowPoolRequest, GrowPoolResponse>;
   /** Lists volumes ordered by id, one page per call. ABORTED if the token is invalid, as in CSI. */
   readonly ListVolumes: Unary<ListVolumesRequest, ListVolumesResponse>;
-  /** Looks up a volume by id or name. */
+  /** Looks up a volume by id, name or claim. INVALID_ARGUMENT if the claim has several volumes. */
   readonly GetVolume: Unary<GetVolumeRequest, GetVolumeResponse>;
   /** Stages a volume below the driver's mount directory and publishes it at a path. Succeeds if it is already mounted there. */
   readonly MountVolume: Unary<MountVolumeRequest, MountVolumeResponse>;
@@ -38,7 +38,7 @@ export interface AdminService {
   readonly TrimVolume: Unary<TrimVolumeRequest, TrimVolumeResponse>;
   /** Lists snapshots ordered by id, one page per call, with fields that CSI lacks. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
-  /** Looks up a snapshot by id or name. */
+  /** Looks up a snapshot by id, name or VolumeSnapshot. INVALID_ARGUMENT if the VolumeSnapshot has several snapshots. */
   readonly GetSnapshot: Unary<GetSnapshotRequest, GetSnapshotResponse>;
   /** Streams the progress of a snapshot's copy: one message immediately, further messages as the copy advances, and a last one with `ready` or `error`. */
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
@@ -227,7 +227,7 @@ export interface ListVolumesResponse {
 }
 
 export interface GetVolumeRequest {
-  /** Id or name. Required. */
+  /** Id, name, or claim as `namespace/name`. Required. */
   readonly volume_id: string;
   /** Also search for the processes that use the volume, for at most a second. */
   readonly with_users: boolean;
@@ -278,6 +278,12 @@ export type Volume = {
   readonly fs_uuid: string;
   /** Path of the image. For information only: no other program may change the image. */
   readonly image_path: string;
+  /** Unset for a volume that was not created for Kubernetes, or whose provisioner names no claim (--extra-create-metadata). */
+  readonly owner: VolumeOwner | null;
+  /** Pods for which the volume is published on this node now. */
+  readonly pods: readonly PublishedPod[];
+  /** Docker's mount IDs that have the volume mounted. */
+  readonly mount_ids: readonly string[];
 } & (
   | {
       readonly source: 'source_snapshot_id';
@@ -295,6 +301,27 @@ export type Volume = {
       readonly source_volume_id?: never;
     }
 );
+
+/** The Kubernetes objects for which a volume was created. */
+export interface VolumeOwner {
+  readonly namespace: string;
+  /** Name of the PersistentVolumeClaim; empty for an inline volume. */
+  readonly claim: string;
+  /** Name of the PersistentVolume; empty for an inline volume. */
+  readonly persistent_volume: string;
+  /** Name of the pod that declares an inline volume; empty for other volumes. */
+  readonly pod: string;
+}
+
+/** A pod for which a volume is published. */
+export interface PublishedPod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly target_path: string;
+  /** When the volume was published; unset if an earlier version of the driver published it. */
+  readonly published_at: Timestamp | null;
+}
 
 /** A problem with a volume, as returned by CSI's health calls. */
 export interface Problem {
@@ -377,7 +404,7 @@ export interface ListSnapshotsResponse {
 }
 
 export interface GetSnapshotRequest {
-  /** Id or name. Required. */
+  /** Id, name, or VolumeSnapshot as `namespace/name`. Required. */
   readonly snapshot_id: string;
 }
 
@@ -412,6 +439,19 @@ export interface Snapshot {
   readonly fs_type: string;
   /** How long the source volume was frozen, in milliseconds. */
   readonly frozen_ms: bigint;
+  /** Unset for a snapshot that was not taken for Kubernetes, or whose snapshotter names no object (--extra-create-metadata). */
+  readonly owner: SnapshotOwner | null;
+}
+
+/** The Kubernetes objects for which a snapshot was taken. */
+export interface SnapshotOwner {
+  readonly namespace: string;
+  /** Name of the VolumeSnapshot; empty for a member of a group, whose VolumeSnapshot is created afterwards. */
+  readonly volume_snapshot: string;
+  /** Name of the VolumeSnapshotContent. */
+  readonly volume_snapshot_content: string;
+  /** Name of the VolumeGroupSnapshot; empty for a snapshot that is not a member of a group. */
+  readonly volume_group_snapshot: string;
 }
 
 export interface WatchSnapshotRequest {

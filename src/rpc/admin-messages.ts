@@ -4,7 +4,9 @@ import type {
   Pool,
   PoolAbilities,
   Snapshot,
+  SnapshotOwner,
   Volume,
+  VolumeOwner,
   VolumeUser,
 } from '../csi/admin-types.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
@@ -74,7 +76,21 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
     problems: facts.conditions,
     fs_uuid: record.fsUuid ?? '',
     image_path: facts.imagePath,
+    owner: facts.owner === undefined ? null : volumeOwnerMessage(facts.owner),
+    pods: facts.pods.map(({ namespace, name, uid, targetPath, publishedAtMs }) => ({
+      namespace,
+      name,
+      uid,
+      target_path: targetPath,
+      published_at: publishedAtMs === undefined ? null : timestampOf(publishedAtMs),
+    })),
+    mount_ids: facts.mountIds,
   };
+}
+
+function volumeOwnerMessage(owner: NonNullable<VolumeFacts['owner']>): VolumeOwner {
+  const { namespace, claim, persistentVolume: persistent_volume, pod } = owner;
+  return { namespace, claim, persistent_volume, pod };
 }
 
 function sourceField(source: VolumeFacts['record']['source']) {
@@ -87,6 +103,7 @@ function sourceField(source: VolumeFacts['record']['source']) {
 export function adminSnapshotMessage({
   record,
   pool,
+  owner,
   allocatedBytes,
   progress,
 }: SnapshotFacts): Snapshot {
@@ -105,6 +122,16 @@ export function adminSnapshotMessage({
     kind: record.kind === 'block' ? 'BLOCK' : 'MOUNT',
     fs_type: record.fsType ?? '',
     frozen_ms: BigInt(Math.round(record.frozenMs)),
+    owner: owner === undefined ? null : snapshotOwnerMessage(owner),
+  };
+}
+
+function snapshotOwnerMessage(owner: NonNullable<SnapshotFacts['owner']>): SnapshotOwner {
+  return {
+    namespace: owner.namespace,
+    volume_snapshot: owner.volumeSnapshot,
+    volume_snapshot_content: owner.volumeSnapshotContent,
+    volume_group_snapshot: owner.volumeGroupSnapshot,
   };
 }
 

@@ -16,6 +16,8 @@ export interface ServerHooks {
   readonly log: Logger;
   readonly callEnded: (call: CallMeasurement) => void;
   readonly admit: Admit;
+  /** Log fields that say what a request is about. */
+  readonly fieldsOf: (request: unknown) => Readonly<Record<string, string>>;
 }
 
 /** Describes a method for the wrapper. */
@@ -62,7 +64,7 @@ class RunningCall {
     this.#method = method;
     this.#hooks = hooks;
     lastCallId += 1;
-    const fields = { rpc: method.rpc, callId: lastCallId, volumeId: volumeIdOf(request) };
+    const fields = { rpc: method.rpc, callId: lastCallId, ...hooks.fieldsOf(request) };
     this.context = { log: hooks.log.child(fields), signal: this.#abort.signal };
     if (this.context.log.isLevelEnabled('trace')) {
       this.context.log.trace({ request: method.redactRequest(request) }, 'call started');
@@ -114,14 +116,6 @@ function levelOf(logClass: LogClass): 'info' | 'debug' | 'trace' {
     case 'polling':
       return 'trace';
   }
-}
-
-function volumeIdOf(request: unknown): string | undefined {
-  if (typeof request !== 'object' || request === null || !('volume_id' in request))
-    return undefined;
-  const { volume_id: id } = request;
-  // The size limits have not been checked yet, so a longer id is truncated for the log.
-  return typeof id === 'string' && id !== '' ? id.slice(0, 128) : undefined;
 }
 
 /** Creates the grpc-js handler of a unary method. `handle` may throw anything. */

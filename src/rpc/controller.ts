@@ -163,13 +163,13 @@ function healthMethods({ volumes }: CsiContext): Methods {
     async ControllerGetVolumeHealth(request) {
       const volumeId = requireText(request.volume_id, 'volume_id');
       const conditions = await volumes.volumeHealth(volumeId);
-      return { volume_health: healthMessage(volumeId, conditions) };
+      return { volume_health: healthMessage(volumeId, conditions, volumes.ownerOf(volumeId)) };
     },
 
     async ControllerListVolumeHealth(request) {
       const page = await volumes.listVolumeHealth(parsePage(request));
       const entries = page.entries.map(({ volumeId, conditions }) =>
-        healthMessage(volumeId, conditions),
+        healthMessage(volumeId, conditions, volumes.ownerOf(volumeId)),
       );
       return { entries, next_token: page.nextToken };
     },

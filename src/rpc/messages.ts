@@ -14,9 +14,11 @@ import type {
   Snapshot,
   Volume,
   VolumeCondition,
+  VolumeOwner,
   VolumeSource,
   VolumeStats,
 } from '../volumes/model.ts';
+import { ownerText } from '../volumes/owner.ts';
 
 /** Uses the record only, so that every repeated call gets the same answer (CSI spec, "CreateVolume"). */
 export function volumeMessage({ record, pool }: Volume, topology: Topology): CsiVolume {
@@ -35,17 +37,24 @@ function sourceMessage({ kind, id }: VolumeSource): VolumeContentSource {
     : { type: 'volume', volume: { volume_id: id } };
 }
 
-/** Each pair of status and reason appears once (CSI spec, "VolumeHealth"); the messages of repeated pairs are joined. */
+/**
+ * Each pair of status and reason appears once (CSI spec, "VolumeHealth"); the messages of repeated pairs are joined. A message
+ * names the claim, because a reader of health reports does not know the volume's id.
+ */
 export function healthMessage(
   volumeId: string,
   conditions: readonly VolumeCondition[],
+  owner: VolumeOwner | undefined,
 ): VolumeHealth {
+  const subject = owner === undefined ? '' : `${ownerText(owner)}: `;
   const byPair = new Map<string, VolumeCondition>();
   for (const condition of conditions) {
     const pair = `${condition.status} ${condition.reason}`;
     const earlier = byPair.get(pair);
     const message =
-      earlier === undefined ? condition.message : `${earlier.message}; ${condition.message}`;
+      earlier === undefined
+        ? `${subject}${condition.message}`
+        : `${earlier.message}; ${condition.message}`;
     byPair.set(pair, { ...condition, message });
   }
   return { volume_id: volumeId, health_statuses: [...byPair.values()] };

@@ -1,4 +1,5 @@
 import type { NodeServiceCapability } from '../csi/types.ts';
+import { podIn } from '../volumes/owner.ts';
 import { parseInlineAttributes } from '../volumes/parameters/storage-class.ts';
 import { nodeCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
@@ -65,12 +66,14 @@ function mountMethods({ volumes }: CsiContext): Methods {
     async NodePublishVolume(request, call) {
       const { volume_context: context } = request;
       const isEphemeral = context[ephemeralKey] === 'true';
+      const pod = podIn(context);
       await volumes.publishVolume(call, {
         volumeId: requireText(request.volume_id, 'volume_id'),
         stagingTargetPath: optionalPath(request.staging_target_path, 'staging_target_path'),
         targetPath: requirePath(request.target_path, 'target_path'),
         capability: parseCapability(request.volume_capability, 'volume_capability', nodeRefusals),
         readOnly: request.readonly,
+        ...(pod === undefined ? {} : { pod }),
         ...(isEphemeral ? { ephemeral: parseInlineAttributes(context) } : {}),
       });
       return {};
@@ -117,7 +120,7 @@ function usedVolumeMethods({ volumes }: CsiContext): Methods {
       optionalPath(request.volume_publish_path, 'volume_publish_path');
       optionalPath(request.staging_target_path, 'staging_target_path');
       const conditions = await volumes.volumeHealth(volumeId);
-      return { volume_health: healthMessage(volumeId, conditions) };
+      return { volume_health: healthMessage(volumeId, conditions, volumes.ownerOf(volumeId)) };
     },
 
     async NodeGetStorageHealth() {

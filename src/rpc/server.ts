@@ -5,6 +5,7 @@ import type { Logger } from '../observe/log.ts';
 import type { CallMeasurement } from '../observe/metrics.ts';
 import { type CsiServiceName, offeredCalls } from './advertised.ts';
 import { limitCalls, type ServerHooks } from './call.ts';
+import { callFields } from './call-fields.ts';
 import type { CsiContext } from './context.ts';
 import { controllerMethods } from './controller.ts';
 import { groupControllerMethods } from './group-controller.ts';
@@ -66,7 +67,12 @@ export function makeService<N extends ServiceName>(name: N, handlers: Handlers<N
 /** Serves all services of csi.v1 on the socket. Throws `unavailable` if it cannot be bound. */
 export async function serveCsi(options: CsiServerOptions): Promise<RunningServer> {
   const { endpoint, context, log, callEnded } = options;
-  const hooks: ServerHooks = { log, callEnded, admit: limitCalls(maxRunningCalls) };
+  const hooks: ServerHooks = {
+    log,
+    callEnded,
+    admit: limitCalls(maxRunningCalls),
+    fieldsOf: (request) => callFields(request, context.volumes),
+  };
   const server = new Server(grpcOptions);
   const services = [...csiServices(context, hooks), ...(options.otherServices?.(hooks) ?? [])];
   for (const service of services) service.addTo(server);

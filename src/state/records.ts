@@ -140,6 +140,10 @@ const publication = looseRecord({
   accessMode: v.string(),
   mountFlags: v.array(v.string()),
   fsType: v.string(),
+  /** The pod of the target path. Absent if the call named none, and in node states of earlier versions. */
+  pod: v.optional(looseRecord({ namespace: v.string(), name: v.string(), uid: v.string() })),
+  /** Absent in node states of earlier versions. */
+  publishedAtMs: v.optional(milliseconds),
 });
 
 /**

@@ -26,6 +26,7 @@ import type {
   Volume,
   VolumeCondition,
   VolumeHealth,
+  VolumeOwner,
   VolumeSettings,
   VolumeStats,
 } from './model.ts';
@@ -107,6 +108,13 @@ export interface Volumes {
   /** Grows the device and the filesystem, and also the image if the request asks for a larger size. */
   nodeExpandVolume(call: Call, input: NodeExpandInput): Promise<{ sizeBytes: bigint }>;
 
+  /** The claim or pod of a volume, by the id that calls use; undefined for an unknown volume, or one without an owner. */
+  ownerOf(volumeId: string): VolumeOwner | undefined;
+  /** Log fields with the owners of a volume or snapshot; empty for unknown ids. */
+  ownerFieldsOf(ids: {
+    volumeId: string | undefined;
+    snapshotId: string | undefined;
+  }): Readonly<Record<string, string>>;
   /** Empty for a healthy volume. Throws `not-found`. */
   volumeHealth(volumeId: string): Promise<readonly VolumeCondition[]>;
   /** Lists only the volumes that have conditions. */

@@ -68,6 +68,32 @@ export interface CreateVolumeInput {
   readonly mountOptions?: readonly string[];
 }
 
+/** The Kubernetes objects for which a volume was created. A name that is not known is ''. */
+export interface VolumeOwner {
+  readonly namespace: string;
+  /** '' for an inline volume. */
+  readonly claim: string;
+  readonly persistentVolume: string;
+  /** The pod that declares an inline volume; '' for other volumes. */
+  readonly pod: string;
+}
+
+/** The Kubernetes objects for which a snapshot was taken. A name that is not known is ''. */
+export interface SnapshotOwner {
+  readonly namespace: string;
+  /** '' for a member of a group, because its VolumeSnapshot is created after it. */
+  readonly volumeSnapshot: string;
+  readonly volumeSnapshotContent: string;
+  readonly volumeGroupSnapshot: string;
+}
+
+/** A pod for which a volume is published. */
+export interface Pod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
 /** A volume, with the name of its pool. */
 export interface Volume {
   readonly record: VolumeRecord;
@@ -148,6 +174,8 @@ export interface PublishInput {
   readonly targetPath: string;
   readonly capability: Capability;
   readonly readOnly: boolean;
+  /** Absent if the request names none. */
+  readonly pod?: Pod;
   /** Allows a mount over a directory that contains files, as mount(8) does. The unpublish must then not remove the directory. */
   readonly allowNonEmptyTarget?: boolean;
   /** Present for an inline volume. The CSI spec does not define inline volumes; Kubernetes marks them in the volume context. */

@@ -23,6 +23,7 @@ import { SpaceGuard } from './jobs/space-guard.ts';
 import { Trash } from './jobs/trash.ts';
 import { TrimClock } from './jobs/trim-clock.ts';
 import { Trims } from './jobs/trims.ts';
+import type { VolumeOwner } from './model.ts';
 import { nodeExpandVolume } from './node/expand.ts';
 import { publishVolume } from './node/publish.ts';
 import { findReadinessProblem } from './node/readiness.ts';
@@ -30,6 +31,7 @@ import { stageVolume } from './node/stage.ts';
 import { volumeStats } from './node/stats.ts';
 import { unpublishVolume } from './node/unpublish.ts';
 import { unstageVolume } from './node/unstage.ts';
+import { ownerFields, ownerOf, snapshotFields, snapshotOwnerOf } from './owner.ts';
 import { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
 import type { PoolSettings } from './pool/settings.ts';
@@ -120,11 +122,12 @@ async function makeDomain(
   deps: OpenDeps,
   opened: { readonly knownPools: KnownPools; readonly mountDir: string | undefined },
 ): Promise<Domain> {
-  const { host, settings, log, reached = () => undefined, now = Date.now } = deps;
+  const { host, settings, reached = () => undefined, now = Date.now } = deps;
   const { observer = noObserver } = deps;
   const { knownPools, mountDir } = opened;
+  const log = logWithOwners(deps.log, (volumeId) => ownerIn(pools, volumeId));
   const poolDeps = { host, knownPools, nodeTag: settings.nodeTag, reached, log, now };
-  const pools = new Pools(
+  const pools: Pools = new Pools(
     deps.pools.map((pool) => new Pool(pool, poolDeps)),
     settings.nodeTag,
   );
@@ -155,6 +158,23 @@ async function makeDomain(
     now,
   };
   return domain;
+}
+
+/** A logger that adds the claim to each line about a volume, so that one search finds all lines about a claim. */
+function logWithOwners(
+  log: Logger,
+  findOwner: (volumeId: string) => VolumeOwner | undefined,
+): Logger {
+  const addOwner = (fields: object): object => {
+    if (!('volumeId' in fields) || typeof fields.volumeId !== 'string') return fields;
+    return { ...fields, ...ownerFields(findOwner(fields.volumeId)) };
+  };
+  return log.child({}, { formatters: { log: addOwner } });
+}
+
+function ownerIn(pools: Pools, volumeId: string): VolumeOwner | undefined {
+  const record = pools.findRecord(volumeId);
+  return record === undefined ? undefined : ownerOf(record);
 }
 
 async function kubeletOf({ host, kubeletDir: path }: OpenDeps): Promise<Domain['kubelet']> {
@@ -196,6 +216,15 @@ function volumesOf(domain: Domain): Volumes {
     unpublishVolume: (call, input) => unpublishVolume(domain, call, input),
     volumeStats: (input) => volumeStats(domain, input),
     nodeExpandVolume: (call, input) => nodeExpandVolume(domain, call, input),
+    ownerOf: (volumeId) => ownerIn(pools, volumeId),
+    ownerFieldsOf: ({ volumeId, snapshotId }) => {
+      const snapshot = snapshotId === undefined ? undefined : pools.findSnapshotRecord(snapshotId);
+      const id = volumeId ?? snapshot?.sourceVolumeId;
+      return {
+        ...(id === undefined ? {} : ownerFields(ownerIn(pools, id))),
+        ...(snapshot === undefined ? {} : snapshotFields(snapshotOwnerOf(snapshot))),
+      };
+    },
     volumeHealth: (volumeId) => volumeHealth(domain, volumeId),
     listVolumeHealth: (page) => listVolumeHealth(domain, page),
     storageHealth: () => storageConditions(domain),

@@ -92,6 +92,9 @@ const reads: ReadonlySet<string> = new Set([
   'getGroupSnapshot',
 ]);
 
+/** Methods that the log and health messages call; they are not recorded. */
+const owners: ReadonlySet<string> = new Set(['ownerOf', 'ownerFieldsOf']);
+
 /** Ranges that are available at once. */
 export function rangesOf(...batches: readonly (readonly BlockRange[])[]): BlockRanges {
   async function* all(): AsyncGenerator<readonly BlockRange[]> {
@@ -147,6 +150,8 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       availableInodes: 7n,
     }),
     nodeExpandVolume: async () => ({ sizeBytes: 2n << 30n }),
+    ownerOf: () => undefined,
+    ownerFieldsOf: () => ({}),
     volumeHealth: async () => [],
     listVolumeHealth: async () => ({ entries: [], nextToken: '' }),
     storageHealth: async () => [],
@@ -157,7 +162,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
   const volumes = new Proxy(answers, {
     get: (target, name) => {
       const found: unknown = Reflect.get(target, name);
-      if (typeof found !== 'function') return found;
+      if (typeof found !== 'function' || owners.has(String(name))) return found;
       return (...given: readonly unknown[]): unknown => {
         calls.push({ method: String(name), input: given[reads.has(String(name)) ? 0 : 1] });
         return Reflect.apply(found, target, given);

@@ -34,6 +34,10 @@ export interface ObservedPool {
 
 export interface ObservedVolume {
   readonly volumeId: string;
+  /** `block` for a raw block volume. */
+  readonly fsType: string;
+  /** undefined for a volume without a claim. */
+  readonly claim: ObservedClaim | undefined;
   readonly sizeBytes: bigint;
   readonly allocatedBytes: bigint;
   /** undefined unless the volume's filesystem is mounted. */
@@ -45,6 +49,12 @@ export interface ObservedVolume {
   readonly lastTrimAtMs: number | undefined;
   /** Reasons for which it is unhealthy. */
   readonly conditions: readonly string[];
+}
+
+export interface ObservedClaim {
+  readonly namespace: string;
+  readonly claim: string;
+  readonly persistentVolume: string;
 }
 
 export interface ObservedFilesystem {

@@ -62,7 +62,24 @@ function ofSnapshots(name: string, help: string, read: (one: ObservedSnapshots) 
 const seconds = (ms: number | undefined): number | undefined =>
   ms === undefined ? undefined : ms / 1000;
 
+/** Joined with other metrics of volumes. Its labels have the names that kube-state-metrics and the kubelet use. */
+const volumeInfo: ObservedMetric = {
+  name: 'loopcsi_volume_info',
+  help: 'Claim and filesystem of a volume; the value is 1',
+  type: 'gauge',
+  series: ({ pools }) =>
+    pools.flatMap(({ name: pool, images }) =>
+      images.map(({ volumeId: volume, fsType: filesystem, claim }) => {
+        const { namespace = '', persistentVolume: persistentvolume = '' } = claim ?? {};
+        const persistentvolumeclaim = claim?.claim ?? '';
+        const names = { namespace, persistentvolumeclaim, persistentvolume };
+        return { labels: { pool, volume, ...names, filesystem }, value: 1 };
+      }),
+    ),
+};
+
 export const volumeMetrics: readonly ObservedMetric[] = [
+  volumeInfo,
   {
     name: 'loopcsi_volume_bytes',
     help: 'Bytes of a volume',

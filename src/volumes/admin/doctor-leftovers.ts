@@ -7,6 +7,7 @@ import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
+import { ownerText } from '../owner.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
@@ -80,12 +81,12 @@ async function orphanDevices(
 
 function unusedDevices(context: LeftoverContext): readonly Finding[] {
   if (context.isOperationRunning) return [];
-  return context.volumes.flatMap(({ record, device, stagedAt, publishedAt }) => {
+  return context.volumes.flatMap(({ record, owner, device, stagedAt, publishedAt }) => {
     if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
     return [
       warn(
         `loop-device:${device.path}`,
-        `${device.path} is attached to volume '${record.id}', which is not mounted in this mount namespace`,
+        `${device.path} is attached to volume '${record.id}'${owner === undefined ? '' : ` (${ownerText(owner)})`}, which is not mounted in this mount namespace`,
         'another mount namespace may use it; if not, the next start of the driver detaches it',
       ),
     ];
@@ -175,12 +176,13 @@ function orphanMembers(pool: Pool): readonly Finding[] {
 const poolReasons = ['PoolNearlyFull', 'PoolInodesLow', 'PoolNotAnswering', 'PoolNotServed'];
 
 function unhealthyVolumes(context: LeftoverContext): readonly Finding[] {
-  return context.volumes.flatMap(({ record, conditions }) =>
+  return context.volumes.flatMap(({ record, owner, conditions }) =>
     conditions
       .filter(({ reason }) => !poolReasons.includes(reason))
       .map(({ reason, message }) => {
         const { problem, remedy } = splitMessage(message);
-        return warn(`volume:${record.name}`, `${reason}: ${problem}`, remedy);
+        const subject = owner === undefined ? '' : `${ownerText(owner)}: `;
+        return warn(`volume:${record.name}`, `${subject}${reason}: ${problem}`, remedy);
       }),
   );
 }

@@ -1,6 +1,7 @@
 /** Lists volumes and snapshots for the command line, with their records and their state in the kernel. Changes nothing. */
 
 import { mapConcurrently } from '../../async.ts';
+import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount, MountUser } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
@@ -11,7 +12,15 @@ import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { parseVolumeId } from '../ids.ts';
-import type { Page, SnapshotProgress, VolumeCondition } from '../model.ts';
+import type {
+  Page,
+  Pod,
+  SnapshotOwner,
+  SnapshotProgress,
+  VolumeCondition,
+  VolumeOwner,
+} from '../model.ts';
+import { ownerOf, snapshotOwnerOf } from '../owner.ts';
 import { entryFiles, imageFile, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
@@ -28,8 +37,13 @@ export interface VolumeFacts {
   readonly imagePath: string;
   /** Bytes allocated to the image; 0 if the image is missing, which is then one of the `conditions`. */
   readonly allocatedBytes: bigint;
+  readonly owner: VolumeOwner | undefined;
   readonly stagedAt: readonly string[];
   readonly publishedAt: readonly string[];
+  /** The pods for which it is published here now. */
+  readonly pods: readonly PublishedPod[];
+  /** Docker's mount IDs that have it mounted. */
+  readonly mountIds: readonly string[];
   readonly device: LoopDevice | undefined;
   readonly conditions: readonly VolumeCondition[];
 }
@@ -40,8 +54,15 @@ export interface VolumeUsers {
   readonly devices: readonly string[];
 }
 
+interface PublishedPod extends Pod {
+  readonly targetPath: string;
+  /** undefined for a publication of an earlier version of the driver. */
+  readonly publishedAtMs: number | undefined;
+}
+
 export interface SnapshotFacts {
   readonly record: SnapshotRecord;
+  readonly owner: SnapshotOwner | undefined;
   readonly pool: string;
   readonly allocatedBytes: bigint;
   readonly progress: SnapshotProgress;
@@ -80,10 +101,10 @@ export async function listVolumeFacts(
   return { entries: facts, nextToken };
 }
 
-/** Finds a volume by its id or name. Throws `not-found`, or `unavailable` while a pool that may contain it is unavailable. */
-export async function getVolumeFacts(domain: Domain, idOrName: string): Promise<VolumeFacts> {
+/** Finds a volume as `findVolume` does. */
+export async function getVolumeFacts(domain: Domain, name: string): Promise<VolumeFacts> {
   const context = await readPageContext(domain, makePoolQuery());
-  return factsOf(domain, findByIdOrName(domain, idOrName), context);
+  return factsOf(domain, findVolume(domain, name), context);
 }
 
 /** Finds the processes and block devices that use a volume; none if they cannot be determined. */
@@ -100,8 +121,17 @@ export async function findVolumeUsers(
   return { processes, devices };
 }
 
-/** Throws `not-found`, or `unavailable` while a pool that may contain the volume is unavailable. */
-export function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
+/**
+ * Finds a volume by its id, its name, or its claim as `namespace/name`. Throws `not-found`, `invalid` for a claim with several
+ * volumes, or `unavailable` while a pool that may contain the volume is unavailable.
+ */
+export function findVolume(domain: Domain, name: string): FoundVolume {
+  const found = findByIdOrName(domain, name) ?? findByClaim(domain, name);
+  // Throws an error that says whether it is unknown, belongs to another node, is unreadable, or may be in an unavailable pool.
+  return found ?? domain.pools.getVolume(name);
+}
+
+function findByIdOrName(domain: Domain, idOrName: string): FoundVolume | undefined {
   const id = parseVolumeId(idOrName);
   for (const pool of domain.pools.all) {
     for (const area of volumeAreas) {
@@ -112,8 +142,38 @@ export function findByIdOrName(domain: Domain, idOrName: string): FoundVolume {
       if (record !== undefined) return pool.volumeOf(area, record, rootOf(pool));
     }
   }
-  // Throws an error that says whether it is unknown, belongs to another node, is unreadable, or may be in an unavailable pool.
-  return domain.pools.getVolume(idOrName);
+  return undefined;
+}
+
+/** A claim has several volumes if an earlier claim of the same name left one, because its volume is retained. */
+function findByClaim({ pools }: Domain, name: string): FoundVolume | undefined {
+  const found = pools.all.flatMap((pool) =>
+    [...pool.images(rootOf(pool))]
+      .filter(({ record }) => isClaimOf(record, name))
+      .map(({ area, record }) => pool.volumeOf(area, record, rootOf(pool))),
+  );
+  return onlyOneOf(found, `claim '${name}'`, 'volumes');
+}
+
+/** Throws `invalid` if a name of Kubernetes has several volumes or snapshots. */
+function onlyOneOf<T extends { readonly record: VolumeRecord | SnapshotRecord }>(
+  found: readonly T[],
+  subject: string,
+  noun: string,
+): T | undefined {
+  if (found.length <= 1) return found[0];
+  const all = found.map(
+    ({ record: { id, createdAtMs } }) => `${id} (created ${new Date(createdAtMs).toISOString()})`,
+  );
+  throw new VolumeError(
+    'invalid',
+    `${subject} has ${found.length} ${noun}: ${all.join(', ')}; specify one of these ids`,
+  );
+}
+
+function isClaimOf(record: VolumeRecord, name: string): boolean {
+  const owner = ownerOf(record);
+  return owner !== undefined && owner.claim !== '' && `${owner.namespace}/${owner.claim}` === name;
 }
 
 /** Returns the root of the pool. While the pool is not served, its root is unknown, and the configured path is used. */
@@ -134,14 +194,14 @@ async function readPageContext(domain: Domain, query: PoolQuery): Promise<PageCo
 }
 
 /** The part of the facts that comes from the kernel. */
-type KernelFacts = Pick<VolumeFacts, 'allocatedBytes' | 'stagedAt' | 'publishedAt' | 'device'>;
+type KernelFacts = Pick<VolumeFacts, 'allocatedBytes' | 'device'> & MountFacts;
 
-const noKernelFacts: KernelFacts = {
-  allocatedBytes: 0n,
-  stagedAt: [],
-  publishedAt: [],
-  device: undefined,
-};
+/** The mounts of a volume, and what the node state knows about them. */
+type MountFacts = Pick<VolumeFacts, 'stagedAt' | 'publishedAt' | 'pods' | 'mountIds'>;
+
+const noMountFacts: MountFacts = { stagedAt: [], publishedAt: [], pods: [], mountIds: [] };
+
+const noKernelFacts: KernelFacts = { allocatedBytes: 0n, device: undefined, ...noMountFacts };
 
 /** Reasons of conditions that exclude further queries of the volume's disk. */
 const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
@@ -152,7 +212,8 @@ async function factsOf(
   context: PageContext,
 ): Promise<VolumeFacts> {
   const { record, pool, area, imagePath } = volume;
-  const known = { record, pool: pool.name, isEphemeral: area === 'ephemeral', imagePath };
+  const owner = ownerOf(record);
+  const known = { record, pool: pool.name, owner, isEphemeral: area === 'ephemeral', imagePath };
   const conditions = await conditionsOf(domain, volume, context.query);
   // A disk that hangs or cannot be read must not delay the list, so only the condition is reported and the disk is not queried.
   const isSilent = conditions.some(({ reason }) => silentReasons.includes(reason));
@@ -192,23 +253,33 @@ async function kernelFactsOf(
   return {
     allocatedBytes: image.allocatedBytes,
     device: attachment.readWrite,
-    ...(await splitTargets(domain, volume, [...new Set(targets)])),
+    ...(await mountFactsOf(domain, volume, [...new Set(targets)])),
   };
 }
 
-/** Splits the mount targets into the staging path and published paths. The node state says which of them is the staging path. */
-async function splitTargets(
+/**
+ * Splits the mount targets into the staging path and published paths. The node state says which of them is the staging path, and
+ * for which pod or mount ID the others are.
+ */
+async function mountFactsOf(
   domain: Domain,
   volume: FoundVolume,
   targets: readonly string[],
-): Promise<Pick<VolumeFacts, 'stagedAt' | 'publishedAt'>> {
-  if (targets.length === 0) return { stagedAt: [], publishedAt: [] };
-  const path = (await readNodeState(domain, volume)).staged?.stagingTargetPath;
+): Promise<MountFacts> {
+  if (targets.length === 0) return noMountFacts;
+  const { staged, published, dockerMountIds } = await readNodeState(domain, volume);
+  const path = staged?.stagingTargetPath;
   const isStaging = (target: string): boolean =>
     path !== undefined && stagingMountPaths(path).includes(target);
   return {
     stagedAt: path !== undefined && targets.some(isStaging) ? [path] : [],
     publishedAt: targets.filter((target) => !isStaging(target)).sort(),
+    pods: published.flatMap(({ pod, targetPath, publishedAtMs }) =>
+      pod !== undefined && targets.includes(targetPath)
+        ? [{ ...pod, targetPath, publishedAtMs }]
+        : [],
+    ),
+    mountIds: dockerMountIds,
   };
 }
 
@@ -231,16 +302,31 @@ export async function listSnapshotFacts(
   };
 }
 
-/** Finds a snapshot by its id or name. Throws `not-found`, or `unavailable` while a pool that may contain it is unavailable. */
-export async function getSnapshotFacts(domain: Domain, idOrName: string): Promise<SnapshotFacts> {
-  for (const pool of domain.pools.all) {
-    for (const record of pool.snapshots.values()) {
-      if (record.id === idOrName || record.name === idOrName) {
-        return snapshotFactsOf(domain, { pool, record });
-      }
-    }
-  }
-  return snapshotFactsOf(domain, domain.pools.getSnapshot(idOrName));
+/**
+ * Finds a snapshot by its id, its name, or its VolumeSnapshot as `namespace/name`. Throws `not-found`, `invalid` for a
+ * VolumeSnapshot with several snapshots, or `unavailable` while a pool that may contain the snapshot is unavailable.
+ */
+export async function getSnapshotFacts(domain: Domain, name: string): Promise<SnapshotFacts> {
+  const all = domain.pools.all.flatMap((pool) =>
+    [...pool.snapshots.values()].map((record) => ({ pool, record })),
+  );
+  const found =
+    all.find(({ record }) => record.id === name || record.name === name) ??
+    onlyOneOf(
+      all.filter(({ record }) => isSnapshotOf(record, name)),
+      `VolumeSnapshot '${name}'`,
+      'snapshots',
+    );
+  return snapshotFactsOf(domain, found ?? domain.pools.getSnapshot(name));
+}
+
+function isSnapshotOf(record: SnapshotRecord, name: string): boolean {
+  const owner = snapshotOwnerOf(record);
+  return (
+    owner !== undefined &&
+    owner.volumeSnapshot !== '' &&
+    `${owner.namespace}/${owner.volumeSnapshot}` === name
+  );
 }
 
 async function snapshotFactsOf(
@@ -248,12 +334,17 @@ async function snapshotFactsOf(
   { pool, record }: { pool: Pool; record: SnapshotRecord },
   query: PoolQuery = makePoolQuery(),
 ): Promise<SnapshotFacts> {
-  const progress = domain.snapshotCopies.progressOf(record);
-  if (!pool.isServed) return { record, pool: pool.name, allocatedBytes: 0n, progress };
+  const known = {
+    record,
+    pool: pool.name,
+    owner: snapshotOwnerOf(record),
+    progress: domain.snapshotCopies.progressOf(record),
+  };
+  if (!pool.isServed) return { ...known, allocatedBytes: 0n };
   const file = record.state === 'ready' ? imageFile : entryFiles.partialImage;
   const { host } = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
   const status = await query(pool, () =>
     host.files.imageStatus(pool.pathOf('snapshots', record.id, file)),
   ).catch(() => undefined);
-  return { record, pool: pool.name, allocatedBytes: status?.allocatedBytes ?? 0n, progress };
+  return { ...known, allocatedBytes: status?.allocatedBytes ?? 0n };
 }

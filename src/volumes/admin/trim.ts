@@ -16,7 +16,7 @@ import type { Call, Operation } from '../engine/operations.ts';
 import type { MountedThinVolume } from '../jobs/mounted-thin-volumes.ts';
 import { type TrimmedBytes, trimRanges } from '../jobs/trim-ranges.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { findByIdOrName } from './inspect.ts';
+import { findVolume } from './inspect.ts';
 
 /** Limits how long the private mount keeps other calls away from an unused volume, in milliseconds. */
 const privateTrimLimitMs = 60_000;
@@ -35,7 +35,7 @@ export async function trimVolume(
   call: Call,
   idOrName: string,
 ): Promise<TrimReport> {
-  const volume = findByIdOrName(domain, idOrName);
+  const volume = findVolume(domain, idOrName);
   const { record, pool } = volume;
   pool.requireServed();
   requireTrimmable(volume);

@@ -21,7 +21,7 @@ export function isReadOnly(input: PublishInput): boolean {
 }
 
 /** The entry of the node state by which a repeated publish call is distinguished from a conflicting one. */
-export function publicationOf(input: PublishInput): Publication {
+export function publicationOf(input: PublishInput, publishedAtMs: number): Publication {
   const { accessMode, mountFlags, fsType } = input.capability;
   return {
     targetPath: input.targetPath,
@@ -29,6 +29,8 @@ export function publicationOf(input: PublishInput): Publication {
     accessMode,
     mountFlags: [...mountFlags],
     fsType,
+    ...(input.pod === undefined ? {} : { pod: input.pod }),
+    publishedAtMs,
   };
 }
 

@@ -25,6 +25,7 @@ import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
+import { podParameters } from '../owner.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
@@ -113,7 +114,12 @@ async function isAlreadyPublished(
   if (top === undefined) return false;
   const attachment = await attachmentOf(domain, volume);
   const published = livePublications((await readNodeState(domain, volume)).published, attachment);
-  requireSamePublication(volume, { top, attachment, wanted: publicationOf(input), published });
+  requireSamePublication(volume, {
+    top,
+    attachment,
+    wanted: publicationOf(input, domain.now()),
+    published,
+  });
   return true;
 }
 
@@ -143,7 +149,7 @@ async function createInline(
       kind: 'mount',
       fsType,
       settings: ephemeral.settings,
-      parameters: {},
+      parameters: input.pod === undefined ? {} : podParameters(input.pod),
       source: null,
     },
     sizeBytes,
@@ -206,7 +212,7 @@ async function mountInline(domain: Domain, volume: FoundVolume, input: InlineInp
   const { record } = volume;
   if (record.fsType === null) throw new Error(`inline volume '${record.name}' has no filesystem`);
   requireAllowedMountFlags(record, input.capability.mountFlags);
-  const wanted = publicationOf(input);
+  const wanted = publicationOf(input, domain.now());
   const filesystem = domain.host.filesystems[record.fsType];
   const before = await attachmentOf(domain, volume);
   const { attachment } = await prepareImage(domain, volume, { filesystem, attachment: before });

@@ -107,12 +107,13 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
     attachment.image ?? (await imageStatusOf(domain.host.files, volume)),
   );
   const nodeState = await readNodeState(domain, volume);
-  const wanted = publicationOf(input);
+  const wanted = publicationOf(input, domain.now());
   const published = livePublications(nodeState.published, attachment);
   const top = (await mountsAt(domain.host.mounts, attachment, input.targetPath)).at(-1);
   if (top !== undefined) {
     requireSamePublication(volume, { top, attachment, wanted, published });
     await keepStagedAttached(domain, volume, attachment);
+    await recordPodOfEarlierPublish(domain, volume, wanted);
     return;
   }
   const elsewhere = published.filter(({ targetPath }) => targetPath !== wanted.targetPath);
@@ -139,6 +140,24 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
     });
   }
   await domain.reached('publish:mounted');
+}
+
+/**
+ * Adds the pod to a publication that an earlier version recorded without it. The kubelet repeats its publish calls when it is
+ * restarted.
+ */
+async function recordPodOfEarlierPublish(
+  domain: Domain,
+  volume: FoundVolume,
+  { targetPath, pod }: Publication,
+): Promise<void> {
+  if (pod === undefined) return;
+  const nodeState = await readNodeState(domain, volume);
+  const isMissing = (one: Publication): boolean =>
+    one.targetPath === targetPath && one.pod === undefined;
+  if (!nodeState.published.some(isMissing)) return;
+  const published = nodeState.published.map((one) => (isMissing(one) ? { ...one, pod } : one));
+  await writeNodeState(domain, volume, { ...nodeState, published });
 }
 
 /**

@@ -1,8 +1,10 @@
 import { VolumeError } from '../../errors.ts';
-import type { GroupRecord, SnapshotRecord } from '../../state/records.ts';
+import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import {
   type EntryId,
   type GroupId,
+  parseSnapshotId,
+  parseVolumeId,
   requireOwnId,
   type SnapshotId,
   type VolumeId,
@@ -145,6 +147,25 @@ export class Pools {
       }
     }
     return undefined;
+  }
+
+  /** The record of a volume by the id that calls use, even if its pool is not served; undefined if no pool is known to have it. */
+  findRecord(volumeId: string): VolumeRecord | undefined {
+    const id = parseVolumeId(volumeId);
+    for (const { volumes, ephemerals } of this.all) {
+      const record =
+        (id === undefined ? undefined : volumes.get(id)) ??
+        [...ephemerals.values()].find(({ name }) => name === volumeId);
+      if (record !== undefined) return record;
+    }
+    return undefined;
+  }
+
+  /** The record of a snapshot, even if its pool is not served; undefined if no pool is known to have it. */
+  findSnapshotRecord(snapshotId: string): SnapshotRecord | undefined {
+    const id = parseSnapshotId(snapshotId);
+    if (id === undefined) return undefined;
+    return this.all.map(({ snapshots }) => snapshots.get(id)).find((one) => one !== undefined);
   }
 
   findSnapshot(id: SnapshotId): FoundSnapshot | undefined {

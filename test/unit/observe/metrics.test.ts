@@ -32,6 +32,8 @@ const idlePool: ObservedPool = {
 };
 const idleVolume: ObservedVolume = {
   volumeId: 'v',
+  fsType: 'block',
+  claim: undefined,
   sizeBytes: 5n,
   allocatedBytes: 3n,
   filesystem: undefined,
@@ -113,6 +115,8 @@ test('a scrape shows current values, and none for a pool that is no longer serve
 test('a volume has the metrics of what it is doing', async (t) => {
   const volume: ObservedVolume = {
     ...idleVolume,
+    fsType: 'xfs',
+    claim: { namespace: 'default', claim: 'data', persistentVolume: 'pvc-1' },
     filesystem: {
       sizeBytes: 100n,
       usedBytes: 40n,
@@ -161,6 +165,14 @@ test('a volume has the metrics of what it is doing', async (t) => {
       .map(([name, value]) => [name, value]),
   );
   t.is(lineOf(body, 'loopcsi_volume_io_now{pool="a",volume="v"'), undefined);
+  t.is(
+    lineOf(body, 'loopcsi_volume_info{pool="a",volume="w"'),
+    'loopcsi_volume_info{pool="a",volume="w",namespace="default",persistentvolumeclaim="data",persistentvolume="pvc-1",filesystem="xfs"} 1',
+  );
+  t.is(
+    lineOf(body, 'loopcsi_volume_info{pool="a",volume="v"'),
+    'loopcsi_volume_info{pool="a",volume="v",namespace="",persistentvolumeclaim="",persistentvolume="",filesystem="block"} 1',
+  );
   const labels = '{pool="a",volume="w"}';
   for (const [name, value] of Object.entries({
     filesystem_size_bytes: '100',

@@ -19,7 +19,7 @@ async function serveStream(t: ExecutionContext, implementation: Metadata, limit 
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-stream-'));
   const address = `unix://${join(directory, 's.sock')}`;
   const { log } = memoryLog();
-  const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit) };
+  const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit), fieldsOf: () => ({}) };
   const handlers = makeHandlers('csi.v1.SnapshotMetadata', implementation, hooks, {
     calls,
     checksSizeLimits: true,
@@ -54,7 +54,12 @@ async function countOf(stream: AsyncIterable<unknown>): Promise<number> {
 }
 
 test('Admin implements every call that it offers', (t) => {
-  const hooks = { log: memoryLog().log, callEnded: () => undefined, admit: limitCalls(1) };
+  const hooks = {
+    log: memoryLog().log,
+    callEnded: () => undefined,
+    admit: limitCalls(1),
+    fieldsOf: () => ({}),
+  };
   const context = { administration: {}, volumes: {} } as unknown as AdminContext;
   t.notThrows(() => adminService(context, hooks));
 });

@@ -9,6 +9,7 @@ import type {
 } from '../../../observe/metrics/observed.ts';
 import type { VolumeRecord } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
+import { ownerOf } from '../../owner.ts';
 import type { Pool } from '../../pool/pool.ts';
 import { makePoolQuery, type PoolQuery } from '../../pool/pool-query.ts';
 import { type MeasuredFacts, promisableBytesOf, type SpaceFacts } from '../../pool/space.ts';
@@ -118,12 +119,15 @@ function measurePool(scrape: Scrape, measured: MeasuredPool): ObservedPool {
 
 function measureVolume(
   { attached, health, snapshots, capacities, domain }: Scrape,
-  { id, sizeBytes }: VolumeRecord,
+  record: VolumeRecord,
   facts: MeasuredFacts | undefined,
 ): ObservedVolume {
+  const { id, sizeBytes } = record;
   const capacity = capacities.get(id);
   return {
     volumeId: id,
+    fsType: record.fsType ?? 'block',
+    claim: ownerOf(record),
     sizeBytes,
     allocatedBytes: facts?.allocatedById.get(id) ?? 0n,
     filesystem: capacity === undefined ? undefined : filesystemOf(capacity),
