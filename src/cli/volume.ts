@@ -22,14 +22,7 @@ import { addTrimCommand } from './volume-trim.ts';
 export function addVolumeCommands(program: Command, session: Session): void {
   const volume = program.command('volume').description('create, mount, expand and delete volumes');
   addCreateCommands(volume, session);
-  const list = volume
-    .command('list')
-    .alias('ls')
-    .description('list all volumes, by id')
-    .argument('[claim]', 'only the volumes of NAMESPACE/CLAIM; NAMESPACE/ means all its claims')
-    .option('--pool <POOL>', 'only the volumes of this pool')
-    .action(listVolumes.bind(null, session));
-  addListOptions(list, volumeColumns);
+  addListCommand(volume, session);
   volume
     .command('get')
     .description('show the details of one volume')
@@ -69,6 +62,17 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .description('list problems of volumes; exits with 1 if there are any')
     .argument('[volume]', 'id, name or claim; by default all volumes')
     .action(showHealth.bind(null, session));
+}
+
+function addListCommand(volume: Command, session: Session): void {
+  const list = volume
+    .command('list')
+    .alias('ls')
+    .description('list all volumes, by id')
+    .argument('[claim]', 'only the volumes of NAMESPACE/CLAIM; NAMESPACE/ means all its claims')
+    .option('--pool <POOL>', 'only the volumes of this pool')
+    .action(listVolumes.bind(null, session));
+  addListOptions(list, volumeColumns);
 }
 
 async function listVolumes(
