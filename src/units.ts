@@ -21,38 +21,54 @@ const factors: Readonly<Record<string, bigint>> = {
 };
 
 /**
- * Parses a byte count in the notation of Kubernetes: `1073741824`, `10Gi`, `500M`. A trailing `B` is optional: `10GiB`
- * equals `10Gi`. Throws `invalid`; the message starts with `name`, if given.
+ * Parses a byte count in the notation of Kubernetes: `1073741824`, `10Gi`, `1.5Gi`, `500M`; fractions of a byte are rounded up.
+ * A trailing `B` is optional: `10GiB` equals `10Gi`. Throws `invalid`; the message starts with `name`, if given.
  */
 export function parseBytes(text: string, name?: string): bigint {
-  const match = /^(\d{1,19})(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
-  const factor = factors[match?.[2] ?? ''];
-  if (match?.[1] === undefined || factor === undefined) {
-    throw new VolumeError(
-      'invalid',
-      `${prefix(name)}'${text}' is not a size; use a value such as 1073741824, 512Mi or 10Gi`,
-    );
+  const match = /^(\d{1,19})(?:\.(\d{1,9}))?(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
+  const [, whole, fraction = '', unit = ''] = match ?? [];
+  const factor = factors[unit];
+  if (whole === undefined || factor === undefined || (fraction !== '' && unit === '')) {
+    throw new VolumeError('invalid', `${prefix(name)}'${text}' is not a size; ${suggestion(text)}`);
   }
-  return BigInt(match[1]) * factor;
+  const scale = 10n ** BigInt(fraction.length);
+  return (BigInt(whole + fraction) * factor + scale - 1n) / scale;
 }
+
+/** `10gb` and `10g` are binary for Docker, and decimal elsewhere, so the user has to choose. */
+function suggestion(text: string): string {
+  const [, number, letter] = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp])i?b?\s*$/i.exec(text) ?? [];
+  if (number === undefined || letter === undefined) {
+    return 'use a value such as 1073741824, 512Mi or 10Gi';
+  }
+  const unit = letter.toUpperCase();
+  return `did you mean ${number}${unit}i (binary) or ${number}${unit} (decimal)?`;
+}
+
+const binaryUnits = [
+  ['PiB', 1024n * TiB],
+  ['TiB', TiB],
+  ['GiB', GiB],
+  ['MiB', MiB],
+  ['KiB', KiB],
+] as const;
 
 /** Formats a byte count for messages, in binary units with at most one decimal: `1.5 GiB`. */
 export function formatBytes(bytes: bigint): string {
   const sign = bytes < 0n ? '-' : '';
   const size = bytes < 0n ? -bytes : bytes;
-  for (const [name, unit] of [
-    ['PiB', 1024n * TiB],
-    ['TiB', TiB],
-    ['GiB', GiB],
-    ['MiB', MiB],
-    ['KiB', KiB],
-  ] as const) {
-    if (size >= unit) {
-      const tenths = (size * 10n) / unit;
-      return `${sign}${tenths / 10n}${tenths % 10n === 0n ? '' : `.${tenths % 10n}`} ${name}`;
-    }
-  }
-  return `${sign}${size} B`;
+  const [name, unit] = binaryUnits.find(([, one]) => size >= one) ?? ['B', 1n];
+  const tenths = (size * 10n) / unit;
+  return `${sign}${tenths / 10n}${tenths % 10n === 0n ? '' : `.${tenths % 10n}`} ${name}`;
+}
+
+/** Formats a byte count in the largest binary unit of which it is a multiple: `1500 MiB`. */
+export function formatExactBytes(bytes: bigint): string {
+  const [name, unit] = binaryUnits.find(([, one]) => bytes !== 0n && bytes % one === 0n) ?? [
+    'B',
+    1n,
+  ];
+  return `${bytes / unit} ${name}`;
 }
 
 /** Rounds `bytes` up to a multiple of `unit`. */

@@ -1,5 +1,5 @@
 /** Output formats: fields for people, JSON, YAML and names for programs. Tables are in table.ts. */
-import { formatBytes, GiB, KiB, MiB, TiB } from '../units.ts';
+import { formatBytes, formatExactBytes } from '../units.ts';
 import { UsageError } from './errors.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -9,24 +9,19 @@ export type OutputFormat = (typeof outputFormats)[number];
 
 /** Formats a measured size with at most one decimal: `10Gi`, `1.5Gi`. */
 export function formatSize(bytes: bigint): string {
-  return formatBytes(bytes).replace(/ /, '').replace(/iB$/, 'i').replace(/B$/, '');
+  return asFlagValue(formatBytes(bytes));
 }
-
-const exactUnits = [
-  ['Pi', 1024n * TiB],
-  ['Ti', TiB],
-  ['Gi', GiB],
-  ['Mi', MiB],
-  ['Ki', KiB],
-] as const;
 
 /**
  * Formats a promised size in the largest unit of which it is a multiple: `1500Mi` stays `1500Mi`. The text can be used as a
  * value of --size.
  */
 export function formatPromisedSize(bytes: bigint): string {
-  const [name, unit] = exactUnits.find(([, one]) => bytes !== 0n && bytes % one === 0n) ?? ['', 1n];
-  return `${bytes / unit}${name}`;
+  return asFlagValue(formatExactBytes(bytes));
+}
+
+function asFlagValue(text: string): string {
+  return text.replace(' ', '').replace(/iB$/, 'i').replace(/B$/, '');
 }
 
 /** One column of a list. Its title in lower case, with `-` for spaces, is its name for --sort. */

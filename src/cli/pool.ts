@@ -5,7 +5,7 @@ import { NoDriverError } from './driver.ts';
 import { FailedError, UsageError } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { requireField } from './lookup.ts';
-import { type Column, count, formatPromisedSize, formatSize } from './output.ts';
+import { type Column, count, formatSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { copyMethodOf, describePool, poolAsJson, stateOf } from './pool-format.ts';
 import { initPoolWithoutDriver, type LostPool, openLostPoolWithoutDriver } from './pool-offline.ts';
@@ -55,7 +55,7 @@ function addMaintenanceCommands(pool: Command, session: Session): void {
       'forget a lost pool and its volumes, so that a new pool can be created in its directory',
     )
     .argument('<pool>', "its name, or NAME=DIR for a pool that is not in the driver's options")
-    .option('--yes', 'do not ask for confirmation')
+    .option('-y, --yes', 'do not ask for confirmation')
     .option('--state-dir <DIR>', 'if no driver is running: the --state-dir of the future driver')
     .action(forgetPool.bind(null, session));
   pool
@@ -264,6 +264,6 @@ async function growPool(
   await session.show(
     poolAsJson(pool),
     () =>
-      `The size of pool '${name}' is now ${formatPromisedSize(total_bytes)}, of which ${formatSize(free_bytes)} are free.`,
+      `The size of pool '${name}' is now ${formatSize(total_bytes)}, of which ${formatSize(free_bytes)} are free.`,
   );
 }

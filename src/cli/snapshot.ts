@@ -53,7 +53,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .alias('rm')
     .description('delete snapshots; volumes restored from them are kept')
     .argument('<snapshot...>', 'ids, names or VolumeSnapshots')
-    .option('--yes', 'do not ask for confirmation')
+    .option('-y, --yes', 'do not ask for confirmation')
     .action(deleteSnapshots.bind(null, session));
 }
 

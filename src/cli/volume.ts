@@ -5,7 +5,7 @@ import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
 import { count, formatPromisedSize, formatSize } from './output.ts';
-import { parseSize } from './parse-size.ts';
+import { parseNewSize } from './parse-size.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
@@ -47,7 +47,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('expand')
     .description('grow a volume, even while it is in use')
     .argument('<volume>', 'id, name or claim')
-    .requiredOption('--size <SIZE>', 'new size, for example 20Gi')
+    .requiredOption('--size <SIZE>', 'new size, for example 20Gi, or an increase: +5Gi')
     .action(expandVolume.bind(null, session));
   addTrimCommand(volume, session);
   volume
@@ -55,7 +55,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .alias('rm')
     .description('delete volumes with all their data; their snapshots are kept')
     .argument('<volume...>', 'ids, names or claims')
-    .option('--yes', 'do not ask for confirmation')
+    .option('-y, --yes', 'do not ask for confirmation')
     .action(deleteVolumes.bind(null, session));
   volume
     .command('health')
@@ -167,9 +167,10 @@ async function expandVolume(
   idOrName: string,
   options: { readonly size: string },
 ): Promise<void> {
-  const size_bytes = parseSize(options.size, '--size');
+  const newSizeOf = parseNewSize(options.size, '--size');
   const found = await getVolume(session, idOrName);
   const { volume_id, size_bytes: oldSizeBytes } = found;
+  const size_bytes = newSizeOf(oldSizeBytes);
   const { admin } = await session.driver();
   const answer = await rephraseForCli(found, () => admin.ExpandVolume({ volume_id, size_bytes }));
   const atNextMount = answer.at_next_mount;

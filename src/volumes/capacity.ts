@@ -1,6 +1,6 @@
 import { VolumeError } from '../errors.ts';
 import type { Filesystem, FsType, Host } from '../host/host.ts';
-import { formatBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
+import { formatBytes, formatExactBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
 /** Image sizes are multiples of this, so that they are whole numbers of sectors and filesystem blocks. */
 export const imageUnit = MiB;
@@ -64,14 +64,14 @@ export function chooseCapacity(
   if (limitBytes > 0n && size > limitBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${subject}: the limit of ${limitBytes} bytes is less than the size of the volume, ${formatBytes(size)} (${size} bytes), ` +
-        `which is a multiple of 1 MiB and at least ${formatBytes(minimum)}; raise the limit`,
+      `${subject}: the limit of ${formatExactBytes(limitBytes)} is less than the size of the volume, ${formatExactBytes(size)}, ` +
+        `which is a multiple of 1 MiB and at least ${formatExactBytes(minimum)}; raise the limit`,
     );
   }
   if (size > maxImageBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${subject}: ${size} bytes exceed the maximum size of a volume, ${formatBytes(maxImageBytes)}; request a smaller size`,
+      `${subject}: ${formatExactBytes(size)} exceed the maximum size of a volume, ${formatBytes(maxImageBytes)} (${formatExactBytes(maxImageBytes)}); request a smaller size`,
     );
   }
   return size;

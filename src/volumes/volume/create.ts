@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { KernelError } from '../../host/errors.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
-import { formatBytes } from '../../units.ts';
+import { formatExactBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
@@ -199,7 +199,7 @@ function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): voi
   if (!isInRange(record.sizeBytes, input.range)) {
     const { requiredBytes, limitBytes } = input.range;
     differences.push(
-      `size is ${record.sizeBytes} (${formatBytes(record.sizeBytes)}), not ${requiredBytes}${limitBytes > 0n ? ` to ${limitBytes}` : ' or more'}`,
+      `size is ${formatExactBytes(record.sizeBytes)}, not ${formatExactBytes(requiredBytes)}${limitBytes > 0n ? ` to ${formatExactBytes(limitBytes)}` : ' or more'}`,
     );
   }
   if (differences.length === 0) return;
