@@ -104,7 +104,7 @@ async function checkWithoutDriver(
 const symbols = { ok: '✓', warn: '!', fail: '✗' } as const;
 const styles = { ok: 'green', warn: 'yellow', fail: 'red' } as const;
 
-function formatReport(
+export function formatReport(
   { terminal }: Session,
   all: readonly Finding[],
   shown: readonly Finding[],

@@ -1,6 +1,7 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
 import { Command, Option } from 'commander';
 import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
+import { addClusterCommands } from './cluster/commands.ts';
 import { addCompletionCommands } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
@@ -39,6 +40,7 @@ export function makeProgram(
   addSnapshotCommands(program, session);
   addPoolCommands(program, session);
   addDoctorCommand(program, session);
+  addClusterCommands(program, session);
   addVersionCommand(program, session);
   addCompletionCommands(program, session);
   addHelpCommand(program);

@@ -47,7 +47,11 @@ export function environmentReads(files: readonly TreeFile[]): readonly string[] 
 }
 
 const doors = [
-  { module: 'execa', allowed: /^src\/host\/programs\/run\.ts$/, door: 'src/host/programs/run.ts' },
+  {
+    module: 'execa',
+    allowed: /^src\/(?:host\/programs\/run|cli\/cluster\/kubectl)\.ts$/,
+    door: 'src/host/programs/run.ts and src/cli/cluster/kubectl.ts',
+  },
   { module: 'koffi', allowed: /^src\/host\/kernel\//, door: 'src/host/kernel/' },
   { module: 'node:child_process', allowed: /^src\/host\//, door: 'src/host/' },
 ] as const;

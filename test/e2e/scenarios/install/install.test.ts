@@ -1,8 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually, run } from '../../../../scripts/command.ts';
+import { attempt, eventually, run } from '../../../../scripts/command.ts';
 import { blocksOf, makePrograms, type PageShell, runBlock } from '../../../helpers/run-page.ts';
+import { projectRoot } from '../../cluster/cache.ts';
 import { textAt } from '../../kube/api.ts';
 import {
   chartPath,
@@ -13,8 +14,9 @@ import {
   release,
   systemNamespace,
 } from '../../kube/chart.ts';
-import { api, helm, kubectl, layout, programs } from '../../kube/scenario.ts';
+import { api, helm, kubectl, layout, programs, Scenario } from '../../kube/scenario.ts';
 
+const pluginDirectory = join(projectRoot, 'bin');
 const inNamespace = ['--namespace', systemNamespace];
 /** What helm printed when it installed the chart. */
 let notes = '';
@@ -36,11 +38,19 @@ test.serial(
       kubectl('exec', 'writer', '--', 'sh', '-c', script);
     t.not(await inPod('cat /data/starts'), '');
     t.regex(await inPod('grep " /data " /proc/mounts'), /^\/dev\/loop\d+ \/data ext4 /);
+    await checkOwner(t, shell);
     await kubectl('delete', 'pod/writer', 'pvc/data');
   },
 );
 
-/** kubectl and helm as the reader has them, except that all images are those of the test. */
+/** `kubectl loopcsi` knows whose volume it is. */
+async function checkOwner(t: ExecutionContext, { environment = {} }: PageShell): Promise<void> {
+  const listed = await run('kubectl', ['loopcsi', 'volumes', '--json'], { env: environment });
+  const [volume] = JSON.parse(listed) as Record<string, unknown>[];
+  t.like(volume, { claim: 'default/data', pods: ['default/writer'], node: layout.nodeName });
+}
+
+/** kubectl, its plugin and helm as the reader has them, except that all images are those of the test. */
 async function shellOfReader(t: ExecutionContext): Promise<PageShell> {
   const directory = await mkdtemp('/var/tmp/loopcsi-reader-');
   t.teardown(() => rm(directory, { recursive: true }));
@@ -53,7 +63,7 @@ async function shellOfReader(t: ExecutionContext): Promise<PageShell> {
   });
   return {
     environment: {
-      PATH: `${bin}:${process.env['PATH'] ?? ''}`,
+      PATH: `${bin}:${pluginDirectory}:${process.env['PATH'] ?? ''}`,
       KUBECONFIG: layout.kubeconfig,
       HELM_CACHE_HOME: layout.state,
     },
@@ -103,6 +113,54 @@ test.serial('helm test: volumes work and snapshots are distributed', async (t) =
   t.is(exitCode, 0, stdout + stderr);
   t.regex(stdout, /volume: ok/);
   t.regex(stdout, /snapshots: .*distributed/);
+});
+
+test.serial('kubectl loopcsi doctor finds what is wrong, and names the remedy', async (t) => {
+  const { environment = {} } = await shellOfReader(t);
+  const problems = async (): Promise<readonly string[]> => {
+    const flags = ['loopcsi', 'doctor', '--quiet', '--json'];
+    const { stdout } = await attempt('kubectl', flags, { env: environment });
+    const found = JSON.parse(stdout) as { name: string; message: string; remedy: string }[];
+    // What the doctor of a node finds depends on this machine's kernel.
+    const ofCluster = found.filter(({ name }) => !name.startsWith('node:'));
+    return ofCluster.map(({ name, message, remedy }) => `${name}: ${message} -> ${remedy}`);
+  };
+  t.deepEqual(await problems(), []);
+
+  const scenario = await Scenario.begin(t, 'doctor');
+  await scenario.claim('unused');
+  await scenario.claim('unknown-class', { storageClass: 'no-such-class' });
+  await scenario.claim('too-big', { size: '900Ti' });
+  await scenario.pod('big', { claims: { '/data': 'too-big' } });
+  const isDefault = { 'storageclass.kubernetes.io/is-default-class': 'true' };
+  await api.create('StorageClass', '', {
+    metadata: { name: 'second-default', annotations: isDefault },
+    provisioner: 'example.org/none',
+  });
+  t.teardown(() => api.delete('StorageClass', '', 'second-default'));
+  const expected = [
+    /^default-class: several .*second-default/,
+    /^claim:doctor\/unused: no pod uses it/,
+    /^claim:doctor\/unknown-class: its StorageClass 'no-such-class' does not exist/,
+    /^claim:doctor\/too-big: pod doctor\/big cannot be scheduled: .* -> it requests 900Ti; the nodes offer/,
+  ];
+  const found = await eventually('all problems are found', async () => {
+    const lines = await problems();
+    const missing = expected.filter((one) => !lines.some((line) => one.test(line)));
+    if (missing.length > 0) throw new Error(`${missing.join(' ')} not in ${lines.join('\n')}`);
+    return lines;
+  });
+  t.is(found.length, expected.length, found.join('\n'));
+});
+
+test.serial('kubectl loopcsi support-bundle has the logs of every node', async (t) => {
+  const { environment = {} } = await shellOfReader(t);
+  const directory = await mkdtemp('/var/tmp/loopcsi-bundle-');
+  t.teardown(() => rm(directory, { recursive: true }));
+  const bundle = join(directory, 'bundle');
+  await run('kubectl', ['loopcsi', 'support-bundle', bundle], { env: environment });
+  const log = await readFile(join(bundle, 'nodes', layout.nodeName, 'driver.log'), 'utf8');
+  t.regex(log, /CreateVolume/);
 });
 
 test.serial('the API server accepts every manifest of the chart', async (t) => {

@@ -1,0 +1,168 @@
+/** Why a claim is pending: the answer is spread over the claim, its pods, their events, the class and the nodes' capacities. */
+import { parseBytes } from '../../../units.ts';
+import { type Finding, fail, warn } from '../../../volumes/admin/doctor.ts';
+import { type Cluster, ownClasses } from '../cluster.ts';
+import { type Claim, nameOf, type Pod } from '../objects.ts';
+
+export function checkPendingClaims(cluster: Cluster): readonly Finding[] {
+  return cluster.claims.flatMap((claim) => {
+    if (claim.status.phase !== 'Pending') return [];
+    const finding = explainClaim(cluster, claim);
+    return finding === undefined ? [] : [finding];
+  });
+}
+
+/** Returns undefined if the claim is not for this driver. */
+export function explainClaim(cluster: Cluster, claim: Claim): Finding | undefined {
+  const subject = `claim:${nameOf(claim)}`;
+  const className = claim.spec.storageClassName;
+  if (className === undefined) {
+    return warn(
+      subject,
+      'it names no StorageClass, and there was no default',
+      'set spec.storageClassName',
+    );
+  }
+  const found = cluster.classes.find(({ metadata }) => metadata.name === className);
+  if (found === undefined) {
+    return fail(
+      subject,
+      `its StorageClass '${className}' does not exist`,
+      'create the class, or a claim with another one',
+    );
+  }
+  if (!ownClasses(cluster).includes(found)) return undefined;
+  const users = usersOf(cluster, claim);
+  if (found.volumeBindingMode === 'WaitForFirstConsumer' && users.length === 0) {
+    return warn(
+      subject,
+      'no pod uses it, so no node has been chosen for it',
+      'create the pod that uses it; this is normal',
+    );
+  }
+  return (
+    refusedByDriver(cluster, claim, subject) ??
+    boundByNodeName(users, cluster, subject) ??
+    unschedulable(cluster, claim, users, subject) ??
+    warn(
+      subject,
+      'the driver is creating it, or has not been asked yet',
+      'look again in a minute; then at the log of the provisioner',
+    )
+  );
+}
+
+function usersOf({ pods }: Cluster, { metadata }: Claim): readonly Pod[] {
+  return pods.filter(
+    (pod) =>
+      pod.metadata.namespace === metadata.namespace &&
+      pod.spec.volumes.some(
+        ({ persistentVolumeClaim, ephemeral, name }) =>
+          persistentVolumeClaim?.claimName === metadata.name ||
+          (ephemeral !== undefined && `${pod.metadata.name}-${name}` === metadata.name),
+      ),
+  );
+}
+
+/** The newest refusal of the driver, which names what to change. */
+function refusedByDriver(
+  { events }: Cluster,
+  { metadata }: Claim,
+  subject: string,
+): Finding | undefined {
+  const [newest] = events
+    .filter(
+      ({ involvedObject, reason }) =>
+        reason === 'ProvisioningFailed' &&
+        involvedObject.kind === 'PersistentVolumeClaim' &&
+        involvedObject.namespace === metadata.namespace &&
+        involvedObject.name === metadata.name,
+    )
+    .sort((a, b) => timeOf(b).localeCompare(timeOf(a)));
+  if (newest === undefined) return undefined;
+  const message = newest.message.replace(
+    /^failed to provision volume with StorageClass "[^"]*": /,
+    '',
+  );
+  const isElsewhere = /ResourceExhausted/.test(message);
+  return fail(
+    subject,
+    `the driver refuses it: ${message.replace(/^rpc error: code = \w+ desc = /, '')}`,
+    isElsewhere
+      ? 'another node is tried; if it is the source of a copy, put the pod on the node that the message names'
+      : 'change what the message names: a class cannot be changed, so create another one and a new claim',
+  );
+}
+
+function timeOf({ lastTimestamp, eventTime, metadata }: Cluster['events'][number]): string {
+  return lastTimestamp ?? eventTime ?? metadata.creationTimestamp;
+}
+
+/** Such a pod was never scheduled, and only the scheduler chooses the node of a claim. */
+function boundByNodeName(
+  users: readonly Pod[],
+  { driver }: Cluster,
+  subject: string,
+): Finding | undefined {
+  const pod = users.find(
+    ({ spec, status }) =>
+      spec.nodeName !== '' &&
+      !(status.conditions ?? []).some(({ type }) => type === 'PodScheduled'),
+  );
+  if (pod === undefined) return undefined;
+  return fail(
+    subject,
+    `pod ${nameOf(pod)} names its node in spec.nodeName, which bypasses the scheduler, and only the scheduler chooses the node of a claim`,
+    `use nodeSelector: {topology.${driver}/node: ${pod.spec.nodeName}} in the pod instead`,
+  );
+}
+
+function unschedulable(
+  cluster: Cluster,
+  claim: Claim,
+  users: readonly Pod[],
+  subject: string,
+): Finding | undefined {
+  for (const pod of users) {
+    const condition = pod.status.conditions?.find(
+      ({ type, status }) => type === 'PodScheduled' && status === 'False',
+    );
+    if (condition === undefined || condition.message === undefined || condition.message === '')
+      continue;
+    const lacksSpace = /did not have enough free storage/.test(condition.message);
+    return fail(
+      subject,
+      `pod ${nameOf(pod)} cannot be scheduled: ${condition.message}`,
+      lacksSpace
+        ? `it requests ${requestOf(claim)}; ${capacitiesText(cluster, claim)}. Delete volumes, enlarge a pool, or request less`
+        : 'the message names what the nodes lack',
+    );
+  }
+  return undefined;
+}
+
+function requestOf({ spec }: Claim): string {
+  return spec.resources.requests?.['storage'] ?? 'no size';
+}
+
+/** The nodes' capacities for the claim's class, the largest first. */
+function capacitiesText({ capacities, driver }: Cluster, { spec }: Claim): string {
+  const published = capacities
+    .filter(({ storageClassName }) => storageClassName === spec.storageClassName)
+    .map(({ capacity, nodeTopology }) => ({
+      node: nodeTopology?.matchLabels[`topology.${driver}/node`] ?? 'unknown node',
+      capacity: capacity ?? '0',
+    }))
+    .sort((a, b) => (bytesOf(b.capacity) > bytesOf(a.capacity) ? 1 : -1));
+  if (published.length === 0) return 'no node publishes a capacity for its class';
+  return `the nodes offer ${published.map(({ node, capacity }) => `${capacity} (${node})`).join(', ')}`;
+}
+
+function bytesOf(quantity: string): bigint {
+  try {
+    return parseBytes(quantity);
+  } catch {
+    // A quantity such as 1e9, which the driver does not publish, only affects the order.
+    return 0n;
+  }
+}

@@ -1,0 +1,291 @@
+import test, { type ExecutionContext } from 'ava';
+import { loadCluster } from '../../../../src/cli/cluster/cluster.ts';
+import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
+import {
+  capacity,
+  claim,
+  driverName,
+  driverPod,
+  type FakeCluster,
+  makeFakeCluster,
+  nodeVolume,
+  persistentVolume,
+  snapshotController,
+  storageClass,
+  user,
+} from '../../../helpers/fake-cluster.ts';
+
+/** Runs the doctor, and returns what it found wrong as lines of `state name: message -> remedy`. */
+async function problemsOf({ kubectl }: FakeCluster): Promise<readonly string[]> {
+  const findings = await diagnose(kubectl, await loadCluster(kubectl, driverName));
+  return findings
+    .filter(({ state }) => state !== 'ok')
+    .map(({ state, name, message, remedy }) => `${state} ${name}: ${message} -> ${remedy}`);
+}
+
+async function findsOnly(
+  t: ExecutionContext,
+  cluster: FakeCluster,
+  ...patterns: readonly RegExp[]
+): Promise<void> {
+  const found = await problemsOf(cluster);
+  t.is(found.length, patterns.length, found.join('\n'));
+  for (const [index, pattern] of patterns.entries()) t.regex(found[index] ?? '', pattern);
+}
+
+test('a healthy cluster has no problem', async (t) => {
+  await findsOnly(t, makeFakeCluster(['n1', 'n2']));
+});
+
+test('no driver, and the event that says why', async (t) => {
+  const cluster = makeFakeCluster();
+  cluster.objects['pods'] = [];
+  cluster.objects['csistoragecapacities'] = [];
+  cluster.objects['daemonsets.apps'] = [];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail driver: no pod of driver loopcsi\.io exists -> install the chart/,
+  );
+  cluster.objects['events'] = [
+    {
+      metadata: { name: 'e', namespace: 'loopcsi' },
+      reason: 'FailedCreate',
+      message: 'pods "loopcsi-node-x" is forbidden: violates PodSecurity "baseline:latest"',
+      involvedObject: { kind: 'DaemonSet', namespace: 'loopcsi', name: 'loopcsi-node' },
+    },
+  ];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail pod-security: namespace loopcsi .* -> kubectl label namespace loopcsi pod-security/,
+  );
+});
+
+test('a pod that cannot get its image', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['pods'] = [
+    driverPod('n1'),
+    driverPod('n2', {
+      isReady: false,
+      waiting: { reason: 'ImagePullBackOff', message: 'not found' },
+    }),
+  ];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail driver:n2: .*driver: ImagePullBackOff: not found -> the node cannot get the image/,
+  );
+});
+
+test('a driver that its kubelet has not registered, and a node without driver', async (t) => {
+  const cluster = makeFakeCluster(['n1']);
+  cluster.objects['csinodes'] = [{ metadata: { name: 'n1' }, spec: { drivers: null } }];
+  cluster.objects['nodes']?.push(
+    { metadata: { name: 'n2' } },
+    { metadata: { name: 'n3' }, spec: { unschedulable: true } },
+  );
+  await findsOnly(
+    t,
+    cluster,
+    /^fail registration:n1: .* -> kubeletDir/,
+    /^warn nodes-without-driver: .*: n2 -> /,
+  );
+});
+
+for (const [name, args, pattern] of [
+  [
+    'provisioner',
+    ['--node-deployment=false'],
+    /^fail sidecar:provisioner: provisioner runs with --node-deployment=false: .* -> remove --node-deployment from the chart's provisioner\.extraArgs/,
+  ],
+  ['snapshotter', ['--node-deployment=false'], /^fail sidecar:snapshotter: /],
+  ['resizer', ['--leader-election=false'], /^fail sidecar:resizer: .*several resizers/],
+] as const) {
+  test(`a flag of the ${name} that extraArgs override`, async (t) => {
+    const cluster = makeFakeCluster();
+    const [pod] = cluster.objects['pods'] as {
+      spec: { containers: { name: string; args: string[] }[] };
+    }[];
+    pod?.spec.containers.find((one) => one.name === name)?.args.push(...args);
+    await findsOnly(t, cluster, pattern);
+  });
+}
+
+test('a snapshot-controller that is not distributed, or missing', async (t) => {
+  const cluster = makeFakeCluster();
+  cluster.objects['deployments.apps'] = [snapshotController(['--v=5'])];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail snapshot-controller: .*kube-system\/snapshot-controller runs without --enable-distributed/,
+  );
+  cluster.objects['deployments.apps'] = [];
+  await findsOnly(t, cluster, /^warn snapshot-controller: no Deployment/);
+  delete cluster.objects['volumesnapshotcontents.snapshot.storage.k8s.io'];
+  await findsOnly(t, cluster);
+});
+
+test('snapshot contents without a node, on a lost node, and with an error', async (t) => {
+  const label = 'snapshot.storage.kubernetes.io/managed-by';
+  const content = (
+    name: string,
+    labels: object,
+    status: object = { readyToUse: true },
+  ): Record<string, unknown> => ({
+    metadata: { name, labels },
+    spec: { driver: driverName, volumeSnapshotRef: { namespace: 'default', name: `of-${name}` } },
+    status,
+  });
+  const cluster = makeFakeCluster();
+  cluster.objects['volumesnapshotcontents.snapshot.storage.k8s.io'] = [
+    content('good', { [label]: 'n1' }),
+    content('bare', {}),
+    content('lost', { [label]: 'n9' }),
+    content(
+      'late',
+      { [label]: 'n1' },
+      { readyToUse: false, error: { message: 'volume is in use' } },
+    ),
+  ];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail snapshot:default\/of-bare: .* -> kubectl label volumesnapshotcontent bare /,
+    /^fail snapshot:default\/of-lost: .*node n9/,
+    /^warn snapshot:default\/of-late: .*volume is in use/,
+  );
+});
+
+test('default classes: none, several', async (t) => {
+  const cluster = makeFakeCluster();
+  cluster.objects['storageclasses'] = [storageClass('loopcsi')];
+  await findsOnly(t, cluster, /^warn default-class: no StorageClass is the default/);
+  cluster.objects['storageclasses'] = [
+    storageClass('loopcsi', { isDefault: true }),
+    { ...storageClass('local-path', { isDefault: true }), provisioner: 'rancher.io/local-path' },
+  ];
+  await findsOnly(t, cluster, /^warn default-class: several .*: loopcsi, local-path/);
+});
+
+test('a class without capacity on one node', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['csistoragecapacities'] = [capacity('loopcsi', 'n1', '1Gi')];
+  await findsOnly(t, cluster, /^fail capacity: .*loopcsi on n2/);
+});
+
+test('why a claim is pending: nobody uses it, unknown class, another driver', async (t) => {
+  const cluster = makeFakeCluster();
+  cluster.objects['persistentvolumeclaims'] = [
+    claim('unused'),
+    claim('typo', { className: 'loopcis' }),
+    claim('bound', { phase: 'Bound' }),
+    claim('foreign', { className: 'other' }),
+  ];
+  cluster.objects['storageclasses']?.push({
+    metadata: { name: 'other' },
+    provisioner: 'example.org',
+  });
+  await findsOnly(
+    t,
+    cluster,
+    /^warn claim:default\/unused: no pod uses it.* this is normal$/,
+    /^fail claim:default\/typo: its StorageClass 'loopcis' does not exist/,
+  );
+});
+
+test('why a claim is pending: the driver refuses it; only its newest refusal counts', async (t) => {
+  const cluster = makeFakeCluster();
+  const event = (message: string, lastTimestamp: string): Record<string, unknown> => ({
+    metadata: { name: message.length, namespace: 'default' },
+    reason: 'ProvisioningFailed',
+    message,
+    lastTimestamp,
+    involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
+  });
+  cluster.objects['persistentvolumeclaims'] = [claim('data')];
+  cluster.objects['pods']?.push(user('app', 'data'));
+  cluster.objects['events'] = [
+    { ...event('old', '2026-01-01T00:00:00Z'), metadata: { name: 'a', namespace: 'default' } },
+    {
+      ...event(
+        'failed to provision volume with StorageClass "loopcsi": rpc error: code = InvalidArgument desc = pool \'fats\' does not exist',
+        '2026-01-01T00:01:00Z',
+      ),
+      metadata: { name: 'b', namespace: 'default' },
+    },
+  ];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail claim:default\/data: the driver refuses it: pool 'fats' does not exist -> change what the message names/,
+  );
+});
+
+test('why a claim is pending: no space; spec.nodeName', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['csistoragecapacities'] = [
+    capacity('loopcsi', 'n1', '1Gi'),
+    capacity('loopcsi', 'n2', '20Gi'),
+  ];
+  cluster.objects['persistentvolumeclaims'] = [claim('big', { size: '50Gi' }), claim('pinned')];
+  cluster.objects['pods']?.push(
+    user('app', 'big', {
+      unschedulable: '0/2 nodes are available: 2 node(s) did not have enough free storage.',
+    }),
+    user('pinned', 'pinned', { node: 'n1' }),
+  );
+  await findsOnly(
+    t,
+    cluster,
+    /^fail claim:default\/big: pod default\/app cannot be scheduled: .* -> it requests 50Gi; the nodes offer 20Gi \(n2\), 1Gi \(n1\)/,
+    /^fail claim:default\/pinned: .*spec\.nodeName.* -> use nodeSelector: \{topology\.loopcsi\.io\/node: n1\}/,
+  );
+});
+
+const ofClaim = 'pvc-11111111-2222-3333-4444-555555555555.1a2b3c4d';
+
+test('volumes without a PersistentVolume: only those of claims', async (t) => {
+  const cluster = makeFakeCluster();
+  cluster.answers['n1'] = {
+    ...cluster.answers['n1'],
+    'volume list --json': JSON.stringify([
+      nodeVolume(ofClaim),
+      nodeVolume('docker-data.1a2b3c4d'),
+      nodeVolume('csi-x.1a2b3c4d', { ephemeral: true }),
+    ]),
+  };
+  await findsOnly(
+    t,
+    cluster,
+    /^warn volume:pvc-1{8}-.* on node n1 has no PersistentVolume.* -> .*loopcsi-node-n1 .*loopcsi volume delete pvc-1/,
+  );
+  cluster.objects['persistentvolumes'] = [persistentVolume('pv', 'n1', ofClaim)];
+  await findsOnly(t, cluster);
+});
+
+test('PersistentVolumes without a volume: lost node, volume not there, node that does not answer', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['persistentvolumes'] = [
+    persistentVolume('lost', 'n9', 'a.1'),
+    persistentVolume('missing', 'n1', 'b.1'),
+    persistentVolume('unknown', 'n2', 'c.1'),
+  ];
+  cluster.answers['n2'] = {};
+  await findsOnly(
+    t,
+    cluster,
+    /^fail pv:lost: PersistentVolume lost of claim default\/data is on node n9/,
+    /^fail pv:missing: .*names volume b\.1, which node n1 does not have/,
+    /^fail node:n2: the driver on node n2 did not answer/,
+  );
+});
+
+test('what the doctor of a node finds', async (t) => {
+  const cluster = makeFakeCluster();
+  const report = [
+    { name: 'pool:fast', state: 'fail', message: 'it is not mounted', remedy: 'mount it' },
+  ];
+  cluster.answers['n1'] = { ...cluster.answers['n1'], 'doctor --json': JSON.stringify(report) };
+  await findsOnly(t, cluster, /^fail node:n1:pool:fast: it is not mounted -> mount it$/);
+});

@@ -1,0 +1,151 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { loadCluster } from '../../../../src/cli/cluster/cluster.ts';
+import { listNodeVolumes } from '../../../../src/cli/cluster/node-volumes.ts';
+import { listNodes } from '../../../../src/cli/cluster/nodes.ts';
+import { withoutSecrets, writeBundle } from '../../../../src/cli/cluster/support-bundle.ts';
+import { joinVolumes } from '../../../../src/cli/cluster/volumes.ts';
+import {
+  driverName,
+  driverPod,
+  makeFakeCluster,
+  nodeVolume,
+  persistentVolume,
+  user,
+} from '../../../helpers/fake-cluster.ts';
+
+test('a volume has its claim, its running pods and its node; what only one side knows is told', async (t) => {
+  const fake = makeFakeCluster(['n1', 'n2']);
+  fake.objects['persistentvolumes'] = [
+    persistentVolume('pv-1', 'n1', 'a.1'),
+    persistentVolume('pv-2', 'n2', 'gone.1'),
+  ];
+  fake.objects['pods']?.push(user('app', 'data', { node: 'n1' }), {
+    ...user('done', 'data'),
+    status: { phase: 'Succeeded' },
+  });
+  fake.answers['n1'] = {
+    'volume list --json': JSON.stringify([
+      nodeVolume('a.1', { usedBytes: 512, problems: [{ reason: 'PoolNearlyFull', message: 'm' }] }),
+      nodeVolume('docker.1', { kind: 'block', fsType: null, allocatedBytes: null }),
+    ]),
+  };
+  const cluster = await loadCluster(fake.kubectl, driverName);
+  const rows = joinVolumes(cluster, await listNodeVolumes(fake.kubectl, cluster));
+  t.like(rows[0], {
+    id: 'a.1',
+    claim: 'default/data',
+    pods: ['default/app'],
+    node: 'n1',
+    persistentVolume: 'pv-1',
+    usedBytes: 512n,
+    status: 'PoolNearlyFull',
+  });
+  t.like(rows[1], {
+    id: 'docker.1',
+    claim: '',
+    pods: [],
+    format: 'block',
+    allocatedBytes: null,
+    status: 'ok',
+  });
+  t.like(rows[2], { id: 'gone.1', node: 'n2', status: 'not on its node', sizeBytes: null });
+  t.is(rows.length, 3);
+});
+
+test('a node that does not answer is named, with the reason', async (t) => {
+  const fake = makeFakeCluster(['n1', 'n2', 'n3']);
+  fake.answers['n2'] = {};
+  fake.objects['pods'] = [driverPod('n1'), driverPod('n2'), driverPod('n3', { isReady: false })];
+  const cluster = await loadCluster(fake.kubectl, driverName);
+  const { answers, silent } = await listNodeVolumes(fake.kubectl, cluster);
+  t.deepEqual(
+    answers.map(({ node }) => node),
+    ['n1'],
+  );
+  t.deepEqual(
+    silent.map(({ node }) => node),
+    ['n3', 'n2'],
+  );
+});
+
+test('the nodes: their driver, pools and capacity', async (t) => {
+  const fake = makeFakeCluster(['n1', 'n2']);
+  fake.objects['pods'] = [driverPod('n1')];
+  fake.answers['n1'] = {
+    'pool list --json': JSON.stringify([
+      { name: 'a', capacityBytes: 5 },
+      { name: 'b', capacityBytes: '7' },
+      { name: 'c' },
+    ]),
+  };
+  const nodes = await listNodes(fake.kubectl, await loadCluster(fake.kubectl, driverName));
+  t.deepEqual(nodes, [
+    {
+      name: 'n1',
+      driver: 'ready',
+      image: 'loopcsi:0.1.0',
+      pools: ['a', 'b', 'c'],
+      capacityBytes: 12n,
+    },
+    { name: 'n2', driver: 'none', image: '', pools: [], capacityBytes: null },
+  ]);
+});
+
+test('a support bundle has objects, logs and checks, but no value of a variable and no secret', async (t) => {
+  const parent = await mkdtemp(join(tmpdir(), 'loopcsi-bundle-'));
+  t.teardown(() => rm(parent, { recursive: true }));
+  const directory = join(parent, 'bundle');
+  const fake = makeFakeCluster();
+  const cluster = await loadCluster(fake.kubectl, driverName);
+  const contents = { version: '0.1.0', findings: [] };
+  const files = await writeBundle(fake.kubectl, cluster, contents, directory);
+  const written = (await readdir(directory, { recursive: true, withFileTypes: true })).filter(
+    (one) => one.isFile(),
+  );
+  t.is(written.length, files);
+  const names = written.map((one) => join(one.parentPath, one.name).slice(directory.length + 1));
+  for (const name of [
+    'doctor.json',
+    'nodes/n1/driver.log',
+    'nodes/n1/doctor.json',
+    'objects/persistentvolumes.json',
+    'driver/loopcsi/pods.json',
+  ]) {
+    t.true(names.includes(name), `${name} is not in ${names.join(' ')}`);
+  }
+  for (const name of names)
+    t.false((await readFile(join(directory, name), 'utf8')).includes('hunter2'), name);
+  t.false(fake.commands.some((command) => command.some((word) => /secret|configmap/i.test(word))));
+  await t.throwsAsync(writeBundle(fake.kubectl, cluster, contents, directory), {
+    message: /it must not exist/,
+  });
+});
+
+test('values that may be secret are removed wherever they are', (t) => {
+  const input = {
+    metadata: {
+      managedFields: [1],
+      annotations: { 'kubectl.kubernetes.io/last-applied-configuration': 'x', kept: 'y' },
+    },
+    spec: {
+      env: [
+        { name: 'A', value: 's' },
+        { name: 'B', valueFrom: {} },
+      ],
+      list: [{ token: 't' }],
+    },
+  };
+  t.deepEqual(withoutSecrets(input), {
+    metadata: { annotations: { kept: 'y' } },
+    spec: {
+      env: [
+        { name: 'A', value: '(removed)' },
+        { name: 'B', valueFrom: {} },
+      ],
+      list: [{ token: '(removed)' }],
+    },
+  });
+});
