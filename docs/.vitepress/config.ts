@@ -80,6 +80,7 @@ export default defineConfig({
           glossary: 'Glossary',
           'crash-safety': 'Crash safety',
           'tested-on': 'Tested on',
+          releasing: 'Releasing',
           benchmarks: 'Benchmarks',
           'csi-sanity': 'csi-sanity',
           conformance: 'Kubernetes storage suite',
