@@ -9,6 +9,7 @@ import { removeAll } from '../test/helpers/scratch-pool.ts';
 import { benchDocker } from './docker.ts';
 import { benchLifeCycle } from './life-cycle.ts';
 import { benchList } from './list.ts';
+import { benchMetrics } from './metrics.ts';
 import { benchSnapshots } from './snapshots.ts';
 import { benchStartUp } from './start-up.ts';
 
@@ -16,6 +17,7 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   'life-cycle': benchLifeCycle,
   'start-up': benchStartUp,
   list: benchList,
+  metrics: benchMetrics,
   snapshots: benchSnapshots,
   docker: benchDocker,
 };

@@ -15,9 +15,12 @@ export interface ObservedMetric {
   readonly series: (observed: Observed) => readonly Series[];
 }
 
+const noLabels = {};
+
 /**
  * Registers the metric. Its series are returned to the library as a whole at each scrape, because setting each through
- * the library's own methods takes several times as long with thousands of volumes.
+ * the library's own methods takes several times as long with thousands of volumes. As `sharedLabels`, labels that
+ * several series share are formatted only once.
  */
 export function registerObserved(
   library: typeof Library,
@@ -27,7 +30,10 @@ export function registerObserved(
 ): void {
   const config = { name, help, registers: [registry] };
   const values = (): Library.MetricValue<string>[] =>
-    series(latest()).map(({ labels, value }) => ({ labels, value }));
+    series(latest()).map(({ labels, value }) => {
+      const shared = { labels: noLabels, sharedLabels: labels, value };
+      return shared;
+    });
   if (type === 'gauge') {
     new (class extends library.Gauge {
       override async get() {

@@ -10,22 +10,34 @@ export interface MountedVolume {
   /** The pool's name. */
   readonly pool: string;
   readonly target: string;
+  /** Writes to its device since it was attached. */
+  readonly writes: number;
 }
 
 /** Number of filesystems that are queried concurrently. */
 const maxConcurrentQueries = 16;
 /** A filesystem that takes longer is left out of this scrape. */
 const queryTimeoutMs = 500;
+/** Without writes, the usage cannot change, except by writes that the kernel delays for up to half a minute. */
+const maxAgeMs = 60_000;
 /** After this number of filesystems that did not answer, a scrape queries no more: their disk probably hangs. */
 const maxUnanswered = 4;
 
+interface Answer {
+  readonly atMs: number;
+  readonly target: string;
+  readonly writes: number;
+  readonly capacity: Capacity;
+}
+
 /**
- * Queries the mounted filesystems of volumes (statfs). One that hangs is left out, occupies one thread, and is not queried again
- * until it has answered.
+ * Queries the mounted filesystems of volumes (statfs). One that nothing has written to since the last query is not queried again.
+ * One that hangs is left out, occupies one thread, and is not queried again until it has answered.
  */
 export class FilesystemUsage {
   readonly #domain: Domain;
   readonly #running = new Set<string>();
+  #answers: ReadonlyMap<string, Answer> = new Map();
 
   constructor(domain: Domain) {
     this.#domain = domain;
@@ -33,15 +45,24 @@ export class FilesystemUsage {
 
   /** Returns the usage of each filesystem that answers in time, by volume id. Takes at most about two seconds. */
   async read(mounted: readonly MountedVolume[]): Promise<ReadonlyMap<string, Capacity>> {
-    const found = new Map<string, Capacity>();
+    const answers = new Map<string, Answer>();
     let unanswered = 0;
-    await mapConcurrently(mounted, maxConcurrentQueries, async (volume) => {
-      if (unanswered >= maxUnanswered || !this.#mayQuery(volume.volumeId)) return;
-      const answer = await withTimeout(this.#query(volume), queryTimeoutMs);
-      if (answer === timedOut) unanswered += 1;
-      else if (answer !== undefined) found.set(volume.volumeId, answer);
+    const queried = mounted.filter((volume) => {
+      const known = this.#answers.get(volume.volumeId);
+      if (known === undefined || !isCurrent(known, volume)) return true;
+      answers.set(volume.volumeId, known);
+      return false;
     });
-    return found;
+    await mapConcurrently(queried, maxConcurrentQueries, async (volume) => {
+      const { volumeId, target, writes } = volume;
+      if (unanswered >= maxUnanswered || !this.#mayQuery(volumeId)) return;
+      const atMs = performance.now();
+      const capacity = await withTimeout(this.#query(volume), queryTimeoutMs);
+      if (capacity === timedOut) unanswered += 1;
+      else if (capacity !== undefined) answers.set(volumeId, { atMs, target, writes, capacity });
+    });
+    this.#answers = answers;
+    return new Map([...answers].map(([id, { capacity }]) => [id, capacity]));
   }
 
   /** A query keeps the mount busy for a moment, so a volume that a call has locked, perhaps to unmount it, is left out. */
@@ -62,4 +83,9 @@ export class FilesystemUsage {
       this.#running.delete(volumeId);
     }
   }
+}
+
+function isCurrent(answer: Answer, { target, writes }: MountedVolume): boolean {
+  const isRecent = performance.now() - answer.atMs < maxAgeMs;
+  return isRecent && answer.target === target && answer.writes === writes;
 }

@@ -91,10 +91,10 @@ function mountedVolumes(
 ): readonly MountedVolume[] {
   const { pool, facts } = measured;
   return listedVolumes(measured).flatMap(({ id, fsType }) => {
-    const device = attached?.of(facts?.identityById.get(id))?.device;
-    const target = device === undefined ? undefined : attached?.targetOf(device);
-    if (target === undefined || fsType === null) return [];
-    return [{ volumeId: id, pool: pool.name, target }];
+    const found = attached?.of(facts?.identityById.get(id));
+    const target = found === undefined ? undefined : attached?.targetOf(found.device);
+    if (found === undefined || target === undefined || fsType === null) return [];
+    return [{ volumeId: id, pool: pool.name, target, writes: found.io.writes }];
   });
 }
 
