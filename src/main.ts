@@ -1,11 +1,11 @@
 /** The entry point of the program: `serve` runs the driver; any other argument is a command of the command line. */
 import { Command } from 'commander';
-import { ConfigError, environment, loadConfig } from './config/load.ts';
+import { type Config, ConfigError, environment, loadConfig } from './config/load.ts';
 import { addServeOptions } from './config/options.ts';
 import { messageOf } from './errors.ts';
-import { createLog } from './observe/log.ts';
+import { createLog, isTextLog } from './observe/log.ts';
 import { requireRoot, warnAboutUnknownVariables } from './preflight.ts';
-import { serve } from './serve.ts';
+import { type RunningDriver, serve } from './serve.ts';
 import { stopOnSignals } from './signals.ts';
 import { readVersion } from './version.ts';
 
@@ -22,7 +22,11 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
     .parse(argv, { from: 'user' });
   const config = await loadConfig(command.opts(), environment());
   requireRoot();
-  const log = createLog({ level: config.logLevel });
+  const log = createLog({
+    level: config.logLevel,
+    format: config.logFormat,
+    variables: environment(),
+  });
   warnAboutUnknownVariables(log, environment());
   process.on('uncaughtException', (error) => {
     // This is a bug. The next start recovers from the interruption.
@@ -32,6 +36,18 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
   const { endProcess } = await import('./host/kernel/calls.ts');
   const running = await serve(config, { log });
   stopOnSignals(running, { log, endProcess });
+  if (process.stdout.isTTY && isTextLog(config.logFormat)) await printOverview(config, running);
+}
+
+async function printOverview(config: Config, running: RunningDriver): Promise<void> {
+  const { commandName, overviewOf } = await import('./overview.ts');
+  const [version, pools, command] = await Promise.all([
+    readVersion(),
+    running.opened.administration.listPools(),
+    commandName(environment()),
+  ]);
+  const { httpPort } = running;
+  process.stdout.write(overviewOf({ version, config, httpPort, pools, command }));
 }
 
 async function main(): Promise<void> {

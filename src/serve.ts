@@ -1,6 +1,7 @@
 /** The composition root: creates the parts of a driver from its configuration, starts them in order, and stops them. */
 import { withTimeout } from './async.ts';
 import { type Config, configForLog } from './config/load.ts';
+import { flagOf } from './config/options.ts';
 import type { RunningPlugin } from './docker/server.ts';
 import { messageOf, VolumeError } from './errors.ts';
 import type { HttpListener } from './observe/http.ts';
@@ -9,6 +10,7 @@ import { Metrics } from './observe/metrics.ts';
 import type { Registration } from './rpc/registration.ts';
 import type * as ServerModule from './rpc/server.ts';
 import type { RunningServer } from './rpc/server.ts';
+import { requireNoListener } from './unix-socket.ts';
 import { readVersion } from './version.ts';
 import type { DomainSettings } from './volumes/domain.ts';
 import type { Reached } from './volumes/engine/fault-points.ts';
@@ -32,7 +34,7 @@ interface ServeOptions {
   readonly log?: Logger;
 }
 
-interface RunningDriver {
+export interface RunningDriver {
   readonly opened: OpenedVolumes;
   /** Port of the HTTP listener; undefined if there is none. */
   readonly httpPort: number | undefined;
@@ -54,6 +56,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
       'UV_THREADPOOL_SIZE is too low: hung disks can stall the driver; start it with bin/loopcsi',
     );
   }
+  await requireNoListener({ path: config.endpoint, flag: flagOf('endpoint') });
   const setup: Setup = { config, log, version, reached: options.reached };
   // Loading grpc-js takes longer than opening the pools, so both run concurrently.
   const server = import('./rpc/server.ts');
@@ -64,7 +67,8 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   const http = await startHttp(setup, { metrics, opened });
   if (http === undefined) metrics.close();
   else preloadMetrics(metrics, log);
-  log.info({ endpoint: config.endpoint, httpPort: http?.port }, 'serving');
+  const { endpoint, dockerSocket } = config;
+  log.info({ endpoint, dockerSocket, httpPort: http?.port }, 'serving');
   return {
     opened,
     httpPort: http?.port,

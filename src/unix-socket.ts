@@ -52,13 +52,23 @@ async function requireReplaceable({ path, flag, log }: SocketAddress): Promise<v
       `${flag}: ${path} exists and is not a socket; remove it or choose another path`,
     );
   }
-  if (await hasListener(path)) {
-    throw new VolumeError(
-      'unavailable',
-      `${flag}: another process answers on ${path}; stop it or choose another path`,
-    );
-  }
+  await requireNoListener({ path, flag });
   log.info({ path }, 'stale socket of a killed process was found');
+}
+
+/**
+ * Throws `unavailable` if a process answers on the socket. A driver calls it before it opens its pools, whose locks would only show
+ * that they are in use.
+ */
+export async function requireNoListener({
+  path,
+  flag,
+}: Pick<SocketAddress, 'path' | 'flag'>): Promise<void> {
+  if (!(await hasListener(path))) return;
+  throw new VolumeError(
+    'unavailable',
+    `${flag}: another process answers on ${path}; stop it (a driver on a terminal with Ctrl-C, the service with 'systemctl stop loopcsi') or choose another path`,
+  );
 }
 
 async function hasListener(path: string): Promise<boolean> {

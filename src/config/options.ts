@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import * as v from 'valibot';
 import { fsTypes } from '../host/host.ts';
-import { logLevels } from '../observe/log.ts';
+import { logFormats, logLevels } from '../observe/log.ts';
 import { parseBytes, parseDuration } from '../units.ts';
 import {
   parseAbsolutePath,
@@ -125,6 +125,13 @@ export const optionTable = {
     default: 'info',
     help: '`info` logs each call that changes something, `debug` also other calls and the programs that are run, `trace` also polling calls and all payloads, with secrets masked.',
     schema: oneOf(...logLevels),
+  },
+  logFormat: {
+    kind: 'value',
+    value: logFormats.join('|'),
+    default: 'auto',
+    help: '`json` logs one JSON object a line, `text` lines for people, `auto` text on a terminal and JSON elsewhere.',
+    schema: oneOf(...logFormats),
   },
   httpAddress: {
     kind: 'value',

@@ -71,6 +71,8 @@ test.serial(
     await writeFile(machine.seen('/etc/default/loopcsi'), 'LOOPCSI_HTTP_ADDRESS=off\n');
     await machine.run('sh', join(project, 'contrib/install'));
     t.is(await show('ActiveState'), 'active');
+    const journal = await machine.run('journalctl', '--unit=loopcsi', '--output=cat');
+    t.regex(journal, /^INFO {2}serving .* dockerSocket=\/run\/docker\/plugins\/loopcsi\.sock$/m);
     await enableDocker();
     await docker('load', '--input', lab.imageArchive);
     const volume = ['volume', 'create', '--driver', 'loopcsi', '--opt', 'size=64Mi', 'data'];
