@@ -1,8 +1,9 @@
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { eventually, run } from '../../scripts/command.ts';
 import { startService } from '../docker/processes.ts';
+import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { blocksOf, makePrograms, type PageShell, runBlock } from '../helpers/run-page.ts';
@@ -24,21 +25,25 @@ async function makeMachine(t: ExecutionContext): Promise<PageShell> {
   });
   for (const path of ownDirectories) await mkdir(join(directory, path), { recursive: true });
   const enter = await makeNamespace(t, directory);
-  const endpoint = `unix://${join(directory, 'csi.sock')}`;
   const bin = await makePrograms(directory, {
     loopcsi: `exec ${launcher} "$@"`,
     sudo: 'exec "$@"',
   });
   const shell = {
     enter,
-    environment: { PATH: `${bin}:${process.env['PATH'] ?? ''}`, LOOPCSI_ENDPOINT: endpoint },
+    environment: {
+      PATH: [bin, dirname(csiSanityProgram()), process.env['PATH'] ?? ''].join(':'),
+    },
   };
   const flags = [
     '--state-dir=/var/lib/loopcsi',
     '--pool=default=/var/lib/loopcsi/pools/default,create',
     '--http-address=off',
   ];
-  const driver = await startDriver(directory, flags, { enter });
+  // In the namespace, this is the default socket /run/loopcsi/csi.sock.
+  const socketDirectory = join(directory, 'run', 'loopcsi');
+  await mkdir(socketDirectory);
+  const driver = await startDriver(socketDirectory, flags, { enter });
   t.teardown(async () => {
     await removeVolumes(shell);
     await driver.stop();
@@ -75,7 +80,7 @@ async function removeVolumes({ enter = [], environment = {} }: PageShell): Promi
   }
 }
 
-for (const page of ['README.md', 'docs/tasks.md']) {
+for (const page of ['README.md', 'docs/tasks.md', 'docs/csi-sanity.md']) {
   onNode(`${page}: the commands work as pasted, and print what the page shows`, async (t) => {
     const machine = await makeMachine(t);
     const blocks = await blocksOf(page, 'machine');
