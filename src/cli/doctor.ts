@@ -86,11 +86,12 @@ async function checkWithoutDriver(
       import('../volumes/admin/doctor-pools.ts'),
     ]);
     const host = makeRealHost();
-    const { stateDir, nodeId } = config;
+    const { stateDir, nodeId, kubeletDir } = config;
+    const mountDir = config.dockerSocket === undefined ? undefined : config.mountDir;
     const pools = config.pools.map((pool) => checkPoolOffline(pool, { host, stateDir, nodeId }));
     const paths = config.pools.map(({ path }) => path);
     return [
-      ...(await checkMachine(host)),
+      ...(await checkMachine(host, { kubeletDir, mountDir })),
       ...(await Promise.all(pools)),
       ...(await checkUnconfiguredPoolsOffline(host, stateDir, paths)),
     ];

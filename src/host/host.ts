@@ -606,6 +606,52 @@ export interface NodeFacts {
   readonly kernelRelease: string;
 }
 
+/** The version of one package of programs. */
+export interface ProgramVersion {
+  /** The Debian package. */
+  readonly name: string;
+  /** The program that was asked. */
+  readonly program: string;
+  /** undefined if its output contains no version. */
+  readonly version: string | undefined;
+  /** The oldest version with the options that the driver uses; undefined if it is older than all that are in use. */
+  readonly minVersion: string | undefined;
+  /** The oldest version with which the driver was tested (docs/tested-on.md). */
+  readonly testedVersion: string;
+}
+
+export interface LoopLimits {
+  /** Numbers of the devices that exist, attached or not. */
+  readonly numbers: readonly number[];
+  /** The kernel allows only smaller numbers: partitions (max_part) take minor numbers, too. */
+  readonly numbersBelow: number;
+  /**
+   * The module parameter `max_loop`; undefined if the module is not loaded. It limits only devices that the kernel creates because
+   * their node was opened, not those that the driver adds (LOOP_CTL_ADD).
+   */
+  readonly maxLoop: number | undefined;
+  /** Existing devices without a node in /dev, for example because /dev of the container is not the machine's. */
+  readonly withoutNode: readonly number[];
+}
+
+export interface Propagation {
+  /** The mount point of the mount that contains the path. */
+  readonly target: string;
+  /** Whether mounts below it appear in the mount namespaces that share it. */
+  readonly isShared: boolean;
+  /** Whether this process is in the mount namespace of process 1; undefined if that cannot be determined. */
+  readonly isInFirstNamespace: boolean | undefined;
+}
+
+/** Facts about the machine that only `doctor` needs. */
+export interface Diagnostics {
+  /** Versions of the installed packages with programs that the driver runs. */
+  programVersions(): Promise<readonly ProgramVersion[]>;
+  loopLimits(): Promise<LoopLimits>;
+  /** How mounts below an existing directory propagate to other mount namespaces. KernelError ENOENT. */
+  propagationOf(directory: string): Promise<Propagation>;
+}
+
 export interface Host {
   /** The lane of all kernel calls made through this host. */
   readonly lane: Lane;
@@ -620,6 +666,7 @@ export interface Host {
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
+  readonly diagnostics: Diagnostics;
   /**
    * Running programs from the table in programs/programs.ts that are visible in /proc, including those started by an
    * earlier driver process.

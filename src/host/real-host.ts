@@ -8,11 +8,14 @@ import type { Host } from './host.ts';
 import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';
 import { driverLane, type Lane } from './lane.ts';
 import { LoopState, makeLoopDevices } from './loop/devices.ts';
+import { readLoopLimits } from './loop/limits.ts';
 import { makeMounts } from './mount/mounts.ts';
+import { readPropagation } from './mount/propagation.ts';
 import { makeMountUsers } from './mount/users.ts';
 import { makeProgramCheck } from './programs/programs.ts';
 import { type EndedCommand, makeRun } from './programs/run.ts';
 import { findRunningPrograms } from './programs/running-programs.ts';
+import { readProgramVersions } from './programs/versions.ts';
 
 /**
  * Creates the host that acts on this node through kernel calls and programs. `onCommand` is called for every program
@@ -41,6 +44,11 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
       freezer: makeFreezer(child, mounts),
       users: makeMountUsers(lane, () => child.childPid),
       facts,
+      diagnostics: {
+        programVersions: () => readProgramVersions(lane, run),
+        loopLimits: () => readLoopLimits(lane),
+        propagationOf: (directory) => readPropagation(lane, directory),
+      },
       runningPrograms: findRunningPrograms,
       missingPrograms,
       supportedFilesystems: () => readSupportedFilesystems(lane),

@@ -2,7 +2,8 @@ import type { Host } from '../../src/host/host.ts';
 
 /** The same node with some parts replaced, in every lane. */
 export function changedHost(host: Host, change: (host: Host) => Partial<Host>): Host {
-  const { files, loops, mounts, filesystems, extents, copies, freezer, users, facts } = host;
+  const { files, loops, mounts, filesystems, extents, copies, freezer, users, facts, diagnostics } =
+    host;
   return {
     files,
     loops,
@@ -12,6 +13,7 @@ export function changedHost(host: Host, change: (host: Host) => Partial<Host>): 
     copies,
     freezer,
     users,
+    diagnostics,
     facts,
     runningPrograms: () => host.runningPrograms(),
     missingPrograms: () => host.missingPrograms(),

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
 import { makeFiles } from '../../src/host/files/files.ts';
 import {
+  type Diagnostics,
   type Freezer,
   type FsType,
   fsTypes,
@@ -31,6 +32,7 @@ export interface FakeHostOptions {
   readonly missingPrograms?: readonly string[];
   /** Filesystem types whose kernel module is loaded; by default all of the driver's. */
   readonly supportedFilesystems?: readonly string[];
+  readonly diagnostics?: Partial<Diagnostics>;
 }
 
 /**
@@ -48,6 +50,7 @@ export class FakeHost implements Host {
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
+  readonly diagnostics: Diagnostics;
   readonly kernel = new FakeKernel();
   /** Actions of other software on this node. */
   readonly otherSoftware: OtherSoftware = new FakeOtherSoftware(this.kernel);
@@ -65,6 +68,14 @@ export class FakeHost implements Host {
       canMount: true,
       canGrowExt4Online: options.canGrowExt4Online ?? true,
       kernelRelease: '6.18.0-fake',
+    };
+    this.diagnostics = {
+      programVersions: async () => [],
+      loopLimits: async () => {
+        return { numbers: [], numbersBelow: 2 ** 20, maxLoop: 8, withoutNode: [] };
+      },
+      propagationOf: async () => ({ target: '/', isShared: true, isInFirstNamespace: true }),
+      ...options.diagnostics,
     };
     this.missing = options.missingPrograms ?? [];
     this.supported = new Set(options.supportedFilesystems ?? fsTypes);

@@ -10,6 +10,7 @@ import type { Page } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import { makePoolQuery } from '../pool/pool-query.ts';
 import type { Finding } from './doctor.ts';
+import { checkClock } from './doctor-clock.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
 import { checkMachine } from './doctor-machine.ts';
 import { checkPools, checkUnconfiguredPools } from './doctor-pools.ts';
@@ -162,7 +163,11 @@ async function diagnose(
   const query = makePoolQuery();
   const configured = domain.pools.all.map(({ settings }) => settings.path);
   return [
-    ...(await checkMachine(domain.host)),
+    ...(await checkMachine(domain.host, {
+      kubeletDir: domain.kubelet?.path,
+      mountDir: domain.mountDir,
+    })),
+    ...checkClock(domain),
     ...(await checkPools(domain, query)),
     ...(await checkUnconfiguredPools(domain, knownPools, configured)),
     ...(await checkLeftovers(domain, query)),

@@ -5,6 +5,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
+import { describeDeviceUsers } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { ownerText } from '../owner.ts';
@@ -36,7 +37,7 @@ export async function checkLeftovers(
   const context: LeftoverContext = { devices, mounts, volumes: page.entries, isOperationRunning };
   const findings = [
     ...(await orphanDevices(domain, context)),
-    ...unusedDevices(context),
+    ...(await unusedDevices(domain, context)),
     ...(await leftoversInPools(domain, context, query)),
     ...unhealthyVolumes(context),
   ];
@@ -69,7 +70,7 @@ async function orphanDevices(
     findings.push(
       warn(
         `loop-device:${device.path}`,
-        `${device.path} is attached to ${file}, which is no longer a volume${targets.length > 0 ? `, and mounted at ${targets.join(', ')}` : ''}`,
+        `${device.path} is attached to ${file}, which is no longer a volume${await usersText(domain, device)}${targets.length > 0 ? `, and mounted at ${targets.join(', ')}` : ''}`,
         targets.length > 0
           ? `unmount ${targets.join(', ')}, then run 'losetup --detach ${device.path}'`
           : `run 'losetup --detach ${device.path}', or restart the driver, which detaches it`,
@@ -79,18 +80,33 @@ async function orphanDevices(
   return findings;
 }
 
-function unusedDevices(context: LeftoverContext): readonly Finding[] {
+async function unusedDevices(
+  domain: Domain,
+  context: LeftoverContext,
+): Promise<readonly Finding[]> {
   if (context.isOperationRunning) return [];
-  return context.volumes.flatMap(({ record, owner, device, stagedAt, publishedAt }) => {
-    if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) return [];
-    return [
+  const findings: Finding[] = [];
+  for (const { record, owner, device, stagedAt, publishedAt } of context.volumes) {
+    if (device === undefined || stagedAt.length > 0 || publishedAt.length > 0) continue;
+    const users = await usersText(domain, device);
+    const ownerOf = owner === undefined ? '' : ` (${ownerText(owner)})`;
+    findings.push(
       warn(
         `loop-device:${device.path}`,
-        `${device.path} is attached to volume '${record.id}'${owner === undefined ? '' : ` (${ownerText(owner)})`}, which is not mounted in this mount namespace`,
-        'another mount namespace may use it; if not, the next start of the driver detaches it',
+        `${device.path} is attached to volume '${record.id}'${ownerOf}, which is not mounted in this mount namespace${users}`,
+        users === ''
+          ? 'another mount namespace may use it; if not, the next start of the driver detaches it'
+          : 'end those processes; the next start of the driver detaches the device if nothing uses it',
       ),
-    ];
-  });
+    );
+  }
+  return findings;
+}
+
+/** Text that follows a problem: `, and is in use by postgres (1234)`, or '' if no user can be found. */
+async function usersText(domain: Domain, device: LoopDevice): Promise<string> {
+  const users = await describeDeviceUsers(domain.host, device);
+  return users === '' ? '' : `, and is in use${users}`;
 }
 
 async function leftoversInPools(

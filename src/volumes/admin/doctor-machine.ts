@@ -1,19 +1,39 @@
 /** Checks of the machine: kernel, capabilities, devices, filesystems, programs. They do not need a running driver. */
 import { messageOf } from '../../errors.ts';
-import { type Files, fsTypes, type Host } from '../../host/host.ts';
+import { hasErrno } from '../../host/errors.ts';
+import {
+  type Diagnostics,
+  type Files,
+  fsTypes,
+  type Host,
+  type ProgramVersion,
+} from '../../host/host.ts';
+import { isOlder } from '../../host/programs/versions.ts';
 import { type Finding, fail, ok, warn } from './doctor.ts';
 
 /** The first version with mount_setattr(2), which sets the attributes of a bind mount before it becomes visible. */
 const minKernel = [5, 12] as const;
 
+/** Directories in which the driver mounts volumes for others. */
+export interface MountDirectories {
+  readonly kubeletDir?: string | undefined;
+  readonly mountDir?: string | undefined;
+}
+
 /** Checks the machine on which this process runs. Changes nothing. */
-export async function checkMachine(host: Host): Promise<readonly Finding[]> {
+export async function checkMachine(
+  host: Host,
+  directories: MountDirectories = {},
+): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
     ...rightsFindings(host),
     await loopControlFinding(host.files),
     ...(await filesystemFindings(host)),
     await programsFinding(host),
+    ...(await versionFindings(host.diagnostics)),
+    ...(await loopFindings(host.diagnostics)),
+    ...(await propagationFindings(host.diagnostics, directories)),
   ];
 }
 
@@ -85,4 +105,122 @@ async function programsFinding(host: Host): Promise<Finding> {
     `missing: ${missing.join(', ')}`,
     "install them; on Debian and Ubuntu 'apt-get install e2fsprogs xfsprogs btrfs-progs'",
   );
+}
+
+async function versionFindings(diagnostics: Diagnostics): Promise<readonly Finding[]> {
+  try {
+    return (await diagnostics.programVersions()).map(versionFinding);
+  } catch (error) {
+    return [warn('program-versions', messageOf(error), 'run the program manually')];
+  }
+}
+
+function versionFinding({ name, program, version, ...known }: ProgramVersion): Finding {
+  const finding = `program:${name}`;
+  const { minVersion, testedVersion } = known;
+  if (version === undefined) {
+    return warn(
+      finding,
+      `'${program} -V' prints no version`,
+      `check which ${program} is installed`,
+    );
+  }
+  if (minVersion !== undefined && isOlder(version, minVersion)) {
+    const problem = `version ${version} lacks options that the driver uses`;
+    return fail(finding, problem, `upgrade ${name} to ${minVersion} or later`);
+  }
+  if (isOlder(version, testedVersion)) {
+    return warn(
+      finding,
+      `version ${version} is older than ${testedVersion}, the oldest version that was tested`,
+      `upgrade ${name}, or test volumes of this filesystem before you use them`,
+    );
+  }
+  return ok(finding, `version ${version}`);
+}
+
+/** Percentage of the numbers of loop devices from which on their use is a warning. */
+const loopWarnPercent = 90;
+
+async function loopFindings(diagnostics: Diagnostics): Promise<readonly Finding[]> {
+  const { numbers, numbersBelow, maxLoop, withoutNode } = await diagnostics.loopLimits();
+  const name = 'loop-devices';
+  if (maxLoop === undefined && numbers.length === 0) return [];
+  const highest = numbers.at(-1) ?? -1;
+  const present = `${numbers.length} exist, the highest number is ${highest}, and the kernel allows numbers below ${numbersBelow}`;
+  if (withoutNode.length > 0) {
+    const list = withoutNode.slice(0, 5).map((number) => `/dev/loop${number}`);
+    const more = withoutNode.length > list.length ? ' and others' : '';
+    return [
+      warn(
+        name,
+        `${list.join(', ')}${more} do not exist, although the kernel has the devices: an attach to one of them fails`,
+        "mount the machine's /dev into the container with the driver; without a container, check devtmpfs and udev",
+      ),
+    ];
+  }
+  if ((highest + 1) * 100 >= numbersBelow * loopWarnPercent) {
+    return [
+      warn(
+        name,
+        present,
+        "lower the loop module's parameter max_part, which takes numbers for partitions, or detach devices that are not used",
+      ),
+    ];
+  }
+  const parameter =
+    maxLoop === undefined || maxLoop === 0
+      ? ''
+      : `; max_loop=${maxLoop} limits only devices that are made by opening their node, which the driver does not do`;
+  return [ok(name, present + parameter)];
+}
+
+async function propagationFindings(
+  diagnostics: Diagnostics,
+  { kubeletDir, mountDir }: MountDirectories,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const [name, path, remedy] of [
+    [
+      'kubelet-dir',
+      kubeletDir,
+      "mount it into the driver's container with mountPropagation: Bidirectional",
+    ],
+    ['mount-dir', mountDir, "mount it into the driver's container with the propagation rshared"],
+  ] as const) {
+    if (path !== undefined)
+      findings.push(await propagationFinding(diagnostics, { name, path, remedy }));
+  }
+  return findings;
+}
+
+/**
+ * In a mount namespace of its own, a driver's mounts reach the kubelet, Docker and containers only through a shared mount. In the
+ * namespace of process 1 they are visible to those programs anyway.
+ */
+async function propagationFinding(
+  diagnostics: Diagnostics,
+  { name, path, remedy }: { readonly name: string; readonly path: string; readonly remedy: string },
+): Promise<Finding> {
+  try {
+    const { target, isShared, isInFirstNamespace } = await diagnostics.propagationOf(path);
+    if (isShared) return ok(name, `mounts below ${path} are visible to other containers (shared)`);
+    if (isInFirstNamespace === true) {
+      return ok(
+        name,
+        `${path} is not shared, but the driver is in the mount namespace of process 1`,
+      );
+    }
+    const where = target === path ? path : `${path}, on the mount ${target},`;
+    return fail(
+      name,
+      `${where} is not shared: other mount namespaces do not see volumes there`,
+      remedy,
+    );
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) {
+      return warn(name, `${path} does not exist`, 'create it, or correct the option of the driver');
+    }
+    throw error;
+  }
 }

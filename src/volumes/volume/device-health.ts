@@ -1,3 +1,5 @@
+import type { LoopDevice } from '../../host/host.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import type { Attachment } from '../attachment/attachment.ts';
 import { lostDeviceMessage, targetsOf } from '../attachment/mount-errors.ts';
 import { cancelDetach } from '../attachment/watch-devices.ts';
@@ -52,8 +54,15 @@ function attachedTwice({ devices, readWrite }: Attachment): VolumeCondition[] {
   return [condition('DEGRADED', 'AttachedTwice', message)];
 }
 
-function bufferedIo({ record }: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
+function bufferedIo(volume: FoundVolume, { readWrite: device }: Attachment): VolumeCondition[] {
+  const { record } = volume;
   if (device === undefined || !record.directIo || device.directIo) return [];
-  const message = `${device.path} does not use direct I/O: the pool's filesystem refuses it for ${record.sectorSize}-byte sectors; data is cached twice`;
+  const message = `${device.path} does not use direct I/O: ${bufferedReason(volume, device)}; data is cached twice`;
   return [condition('DEGRADED', 'BufferedIo', message)];
+}
+
+function bufferedReason({ record, pool }: FoundVolume, device: LoopDevice): string {
+  if (!isLabelled(device)) return 'another program attached it, not this driver';
+  if (pool.abilities?.directIo === false) return "the pool's filesystem does not support it";
+  return `the pool's filesystem refuses it for ${record.sectorSize}-byte sectors`;
 }
