@@ -1,6 +1,7 @@
 import test from 'ava';
 import { textAt } from '../../kube/api.ts';
 import { classes } from '../../kube/chart.ts';
+import { loopcsi } from '../../kube/command-line.ts';
 import { claimSpec, podSpec } from '../../kube/objects.ts';
 import { api, Scenario } from '../../kube/scenario.ts';
 
@@ -40,15 +41,20 @@ test('two pods on the bridge network: one serves a page from its volume over HTT
   t.is(await scenario.sh('server', 'cat /log/heard'), 'over the network');
 });
 
-test('two pods on one node share a ReadWriteOnce volume', async (t) => {
+test('two pods on one node share a ReadWriteOnce volume, and volume list names the claim and both pods', async (t) => {
   const scenario = await Scenario.begin(t, 'rwo');
   await scenario.claim('data');
   await Promise.all(
     ['one', 'two'].map((name) => scenario.readyPod(name, { claims: { '/data': 'data' } })),
   );
+  t.regex(
+    await loopcsi('volume', 'list', 'rwo/data'),
+    /^pvc-\S+ +rwo\/data .* (?:one|two) \(\+1\) /m,
+  );
   await scenario.sh('one', 'echo from one >/data/file');
   t.is(await scenario.sh('two', 'cat /data/file'), 'from one');
   await scenario.delete('Pod', 'one');
+  t.regex(await loopcsi('volume', 'get', 'rwo/data'), /^Pods: +rwo\/two, since \S+$/m);
   t.is(
     await scenario.sh('two', 'cat /data/file && echo more >>/data/file && tail -1 /data/file'),
     'from one\nmore',

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { textAt } from '../../kube/api.ts';
 import { classes, release } from '../../kube/chart.ts';
+import { loopcsi } from '../../kube/command-line.ts';
 import { api, isBound, Scenario } from '../../kube/scenario.ts';
 
 /** Snapshots, restores and clones in the pool with reflink. */
@@ -28,6 +29,10 @@ test('a snapshot of a volume in use is restored to a larger volume, while the so
     script: 'echo first >/data/file && sync',
   });
   await snapshot(scenario, 'before', 'data');
+  t.regex(
+    await loopcsi('snapshot', 'list', '--volume', 'snapshot/data'),
+    /^snapshot-\S+ +snapshot\/before +pvc-/m,
+  );
   await scenario.sh('writer', 'echo second >/data/file && sync');
 
   const source = { kind: 'VolumeSnapshot', name: 'before' } as const;
