@@ -25,6 +25,8 @@ export async function runVisibly(argv: Argv, advice: string): Promise<void> {
     stdin: 'inherit',
     stdout: process.stderr,
     stderr: 'inherit',
+    // Provenance would add a manifest for an unknown platform to the archive, which not every runtime can import.
+    env: { BUILDX_NO_DEFAULT_ATTESTATIONS: '1' },
   });
   if (result.exitCode === 0) return;
   const reason = result.code === 'ENOENT' ? 'is not installed' : `ended with ${endOf(result)}`;
