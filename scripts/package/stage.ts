@@ -70,8 +70,9 @@ async function stageLibrary(
   await chmod(join(library, 'bin/node'), 0o755);
 }
 
-/** Parts of packages that are not loaded: sources of native code, types, texts. */
-const unusedParts = /\/node_modules\/koffi\/(?:src|vendor|doc)$|\.(?:d\.[cm]?ts|map|md|markdown)$/;
+/** Parts of packages that are not loaded: sources of native code, types, texts. Licences are in the copyright file. */
+const unusedParts =
+  /\/koffi\/(?:vendor|lib|doc)$|\.(?:d\.[cm]?ts|map|md|markdown|cc|hh|asm|S|inc)$/;
 
 /** Dependencies below the package's own `node_modules` are members of the closure themselves. */
 async function copyPackage({ directory }: InstalledPackage, target: string): Promise<void> {
@@ -86,7 +87,8 @@ async function readManifest(root: string): Promise<v.InferOutput<typeof manifest
   return v.parse(manifestShape, JSON.parse(await readFile(join(root, 'package.json'), 'utf8')));
 }
 
-async function lockedVersion(
+/** Throws an Error if package-lock.json lacks the package. */
+export async function lockedVersion(
   root: string,
   name: string,
 ): Promise<{ readonly version: string; readonly integrity: string }> {
@@ -141,7 +143,7 @@ async function stageSystemFiles({ root }: StageOptions, target: string): Promise
 export function packageUnit(unit: string): string {
   const replaced = unit
     .replace(/^ExecStart=\/usr\/local\/bin\/loopcsi /m, 'ExecStart=/usr/bin/loopcsi ')
-    .replace(/^Documentation=/m, 'Documentation=man:loopcsi(8) ');
+    .replace(/^Documentation=.*/m, 'Documentation=man:loopcsi(8)');
   if (!replaced.includes('ExecStart=/usr/bin/') || !replaced.includes('man:loopcsi(8)')) {
     throw new Error(
       'contrib/systemd/loopcsi.service has no ExecStart= or Documentation= to replace',
