@@ -26,7 +26,9 @@ FROM ${RUNTIME_IMAGE}
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
     btrfs-progs \
+    coreutils \
     e2fsprogs \
+    util-linux \
     xfsprogs \
   && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY --from=node /usr/local/bin/node /usr/local/bin/node

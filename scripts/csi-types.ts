@@ -123,14 +123,24 @@ function serviceText(type: protobuf.Service): string {
   const methods = type.methodsArray.map((method) => {
     method.resolve();
     const { resolvedRequestType: request, resolvedResponseType: response } = method;
-    if (request === null || response === null || method.requestStream === true) {
-      throw new Error(`${method.fullName}: a stream of requests is not supported`);
+    if (request === null || response === null) {
+      throw new Error(`${method.fullName}: its messages are not defined`);
     }
-    const kind = method.responseStream === true ? 'ServerStream' : 'Unary';
+    const kind = kindOf(method);
     const types = `${typeName(request)}, ${typeName(response)}`;
     return `${docComment(method.comment, method.options, '  ')}  readonly ${method.name}: ${kind}<${types}>;\n`;
   });
   return `${docComment(type.comment, type.options)}export interface ${type.name}Service {\n${methods.join('')}}\n`;
+}
+
+function kindOf({
+  fullName,
+  requestStream,
+  responseStream,
+}: protobuf.Method): 'ClientStream' | 'ServerStream' | 'Unary' {
+  if (requestStream !== true) return responseStream === true ? 'ServerStream' : 'Unary';
+  if (responseStream !== true) return 'ClientStream';
+  throw new Error(`${fullName}: streams in both directions are not supported`);
 }
 
 /** The google.protobuf types of these messages' fields. */
@@ -164,12 +174,8 @@ export function typesText(root: protobuf.Root, source: ProtoSource): string {
   const known = wellKnownTypesOf(messages);
   checkNames([...services, ...enums, ...messages, ...known]);
 
-  const kinds = ['ServerStream', 'Unary'].filter((kind) =>
-    services.some((type) =>
-      type.methodsArray.some(
-        ({ responseStream }) => (responseStream === true) === (kind === 'ServerStream'),
-      ),
-    ),
+  const kinds = (['ClientStream', 'ServerStream', 'Unary'] as const).filter((kind) =>
+    services.some((type) => type.methodsArray.some((method) => kindOf(method) === kind)),
   );
   const listed = services.map(
     (type) => `  readonly '${type.fullName.slice(1)}': ${type.name}Service;\n`,

@@ -62,6 +62,7 @@ export default defineConfig({
         items: pages({
           'data-safety': 'What happens to my data when …',
           tasks: 'Tasks',
+          'import-export': 'Import and export',
           operations: 'Operations',
           monitoring: 'Monitoring',
           runbooks: 'Runbooks',

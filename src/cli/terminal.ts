@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import type { Readable, Writable } from 'node:stream';
 import { styleText } from 'node:util';
@@ -74,6 +75,28 @@ export class Terminal {
   /** Writes anything other than results to standard error. */
   printError(text: string): void {
     this.#streams.stderr.write(`${text}\n`);
+  }
+
+  /** Standard input as data. Throws `UsageError` if it is a terminal. */
+  input(): AsyncIterable<Uint8Array> {
+    const { stdin } = this.#streams;
+    if (stdin.isTTY !== true) return stdin as AsyncIterable<Uint8Array>;
+    throw new UsageError('standard input is a terminal: redirect it from a file or a pipe');
+  }
+
+  /** The size of the file from which standard input is redirected; undefined for a pipe. */
+  inputFileBytes(): bigint | undefined {
+    const { stdin } = this.#streams;
+    if (!('fd' in stdin) || typeof stdin.fd !== 'number') return undefined;
+    const stats = fstatSync(stdin.fd, { bigint: true });
+    return stats.isFile() ? stats.size : undefined;
+  }
+
+  /** Standard output for data. Throws `UsageError` if it is a terminal. */
+  dataOutput(): Writable {
+    const { stdout } = this.#streams;
+    if (stdout.isTTY !== true) return stdout;
+    throw new UsageError('standard output is a terminal: redirect it to a file or a pipe');
   }
 
   /** The stream for progress lines: standard error if it is a terminal, else undefined. */

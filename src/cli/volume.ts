@@ -9,6 +9,7 @@ import { parseNewSize } from './parse-size.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
+import { addExportCommand } from './volume-export.ts';
 import {
   claimOf,
   describeVolume,
@@ -17,11 +18,16 @@ import {
   volumeAsJson,
   volumeColumns,
 } from './volume-format.ts';
+import { addImportCommands } from './volume-import.ts';
+import { addManifestCommand } from './volume-manifest.ts';
 import { addTrimCommand } from './volume-trim.ts';
 
 export function addVolumeCommands(program: Command, session: Session): void {
   const volume = program.command('volume').description('create, mount, expand and delete volumes');
   addCreateCommands(volume, session);
+  addImportCommands(volume, session);
+  addExportCommand(volume, session);
+  addManifestCommand(volume, session);
   addListCommand(volume, session);
   volume
     .command('get')
@@ -50,6 +56,10 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi, or an increase: +5Gi')
     .action(expandVolume.bind(null, session));
   addTrimCommand(volume, session);
+  addRemovalCommands(volume, session);
+}
+
+function addRemovalCommands(volume: Command, session: Session): void {
   volume
     .command('delete')
     .alias('rm')

@@ -21,6 +21,17 @@ export const descriptor: object = {
                 UnmountVolume: { requestType: 'UnmountVolumeRequest', responseType: 'UnmountVolumeResponse' },
                 ExpandVolume: { requestType: 'ExpandVolumeRequest', responseType: 'ExpandVolumeResponse' },
                 TrimVolume: { requestType: 'TrimVolumeRequest', responseType: 'TrimVolumeResponse' },
+                ImportVolume: { requestType: 'ImportVolumeRequest', responseType: 'ImportVolumeResponse' },
+                ImportStream: {
+                  requestType: 'ImportStreamRequest',
+                  requestStream: true,
+                  responseType: 'ImportVolumeResponse',
+                },
+                ExportImage: {
+                  requestType: 'ExportImageRequest',
+                  responseType: 'ExportImageResponse',
+                  responseStream: true,
+                },
                 ListSnapshots: { requestType: 'ListSnapshotsRequest', responseType: 'ListSnapshotsResponse' },
                 GetSnapshot: { requestType: 'GetSnapshotRequest', responseType: 'GetSnapshotResponse' },
                 WatchSnapshot: {
@@ -193,6 +204,68 @@ export const descriptor: object = {
                 discarded_bytes: { type: 'int64', id: 3 },
                 interrupted: { type: 'bool', id: 4 },
                 mounted_privately: { type: 'bool', id: 5 },
+              },
+            },
+            ImportVolumeRequest: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                source_path: { type: 'string', id: 2 },
+                size_bytes: { type: 'int64', id: 3 },
+                fs_type: { type: 'string', id: 4 },
+                block: { type: 'bool', id: 5 },
+                parameters: { keyType: 'string', type: 'string', id: 6 },
+                keep_uuid: { type: 'bool', id: 7 },
+                dry_run: { type: 'bool', id: 8 },
+              },
+            },
+            ImportVolumeResponse: {
+              fields: {
+                volume: { type: 'Volume', id: 1 },
+                existed: { type: 'bool', id: 2 },
+                directory: { type: 'bool', id: 3 },
+                fs_type: { type: 'string', id: 4 },
+                size_bytes: { type: 'int64', id: 5 },
+                data_bytes: { type: 'int64', id: 6 },
+                entries: { type: 'int64', id: 7 },
+              },
+            },
+            ImportStreamRequest: {
+              oneofs: { step: { oneof: ['start', 'data', 'end'] } },
+              fields: {
+                start: { type: 'ImportStreamStart', id: 1 },
+                data: { type: 'ImportStreamData', id: 2 },
+                end: { type: 'ImportStreamEnd', id: 3 },
+              },
+            },
+            ImportStreamStart: {
+              fields: { request: { type: 'ImportVolumeRequest', id: 1 }, image_bytes: { type: 'int64', id: 2 } },
+            },
+            ImportStreamData: { fields: { offset: { type: 'int64', id: 1 }, data: { type: 'bytes', id: 2 } } },
+            ImportStreamEnd: { fields: { image_bytes: { type: 'int64', id: 1 } } },
+            ExportImageRequest: {
+              fields: {
+                volume_id: { type: 'string', id: 1 },
+                snapshot_id: { type: 'string', id: 2 },
+                starting_offset: { type: 'int64', id: 3 },
+                expected_state: { type: 'string', id: 4 },
+              },
+            },
+            ExportImageResponse: {
+              fields: {
+                start: { type: 'ExportImageStart', id: 1 },
+                offset: { type: 'int64', id: 2 },
+                data: { type: 'bytes', id: 3 },
+              },
+            },
+            ExportImageStart: {
+              fields: {
+                size_bytes: { type: 'int64', id: 1 },
+                allocated_bytes: { type: 'int64', id: 2 },
+                state: { type: 'string', id: 3 },
+                fs_type: { type: 'string', id: 4 },
+                sector_size: { type: 'int32', id: 5 },
+                name: { type: 'string', id: 6 },
+                frozen_ms: { type: 'int64', id: 7 },
               },
             },
             ListSnapshotsRequest: {

@@ -1,6 +1,6 @@
 // Generated from csi-proto/loopcsi.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { ServerStream, Unary } from './rpc-kinds.ts';
+import type { ClientStream, ServerStream, Unary } from './rpc-kinds.ts';
 
 /** Number of an enum value that this version does not know, from a newer caller. Reject it before switching on the name. */
 export type UnknownEnumValue = number;
@@ -36,6 +36,12 @@ export interface AdminService {
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
   /** Returns the blocks that the filesystem of a thin volume has freed to its pool (FITRIM). An unused volume is mounted privately for that. FAILED_PRECONDITION for a volume that cannot be trimmed. */
   readonly TrimVolume: Unary<TrimVolumeRequest, TrimVolumeResponse>;
+  /** Creates a volume with the data of a directory or an image of this machine. Returns the volume if an equal call has created it. NOT_FOUND if the driver cannot see the path, FAILED_PRECONDITION if the source is in use, damaged, or changed during the copy, OUT_OF_RANGE if it does not fit into the size. */
+  readonly ImportVolume: Unary<ImportVolumeRequest, ImportVolumeResponse>;
+  /** Creates a volume with the data of an image that the caller sends: one message with `start`, any number with `data`, and a last one with `end`. ALREADY_EXISTS if a volume of that name exists. */
+  readonly ImportStream: ClientStream<ImportStreamRequest, ImportVolumeResponse>;
+  /** Streams the image of a volume or snapshot: one message with `start`, then its data in ascending order; ranges that are not sent contain zeros. A volume in use is captured first, like a snapshot. FAILED_PRECONDITION if that is impossible, or if `expected_state` is not the state of the data. */
+  readonly ExportImage: ServerStream<ExportImageRequest, ExportImageResponse>;
   /** Lists snapshots ordered by id, one page per call, with fields that CSI lacks. */
   readonly ListSnapshots: Unary<ListSnapshotsRequest, ListSnapshotsResponse>;
   /** Looks up a snapshot by id, name or VolumeSnapshot. INVALID_ARGUMENT if the VolumeSnapshot has several snapshots. */
@@ -384,6 +390,117 @@ export interface TrimVolumeResponse {
   readonly interrupted: boolean;
   /** Whether the volume was unused, and was mounted privately for the trim. */
   readonly mounted_privately: boolean;
+}
+
+export interface ImportVolumeRequest {
+  /** Name of the new volume. Required. */
+  readonly name: string;
+  /** Absolute path of a directory or an image. Required by ImportVolume. */
+  readonly source_path: string;
+  /** Minimum size of the volume. If 0, it is that of the image, or is computed from the directory. */
+  readonly size_bytes: bigint;
+  /** Filesystem of the volume. Empty means that of the image, or the driver's default for a directory. */
+  readonly fs_type: string;
+  /** Import an image as a raw block volume, whatever it contains. */
+  readonly block: boolean;
+  /** Parameters of a StorageClass. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** Keep the UUID of the filesystem in the image. By default it gets a new one, since the kernel may refuse to mount two filesystems with one UUID. */
+  readonly keep_uuid: boolean;
+  /** Check the source and compute the size, but create nothing. */
+  readonly dry_run: boolean;
+}
+
+export interface ImportVolumeResponse {
+  /** Unset for a dry run. */
+  readonly volume: Volume | null;
+  /** Whether an earlier call had created the volume. */
+  readonly existed: boolean;
+  /** Whether the source is a directory. */
+  readonly directory: boolean;
+  /** Filesystem of the volume; empty for a block volume. */
+  readonly fs_type: string;
+  /** Size of the volume. */
+  readonly size_bytes: bigint;
+  /** Bytes of data in the source; 0 if an earlier call had created the volume. */
+  readonly data_bytes: bigint;
+  /** Files, directories and other entries of a directory. */
+  readonly entries: bigint;
+}
+
+export type ImportStreamRequest = (
+  | {
+      readonly step: 'start';
+      readonly start: ImportStreamStart;
+      readonly data?: never;
+      readonly end?: never;
+    }
+  | {
+      readonly step: 'data';
+      readonly data: ImportStreamData;
+      readonly start?: never;
+      readonly end?: never;
+    }
+  | {
+      readonly step: 'end';
+      readonly end: ImportStreamEnd;
+      readonly start?: never;
+      readonly data?: never;
+    }
+  | {
+      readonly step?: undefined;
+      readonly start?: never;
+      readonly data?: never;
+      readonly end?: never;
+    }
+);
+
+export interface ImportStreamStart {
+  /** `source_path` and `dry_run` must be unset. */
+  readonly request: ImportVolumeRequest | null;
+  /** Size of the image. Required. */
+  readonly image_bytes: bigint;
+}
+
+export interface ImportStreamData {
+  readonly offset: bigint;
+  readonly data: Buffer;
+}
+
+export interface ImportStreamEnd {
+  /** Number of bytes that the caller has read, zeros included. The image is refused if this is not its size. */
+  readonly image_bytes: bigint;
+}
+
+export interface ExportImageRequest {
+  /** One of the two is required, as an id or a name. */
+  readonly volume_id: string;
+  readonly snapshot_id: string;
+  /** Send only data from this offset. */
+  readonly starting_offset: bigint;
+  /** `state` of an earlier response, to continue it. If empty, any state is accepted. */
+  readonly expected_state: string;
+}
+
+export interface ExportImageResponse {
+  /** Only in the first message. */
+  readonly start: ExportImageStart | null;
+  readonly offset: bigint;
+  readonly data: Buffer;
+}
+
+export interface ExportImageStart {
+  readonly size_bytes: bigint;
+  /** Space that the image occupies: about as much data follows. */
+  readonly allocated_bytes: bigint;
+  /** Identifies the data: while it is unchanged, an interrupted export can be continued. Empty if the volume is in use. */
+  readonly state: string;
+  /** Empty for a block volume. */
+  readonly fs_type: string;
+  readonly sector_size: number;
+  readonly name: string;
+  /** For how long the volume was frozen, in milliseconds. */
+  readonly frozen_ms: bigint;
 }
 
 export interface ListSnapshotsRequest {

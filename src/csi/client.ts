@@ -1,7 +1,14 @@
 /** A typed client for the services of csi-proto/ over a unix socket, for the command line, benchmarks and tests. */
-import { type CallOptions, Client as Channel, credentials, Metadata } from '@grpc/grpc-js';
+import { once } from 'node:events';
+import {
+  type CallOptions,
+  Client as Channel,
+  type ClientWritableStream,
+  credentials,
+  Metadata,
+} from '@grpc/grpc-js';
 import { serviceDefinition } from './codec.ts';
-import type { ServerStream, Unary } from './rpc-kinds.ts';
+import type { ClientStream, ServerStream, Unary } from './rpc-kinds.ts';
 import type { MethodName, Partially, ServiceName, Services } from './rpc-types.ts';
 
 interface ClientCallOptions {
@@ -16,12 +23,15 @@ type ClientMethod<M> =
     ? (request: Partially<Q>, options?: ClientCallOptions) => Promise<S>
     : M extends ServerStream<infer Q, infer S>
       ? (request: Partially<Q>, options?: ClientCallOptions) => AsyncIterableIterator<S>
-      : never;
+      : M extends ClientStream<infer Q, infer S>
+        ? (requests: AsyncIterable<Partially<Q>>, options?: ClientCallOptions) => Promise<S>
+        : never;
 
 /**
- * One method per RPC, with the name of the RPC. A unary RPC returns a promise. A streaming RPC returns an iterator, which
- * starts the call at the first read and cancels it when the iterator is closed. Both fail with grpc-js's ServiceError
- * (`code`, `details`).
+ * One method per RPC, with the name of the RPC. A unary RPC returns a promise. An RPC that streams responses returns an
+ * iterator, which starts the call at the first read and cancels it when the iterator is closed. An RPC that streams requests
+ * reads them from an iterator as fast as the server accepts them, and cancels the call if the iterator fails. All fail with
+ * grpc-js's ServiceError (`code`, `details`).
  */
 export type Client<N extends ServiceName> = {
   readonly [M in MethodName<N>]: ClientMethod<Services[N][M]>;
@@ -44,7 +54,7 @@ export function makeClient<N extends ServiceName>(name: N, address: string): Cli
   });
   const methods = Object.entries<Definition>(serviceDefinition(name)).map(([rpc, definition]) => [
     rpc,
-    definition.responseStream ? streamCall(channel, definition) : unaryCall(channel, definition),
+    callOf(channel, definition),
   ]);
   const close = (): void => {
     channel.close();
@@ -55,9 +65,17 @@ export function makeClient<N extends ServiceName>(name: N, address: string): Cli
 
 interface Definition {
   readonly path: string;
+  readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly requestSerialize: (message: object) => Buffer;
   readonly responseDeserialize: (bytes: Buffer) => object;
+}
+
+function callOf(channel: Channel, definition: Definition) {
+  if (definition.requestStream) return requestStreamCall(channel, definition);
+  return definition.responseStream
+    ? streamCall(channel, definition)
+    : unaryCall(channel, definition);
 }
 
 function callOptions(options: ClientCallOptions): CallOptions {
@@ -101,6 +119,56 @@ function unaryCall(channel: Channel, { path, requestSerialize, responseDeseriali
       removeListener?.();
     }
   };
+}
+
+function requestStreamCall(
+  channel: Channel,
+  { path, requestSerialize, responseDeserialize }: Definition,
+) {
+  return async (
+    requests: AsyncIterable<object>,
+    options: ClientCallOptions = {},
+  ): Promise<object> => {
+    const ended = new AbortController();
+    let removeListener: (() => void) | undefined;
+    try {
+      return await new Promise<object>((resolve, reject) => {
+        const call = channel.makeClientStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          new Metadata(),
+          callOptions(options),
+          (error, response) => {
+            ended.abort();
+            if (error !== null) reject(error);
+            else if (response === undefined) reject(new Error(`${path} returned no response`));
+            else resolve(response);
+          },
+        );
+        removeListener = cancelOn(options.signal, call);
+        writeAll(call, requests, ended.signal).catch((error: unknown) => {
+          reject(error instanceof Error ? error : new Error(String(error)));
+          call.cancel();
+        });
+      });
+    } finally {
+      removeListener?.();
+    }
+  };
+}
+
+/** Writes all requests, and stops when the call has ended. */
+async function writeAll(
+  call: ClientWritableStream<object>,
+  requests: AsyncIterable<object>,
+  ended: AbortSignal,
+): Promise<void> {
+  for await (const request of requests) {
+    if (ended.aborted) return;
+    if (!call.write(request)) await once(call, 'drain', { signal: ended }).catch(() => undefined);
+  }
+  call.end();
 }
 
 function streamCall(channel: Channel, { path, requestSerialize, responseDeserialize }: Definition) {

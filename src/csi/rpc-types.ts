@@ -1,8 +1,12 @@
 /** Types of the services of the three protos, for servers and clients. */
-import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
+import type {
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+} from '@grpc/grpc-js';
 import type { LoopcsiServices } from './admin-types.ts';
 import type { RegistrationServices } from './registration-types.ts';
-import type { ServerStream, Unary } from './rpc-kinds.ts';
+import type { ClientStream, ServerStream, Unary } from './rpc-kinds.ts';
 import type { CsiServices } from './types.ts';
 
 /** Every service of the three protos, by its full name: `csi.v1.Controller`, `loopcsi.v1.Admin`. */
@@ -19,7 +23,9 @@ type Handler<M> =
     ? handleUnaryCall<Q, S>
     : M extends ServerStream<infer Q, infer S>
       ? handleServerStreamingCall<Q, S>
-      : never;
+      : M extends ClientStream<infer Q, infer S>
+        ? handleClientStreamingCall<Q, S>
+        : never;
 
 /** The grpc-js handlers of a service: exactly one per RPC. */
 export type Handlers<N extends ServiceName> = {

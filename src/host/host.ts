@@ -133,6 +133,10 @@ export interface Files extends Paths {
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
   /** Tests with a scratch file in this directory which features its filesystem supports. */
   probe(directory: string): Promise<FilesystemFeatures>;
+  /** Reads up to `length` bytes of a file; fewer at its end. */
+  readRange(path: string, range: { offset: bigint; length: number }): Promise<Buffer>;
+  /** Writes into an existing file at an offset, without fsync. */
+  writeRange(path: string, offset: bigint, bytes: Uint8Array): Promise<void>;
   /** statfs of the filesystem that contains `path`. Free bytes include those reserved for root. */
   capacity(path: string): Promise<Capacity>;
 }
@@ -406,6 +410,8 @@ export interface Superblock {
    */
   readonly unusableTailBytes?: bigint;
   readonly state: SuperblockState;
+  /** The largest logical sector size of a device from which the kernel can mount the filesystem. */
+  readonly maxSectorSize: SectorSize;
 }
 
 export interface MakeOptions {
@@ -545,6 +551,46 @@ export interface Copies {
   ): Promise<void>;
 }
 
+/** What a directory contains, hard links counted once. */
+export interface TreeSize {
+  /** Bytes that the files occupy, each rounded up to a block of 4 KiB. */
+  readonly dataBytes: bigint;
+  /** Number of files, directories, symlinks and special files, the directory itself included. */
+  readonly entries: bigint;
+}
+
+export interface TreeCopyOptions {
+  /** The directory to copy. */
+  readonly from: string;
+  /** The filesystem in the image to which it is copied. */
+  readonly fsType: FsType;
+  readonly sectorSize: SectorSize;
+  readonly mountOptions: readonly string[];
+  /** A directory of the driver, in which the image is mounted privately. */
+  readonly workDir: string;
+  readonly signal: AbortSignal;
+}
+
+/** Directory trees of other software, which are copied into a new image. */
+export interface Trees {
+  /** Counts a directory without following symlinks. KernelError EXDEV if another filesystem is mounted in it. */
+  measure(path: string, signal: AbortSignal): Promise<TreeSize>;
+  /**
+   * Copies the content and the attributes of the directory to the root of the filesystem in an unattached image: owners,
+   * modes, times, extended attributes, ACLs, hard links, holes, symlinks and special files. `onProgress` gets the bytes
+   * that the filesystem uses. Throws CommandError if the copy is incomplete. The program ends with the driver.
+   */
+  copyIntoImage(
+    imagePath: string,
+    options: TreeCopyOptions & { readonly onProgress: (usedBytes: bigint) => void },
+  ): Promise<void>;
+  /**
+   * Mounts the image again, so that its data is read from the disk, and compares everything that `copyIntoImage` preserves
+   * except holes. Returns the first difference, or undefined. A `lost+found` that the directory lacks is no difference.
+   */
+  findDifference(imagePath: string, options: TreeCopyOptions): Promise<string | undefined>;
+}
+
 /**
  * A freeze owned by a child process, which thaws when its pipe closes. If the driver is killed, the thaw is immediate.
  */
@@ -663,6 +709,7 @@ export interface Host {
   readonly filesystems: Filesystems;
   readonly extents: Extents;
   readonly copies: Copies;
+  readonly trees: Trees;
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;

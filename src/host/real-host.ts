@@ -3,6 +3,7 @@ import { makeExtents } from './files/extents.ts';
 import { makeFiles } from './files/files.ts';
 import { Ext4State } from './filesystem/ext4/ext4.ts';
 import { makeFilesystems } from './filesystem/filesystems.ts';
+import { makeTrees } from './filesystem/trees.ts';
 import { makeFreezer, SharedFreezeChild } from './freeze/freezer.ts';
 import type { Host } from './host.ts';
 import { readFacts, readSupportedFilesystems } from './kernel/node-facts.ts';
@@ -41,6 +42,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
       filesystems: makeFilesystems(lane, { run, loops, mounts, ext4State, kernelRelease }),
       extents: makeExtents(lane),
       copies: makeCopies(lane),
+      trees: makeTrees(lane, { run, loops, mounts }),
       freezer: makeFreezer(child, mounts),
       users: makeMountUsers(lane, () => child.childPid),
       facts,

@@ -14,6 +14,7 @@ import type { LogClass } from './advertised.ts';
 import type { ServerHooks } from './call.ts';
 import { type Implementation, makeHandlers } from './handlers.ts';
 import { makeService, type Service } from './server.ts';
+import { transferMethods } from './transfer.ts';
 import { optionalPath, parsePage, requirePath, requireText } from './validate.ts';
 
 const logClasses = {
@@ -29,6 +30,9 @@ const logClasses = {
   UnmountVolume: 'change',
   ExpandVolume: 'change',
   TrimVolume: 'change',
+  ImportVolume: 'change',
+  ImportStream: 'change',
+  ExportImage: 'change',
   ListSnapshots: 'read',
   GetSnapshot: 'read',
   WatchSnapshot: 'read',
@@ -69,6 +73,7 @@ export function adminMethods(context: AdminContext): Implementation<'loopcsi.v1.
     ...poolMethods(administration),
     ...volumeMethods(administration),
     ...maintenanceMethods(administration),
+    ...transferMethods(administration),
     ...snapshotMethods(context),
     ...diagnosticMethods(administration),
   };

@@ -2,7 +2,11 @@
  * The wrapper around every gRPC method. Without it, a handler that throws would terminate the process, and its caller would
  * wait until its deadline.
  */
-import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
+import type {
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+} from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { causeOf, VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
@@ -134,6 +138,53 @@ export function makeUnaryHandler<Q, S>(
       try {
         method.checkLimits(call.request);
         return await handle(call.request, running.context);
+      } finally {
+        release();
+      }
+    };
+    work().then(
+      (response) => {
+        running.succeed(response);
+        answer(null, response);
+      },
+      (error: unknown) => {
+        answer(running.fail(error));
+      },
+    );
+  };
+}
+
+/**
+ * Creates the grpc-js handler of a client-streaming method. The requests are read only as fast as `handle` reads them. If the
+ * caller disconnects before the end of its requests, the iterator throws `cancelled`.
+ */
+export function makeRequestStreamHandler<S>(
+  method: Method,
+  hooks: ServerHooks,
+  handle: (requests: AsyncIterable<object>, call: Call) => Promise<S>,
+): handleClientStreamingCall<object, S> {
+  return (call, answer) => {
+    const running = new RunningCall(method, hooks, undefined);
+    const { signal } = running.context;
+    call.on('cancelled', () => {
+      running.cancel();
+    });
+    const requests = async function* (): AsyncGenerator<object> {
+      try {
+        for await (const request of call as AsyncIterable<object>) {
+          method.checkLimits(request);
+          yield request;
+        }
+      } catch (error) {
+        if (error instanceof VolumeError) throw error;
+        throw new VolumeError('cancelled', 'the caller has disconnected', { cause: error });
+      }
+      if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
+    };
+    const work = async (): Promise<S> => {
+      const release = hooks.admit();
+      try {
+        return await handle(requests(), running.context);
       } finally {
         release();
       }

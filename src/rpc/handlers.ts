@@ -1,12 +1,18 @@
 /** Creates grpc-js handlers from the methods of a service, which are plain asynchronous functions. */
 import { lazily, methodsOf } from '../csi/codec.ts';
 import { rpcRedactors } from '../csi/redact.ts';
-import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
+import type { ClientStream, ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
 import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
-import { type Method, makeStreamHandler, makeUnaryHandler, type ServerHooks } from './call.ts';
+import {
+  type Method,
+  makeRequestStreamHandler,
+  makeStreamHandler,
+  makeUnaryHandler,
+  type ServerHooks,
+} from './call.ts';
 import { limitCheckFor } from './request-limits.ts';
 
 type Implemented<M> =
@@ -14,7 +20,9 @@ type Implemented<M> =
     ? (request: Q, call: Call) => Promise<S>
     : M extends ServerStream<infer Q, infer S>
       ? (request: Q, call: Call) => AsyncIterable<S>
-      : never;
+      : M extends ClientStream<infer Q, infer S>
+        ? (requests: AsyncIterable<Q>, call: Call) => Promise<S>
+        : never;
 
 /** The methods of a service that this driver implements. */
 export type Implementation<N extends ServiceName> = {
@@ -43,8 +51,9 @@ export function makeHandlers<N extends ServiceName>(
   hooks: ServerHooks,
   { calls, checksSizeLimits }: ServiceOptions,
 ): Handlers<N> {
-  const methods: AnyImplementation = implementation;
-  const entries = methodsOf(name).map(({ name: rpc, requestType, responseStream }) => {
+  // Each kind of function is called below with what its RPC receives.
+  const methods = implementation as unknown as AnyImplementation;
+  const entries = methodsOf(name).map(({ name: rpc, requestType, ...shape }) => {
     const { logClass = 'read', offered = false } = calls.get(rpc) ?? {};
     const implemented = methods[rpc];
     if (offered && implemented === undefined)
@@ -66,9 +75,11 @@ export function makeHandlers<N extends ServiceName>(
     };
     // Implementation<N> maps each name to its kind of function, but the type checker loses this relation in a loop over
     // names.
-    const handler = responseStream
-      ? makeStreamHandler(method, hooks, streaming(handle))
-      : makeUnaryHandler(method, hooks, async (request: object, call) => handle(request, call));
+    const handler = shape.requestStream
+      ? makeRequestStreamHandler(method, hooks, async (requests, call) => handle(requests, call))
+      : shape.responseStream
+        ? makeStreamHandler(method, hooks, streaming(handle))
+        : makeUnaryHandler(method, hooks, async (request: object, call) => handle(request, call));
     return [rpc, handler] as const;
   });
   return Object.fromEntries(entries) as unknown as Handlers<N>;

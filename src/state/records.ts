@@ -18,6 +18,16 @@ const source = v.nullable(
   looseRecord({ kind: v.picklist(['snapshot', 'volume']), id: v.string() }),
 );
 
+/** What a volume was imported from. A path may contain other data later, which `state` shows. */
+const importSource = looseRecord({
+  kind: v.picklist(['directory', 'image', 'stream']),
+  /** Empty for a stream. */
+  path: v.string(),
+  /** `device:inode:size:mtime` of an image; empty for the others. */
+  state: v.string(),
+});
+export type ImportSource = Readonly<v.InferOutput<typeof importSource>>;
+
 const volumeFields = {
   name: v.string(),
   kind: v.picklist(['mount', 'block']),
@@ -50,6 +60,8 @@ export const volumeRecord = looseRecord({
   /** The parameters of the request, unchanged. */
   parameters: stringMap,
   source,
+  /** Present if the volume was imported, so that a repeated import finds it. */
+  importedFrom: v.optional(importSource),
   /** The only target path of an inline volume; null for other volumes. */
   ephemeralTarget: v.nullable(v.string()),
   /** Mount options of a Docker volume (`mountOptions`). CSI requests contain their own instead. */
@@ -175,18 +187,21 @@ export const copyProgress = looseRecord({
 });
 
 /**
- * `restore.json`, in `tmp/`: progress of copying a snapshot to a new volume. The first `doneBytes` bytes are on the
- * disk.
+ * `restore.json`, in `tmp/`: progress of copying a snapshot, or an image of other software, to a new volume. The first
+ * `doneBytes` bytes are on the disk.
  */
 export const restoreProgress = looseRecord({
   schemaVersion: v.literal(1),
   volumeId,
-  source: looseRecord({
-    snapshotId,
-    createdAtMs: v.number(),
-    /** `device:inode` of the snapshot's image. A later snapshot with the same name has another value. */
-    inode: v.string(),
-  }),
+  source: v.union([
+    looseRecord({
+      snapshotId,
+      createdAtMs: v.number(),
+      /** `device:inode` of the snapshot's image. A later snapshot with the same name has another value. */
+      inode: v.string(),
+    }),
+    importSource,
+  ]),
   doneBytes: byteCount,
 });
 export type RestoreProgress = Readonly<v.InferOutput<typeof restoreProgress>>;

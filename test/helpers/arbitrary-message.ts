@@ -15,6 +15,8 @@ const bounds64 = fc.constantFrom(int64.min, int64.max, 0n, 2n ** 53n + 1n, 2n **
 
 const scalars: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   bool: fc.boolean(),
+  // The codec decodes bytes to a Buffer.
+  bytes: fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
   double: fc.double(),
   int32: fc.oneof(fc.integer(int32), fc.constantFrom(int32.min, int32.max, 0)),
   int64: fc.oneof(fc.bigInt(int64), bounds64),

@@ -2,8 +2,8 @@ import type { Host } from '../../src/host/host.ts';
 
 /** The same node with some parts replaced, in every lane. */
 export function changedHost(host: Host, change: (host: Host) => Partial<Host>): Host {
-  const { files, loops, mounts, filesystems, extents, copies, freezer, users, facts, diagnostics } =
-    host;
+  const { files, loops, mounts, filesystems, extents, copies, trees } = host;
+  const { freezer, users, facts, diagnostics } = host;
   return {
     files,
     loops,
@@ -11,6 +11,7 @@ export function changedHost(host: Host, change: (host: Host) => Partial<Host>): 
     filesystems,
     extents,
     copies,
+    trees,
     freezer,
     users,
     diagnostics,

@@ -94,6 +94,7 @@ function makeFakeFilesystem(
           uuid: options.uuid,
           sizeBytes,
           state: 'clean',
+          maxSectorSize: 4096,
           damage: 'none',
           hasLostAndFound: type === 'ext4',
           isInterrupted: false,
@@ -103,8 +104,8 @@ function makeFakeFilesystem(
     readSuperblock: async (imagePath) => {
       const found = await readFakeSuperblock(imagePath);
       if (found?.fsType !== type) return undefined;
-      const { fsType, uuid, sizeBytes, state } = found;
-      return { fsType, uuid, sizeBytes, state };
+      const { fsType, uuid, sizeBytes, state, maxSectorSize } = found;
+      return { fsType, uuid, sizeBytes, state, maxSectorSize };
     },
     check: async (imagePath) => {
       await sizeOfUnattached(imagePath);

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KernelError } from '../../src/host/errors.ts';
 import { makeFiles } from '../../src/host/files/files.ts';
+import { measureTree } from '../../src/host/files/measure-tree.ts';
 import {
   type Diagnostics,
   type Freezer,
@@ -10,6 +11,7 @@ import {
   type MountUsers,
   type NodeFacts,
   type RunningProgram,
+  type Trees,
 } from '../../src/host/host.ts';
 import { driverLane, type Lane } from '../../src/host/lane.ts';
 import { FakeBlocks } from './fake-copies.ts';
@@ -47,6 +49,7 @@ export class FakeHost implements Host {
   readonly filesystems;
   readonly extents;
   readonly copies;
+  readonly trees: Trees;
   readonly freezer: Freezer;
   readonly users: MountUsers;
   readonly facts: NodeFacts;
@@ -94,6 +97,7 @@ export class FakeHost implements Host {
     this.mounts = watch.over('mounts', mounts);
     this.extents = watch.over('extents', blocks.extents);
     this.copies = watch.over('copies', blocks.copies);
+    this.trees = watch.over('trees', makeFakeTrees());
     this.freezer = watch.over('freezer', makeFakeFreezer(kernel, mounts));
     this.users = watch.over('users', makeFakeUsers(kernel));
     this.filesystems = {
@@ -186,6 +190,15 @@ export class FakeHost implements Host {
     this.kernel.mounts.length = 0;
     for (const device of this.kernel.devices.values()) this.kernel.detach(device);
   }
+}
+
+/** Measures real directories. Nothing is mounted, so a copy has no effect, and a comparison finds no difference. */
+function makeFakeTrees(): Trees {
+  return {
+    measure: (path, signal) => measureTree(driverLane, path, signal),
+    copyIntoImage: async () => undefined,
+    findDifference: async () => undefined,
+  };
 }
 
 /** Reports processes with an open file, but no other namespaces. */

@@ -29,6 +29,7 @@ export async function readFakeSuperblock(imagePath: string): Promise<FakeSuperbl
       uuid: String(fields['uuid']),
       sizeBytes: BigInt(String(fields['sizeBytes'])),
       state: oneOf(['clean', 'needs-replay', 'has-errors'] as const, fields['state']),
+      maxSectorSize: 4096,
       damage: oneOf(['none', 'repairable', 'beyond'] as const, fields['damage']),
       hasLostAndFound: fields['hasLostAndFound'] === true,
       isInterrupted: fields['isInterrupted'] === true,

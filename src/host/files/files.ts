@@ -48,6 +48,8 @@ export function makeFiles(lane: Lane): Files {
     lock: (path) => lock(lane, path),
     removeInSlices: (path, options) => removeInSlices(lane, path, options),
     probe: (directory) => probe(lane, directory),
+    readRange: (path, range) => readRange(lane, path, range),
+    writeRange: (path, offset, bytes) => writeRange(lane, path, offset, bytes),
     capacity: (path) => capacity(lane, path),
     // Spread last: adding properties to an object after a spread is slow, and a host is created for every operation.
     ...makePaths(lane),
@@ -214,6 +216,44 @@ export async function withScratchFile<T>(
       return await work(handle, path);
     } finally {
       await fsCall(lane, 'unlink', path, () => unlink(path));
+    }
+  });
+}
+
+async function readRange(
+  lane: Lane,
+  path: string,
+  { offset, length }: { offset: bigint; length: number },
+): Promise<Buffer> {
+  return withOpen(lane, path, openFlags.read, async (handle) => {
+    const buffer = Buffer.allocUnsafe(length);
+    let filled = 0;
+    while (filled < length) {
+      const position = Number(offset) + filled;
+      const { bytesRead } = await fsCall(lane, 'read', path, () =>
+        handle.read(buffer, filled, length - filled, position),
+      );
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return buffer.subarray(0, filled);
+  });
+}
+
+async function writeRange(
+  lane: Lane,
+  path: string,
+  offset: bigint,
+  bytes: Uint8Array,
+): Promise<void> {
+  await withOpen(lane, path, openFlags.readWrite, async (handle) => {
+    let written = 0;
+    while (written < bytes.length) {
+      const position = Number(offset) + written;
+      const { bytesWritten } = await fsCall(lane, 'write', path, () =>
+        handle.write(bytes, written, bytes.length - written, position),
+      );
+      written += bytesWritten;
     }
   });
 }

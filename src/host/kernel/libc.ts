@@ -47,6 +47,8 @@ interface Libc {
   readonly renameat2: Native;
   readonly copyFileRange: Native;
   readonly statx: Native;
+  readonly llistxattr: Native;
+  readonly lgetxattr: Native;
 }
 
 /** File names of the C library: glibc, then musl. */
@@ -108,6 +110,13 @@ function bindLibc(koffi: Koffi): Libc {
     fsconfig: system('int', 'unsigned int', 'str', 'str', 'int'),
     fsmount: system('int', 'unsigned int', 'unsigned int'),
     renameat2: system('int', 'str', 'int', 'str', 'unsigned int'),
+    llistxattr: library.func('llistxattr', long, ['_In_ uint8_t *', '_Inout_ uint8_t *', 'size_t']),
+    lgetxattr: library.func('lgetxattr', long, [
+      '_In_ uint8_t *',
+      '_In_ uint8_t *',
+      '_Inout_ uint8_t *',
+      'size_t',
+    ]),
     statx: system('int', 'str', 'int', 'unsigned int', '_Inout_ uint8_t *'),
     copyFileRange: system(
       'int',

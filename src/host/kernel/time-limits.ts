@@ -26,5 +26,8 @@ export const mountTimeoutMs = 5 * minute;
  */
 export const imageTimeoutMs = 10 * minute;
 
+/** Copying a directory with terabytes of data. The copy reports its progress and can be cancelled. */
+export const treeCopyTimeoutMs = 7 * 24 * 60 * minute;
+
 /** e2fsck and resize2fs may read all blocks of a filesystem, and resize2fs may move them. */
 export const checkTimeoutMs = 60 * minute;

@@ -10,6 +10,8 @@ export const programDirectories = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'] as 
  * `doctor` and the check at start use this table.
  */
 export const programs = {
+  cp: 'coreutils',
+  setpriv: 'util-linux',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   resize2fs: 'e2fsprogs',
@@ -21,6 +23,9 @@ export const programs = {
 } as const;
 
 export type Program = keyof typeof programs;
+
+/** Programs that everybody runs, so that a running one need not be the driver's. */
+export const commonPrograms: ReadonlySet<string> = new Set<Program>(['cp', 'setpriv']);
 
 /** The Debian packages of all programs, sorted and unique. */
 export const debianPackages: readonly string[] = [...new Set(Object.values(programs))].sort();

@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import type { FileIdentity, RunningProgram } from '../host.ts';
 import { fsCall } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
-import { programs } from './programs.ts';
+import { commonPrograms, programs } from './programs.ts';
 
 /**
  * Finds running programs from the table in programs.ts in /proc, whichever process started them, and their open files.
  */
 
-const programNames: ReadonlySet<string> = new Set(Object.keys(programs));
+const programNames: ReadonlySet<string> = new Set(
+  Object.keys(programs).filter((name) => !commonPrograms.has(name)),
+);
 
 interface Process {
   readonly pid: number;

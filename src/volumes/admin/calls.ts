@@ -32,6 +32,10 @@ import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './po
 import { growPool } from './pools/grow.ts';
 import { type InitInput, initPoolInDriver } from './pools/init.ts';
 import { recoverPool } from './pools/recover-marker.ts';
+import { type ExportInput, type ExportStep, exportImage } from './transfer/export.ts';
+import { importStream, importVolume } from './transfer/import.ts';
+import type { ImportResult, PathImportInput, StreamImportInput } from './transfer/import-draft.ts';
+import type { ImageChunks } from './transfer/import-stream.ts';
 import { type TrimReport, trimVolume } from './trim.ts';
 
 export interface Administration {
@@ -74,6 +78,12 @@ export interface Administration {
   ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }>;
   /** Returns freed blocks of a volume to its pool; finds the volume by its id or name. Throws `not-found`, `wrong-state`, `busy`. */
   trimVolume(call: Call, idOrName: string): Promise<TrimReport>;
+  /** Creates a volume with the data of a directory or image. Throws as `transfer/import.ts` says. */
+  importVolume(call: Call, input: PathImportInput): Promise<ImportAnswer>;
+  /** Creates a volume with the image in a stream. */
+  importStream(call: Call, input: StreamImportInput, chunks: ImageChunks): Promise<ImportAnswer>;
+  /** Reads the image of a volume or snapshot: first its facts, then its data in ascending order. */
+  exportImage(call: Call, input: ExportInput): AsyncIterable<ExportStep>;
   listSnapshots(
     page: PoolPageInput & { readonly sourceVolumeId: string },
   ): Promise<Page<SnapshotFacts>>;
@@ -83,6 +93,11 @@ export interface Administration {
   progress(target: CopyTarget): Promise<OperationProgress | undefined>;
   /** Runs all checks. Changes nothing. */
   diagnose(): Promise<readonly Finding[]>;
+}
+
+/** The result of an import, with the facts of the volume unless it was a dry run. */
+export interface ImportAnswer extends ImportResult {
+  readonly facts: VolumeFacts | undefined;
 }
 
 /** The volume or snapshot that is created by a copy. */
@@ -119,11 +134,21 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
     expandVolume: (call, input) => expandManually(domain, call, input),
     trimVolume: (call, idOrName) => trimVolume(domain, call, idOrName),
+    importVolume: async (call, input) => withFacts(domain, await importVolume(domain, call, input)),
+    importStream: async (call, input, chunks) =>
+      withFacts(domain, await importStream(domain, call, input, chunks)),
+    exportImage: (call, input) => exportImage(domain, call, input),
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
     diagnose: () => diagnose(domain, deps),
   };
+}
+
+async function withFacts(domain: Domain, result: ImportResult): Promise<ImportAnswer> {
+  const { volumeId } = result;
+  const facts = volumeId === undefined ? undefined : await getVolumeFacts(domain, volumeId);
+  return { ...result, facts };
 }
 
 async function adoptAndServe(

@@ -302,11 +302,19 @@ export async function listSnapshotFacts(
   };
 }
 
+/** Finds a snapshot as `findSnapshot` does. */
+export async function getSnapshotFacts(domain: Domain, name: string): Promise<SnapshotFacts> {
+  return snapshotFactsOf(domain, findSnapshot(domain, name));
+}
+
 /**
  * Finds a snapshot by its id, its name, or its VolumeSnapshot as `namespace/name`. Throws `not-found`, `invalid` for a
  * VolumeSnapshot with several snapshots, or `unavailable` while a pool that may contain the snapshot is unavailable.
  */
-export async function getSnapshotFacts(domain: Domain, name: string): Promise<SnapshotFacts> {
+export function findSnapshot(
+  domain: Domain,
+  name: string,
+): { readonly pool: Pool; readonly record: SnapshotRecord } {
   const all = domain.pools.all.flatMap((pool) =>
     [...pool.snapshots.values()].map((record) => ({ pool, record })),
   );
@@ -317,7 +325,7 @@ export async function getSnapshotFacts(domain: Domain, name: string): Promise<Sn
       `VolumeSnapshot '${name}'`,
       'snapshots',
     );
-  return snapshotFactsOf(domain, found ?? domain.pools.getSnapshot(name));
+  return found ?? domain.pools.getSnapshot(name);
 }
 
 function isSnapshotOf(record: SnapshotRecord, name: string): boolean {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -24,8 +25,8 @@ export interface InterruptedRestore {
 }
 
 /**
- * Interrupted copies of snapshots for new volumes, on pools that cannot share blocks. A snapshot never changes, so copied data
- * stays valid: a start keeps an interrupted copy in `tmp/`, and a repeated CreateVolume resumes it. If no call comes within 10
+ * Interrupted copies of snapshots or imported images for new volumes, on pools that cannot share blocks. A snapshot never
+ * changes, and the state of an image shows whether it has, so copied data stays valid: a start keeps an interrupted copy in `tmp/`, and a repeated call resumes it. If no call comes within 10
  * minutes, the copy is removed.
  */
 export class InterruptedRestores {
@@ -72,12 +73,7 @@ export class InterruptedRestores {
   ): InterruptedRestore | undefined {
     const found = this.#kept.get(volumeId);
     if (found?.pool !== wanted.pool) return undefined;
-    const { snapshotId, createdAtMs, inode } = wanted.source;
-    const isSame =
-      found.source.snapshotId === snapshotId &&
-      found.source.createdAtMs === createdAtMs &&
-      found.source.inode === inode;
-    return isSame ? found : undefined;
+    return isDeepStrictEqual(found.source, wanted.source) ? found : undefined;
   }
 
   /** Passes the ownership of the copy to the caller, which now removes or commits its directory. */

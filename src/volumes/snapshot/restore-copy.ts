@@ -21,8 +21,8 @@ export function hasInterruptedCopy(files: Files, directory: string): Promise<boo
   return files.exists(join(directory, entryFiles.restoreProgress));
 }
 
-/** Copies the image of a snapshot to `to`, starting at offset `resumeFrom`, and records the progress. */
-export async function copySnapshot(
+/** Copies an image that does not change to `to`, starting at offset `resumeFrom`, and records the progress. */
+export async function copyForVolume(
   { host, reached }: { readonly host: Host; readonly reached: Reached },
   from: string,
   copy: {

@@ -6,7 +6,7 @@ import { chooseCapacity, findGrowthLimit, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { CopySource } from '../jobs/interrupted-restores.ts';
-import type { CreateVolumeInput, VolumeKind, VolumeSource } from '../model.ts';
+import type { CreateVolumeInput, VolumeKind } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 
 /** The snapshot or volume that a new volume is copied from. */
@@ -62,8 +62,8 @@ export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subj
  */
 export function chooseSize(
   filesystems: Host['filesystems'],
-  input: CreateVolumeInput,
-  origin: Origin,
+  input: Pick<CreateVolumeInput, 'range'>,
+  origin: Pick<Origin, 'subject' | 'fsType' | 'image'>,
   subject: string,
 ): bigint {
   const { sizeBytes } = origin.image;
@@ -82,21 +82,21 @@ export function chooseSize(
   return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, subject });
 }
 
-/** Throws `out-of-range` if the filesystem would have to grow by a larger factor than it can at once. */
+/** Throws `out-of-range` if the filesystem in the image `path` would have to grow by a larger factor than it can at once. */
 export async function requireGrowable(
   domain: Domain,
-  source: VolumeSource,
-  growth: { origin: Origin; sizeBytes: bigint; subject: string },
+  path: string,
+  growth: {
+    origin: Pick<Origin, 'subject' | 'fsType' | 'image'>;
+    sizeBytes: bigint;
+    subject: string;
+  },
 ): Promise<void> {
   const { origin, sizeBytes, subject } = growth;
   const { fsType } = origin;
   if (fsType === null) return;
-  const { imagePath } =
-    source.kind === 'snapshot'
-      ? domain.pools.getSnapshot(source.id)
-      : domain.pools.getVolume(source.id);
   const limit = await findGrowthLimit(domain.host.filesystems[fsType], {
-    path: imagePath,
+    path,
     sizeBytes: origin.image.sizeBytes,
   });
   if (limit === undefined || sizeBytes <= limit.maxBytes) return;

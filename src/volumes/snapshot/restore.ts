@@ -17,7 +17,7 @@ import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
-import { copySnapshot, copySourceOf, hasInterruptedCopy } from './restore-copy.ts';
+import { copyForVolume, copySourceOf, hasInterruptedCopy } from './restore-copy.ts';
 import {
   chooseSize,
   type Origin,
@@ -47,7 +47,7 @@ export async function createFromSource(
     const completed = withSourceDefaults(input, origin);
     requireSameFormat(completed, origin, subject);
     const sizeBytes = chooseSize(domain.host.filesystems, input, origin, subject);
-    await requireGrowable(domain, source, { origin, sizeBytes, subject });
+    await requireGrowable(domain, imagePath, { origin, sizeBytes, subject });
     const mountOptions = checkedMountOptions(completed.fsType, completed);
     const draft = { id, input: completed, sizeBytes, mountOptions };
     const record = newVolumeRecord({ ...draft, createdAtMs: domain.now() });
@@ -229,7 +229,7 @@ async function captureForClone(
 async function copyImage(
   domain: Domain,
   from: string,
-  options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copySnapshot>[2] },
+  options: { pools: readonly [Pool, Pool]; copy: Parameters<typeof copyForVolume>[2] },
 ): Promise<void> {
   const { pools, copy } = options;
   if (await canShare(domain.host.files, ...pools)) {
@@ -240,29 +240,38 @@ async function copyImage(
       if (!hasErrno(error, 'EXDEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
     }
   }
-  await copySnapshot(domain, from, copy);
+  await copyForVolume(domain, from, copy);
 }
 
-/**
- * Copies the image and makes it a volume of its own. The order matters: the UUID is renewed before anything else can attach the
- * image, and growth comes last, so that the tools that write the UUID work on the filesystem at its original size.
- */
 async function buildVolume(
   domain: Domain,
   origin: Origin,
   options: { directory: string; record: VolumeRecord; operation: Operation; resumeFrom: bigint },
 ): Promise<void> {
   const { directory, record, operation, resumeFrom } = options;
+  await origin.copyTo(join(directory, imageFile), operation, resumeFrom);
+  await makeOwnVolume(domain, origin, { directory, record });
+}
+
+/**
+ * Makes the copy of an image, in `directory`, a volume of its own. The order matters: the UUID is renewed before anything else can
+ * attach the image, and growth comes last, so that the tools that write the UUID work on the filesystem at its original size.
+ */
+export async function makeOwnVolume(
+  domain: Domain,
+  origin: Pick<Origin, 'subject' | 'image' | 'provisioning'>,
+  options: { directory: string; record: VolumeRecord; keepsUuid?: boolean },
+): Promise<void> {
+  const { directory, record, keepsUuid = false } = options;
   const { files, filesystems } = domain.host;
   const image = join(directory, imageFile);
   const allocate = record.provisioning === 'thick';
-  await origin.copyTo(image, operation, resumeFrom);
   // btrfs also clones the blocks of a thick source that are allocated but unwritten.
   if (!allocate && origin.provisioning === 'thick') await files.punchUnwritten(image);
   await domain.reached('restore:taken');
   const { sectorSize, fsType, fsUuid } = record;
   const work = { sectorSize, workDir: directory };
-  if (fsType !== null && fsUuid !== null) {
+  if (fsType !== null && fsUuid !== null && !keepsUuid) {
     await requireUndamaged(domain, image, origin, fsType);
     await filesystems[fsType].renewUuid(image, { ...work, uuid: fsUuid });
     await domain.reached('restore:uuid-renewed');
@@ -282,7 +291,7 @@ async function buildVolume(
 async function requireUndamaged(
   domain: Domain,
   image: string,
-  origin: Origin,
+  origin: Pick<Origin, 'subject'>,
   fsType: FsType,
 ): Promise<void> {
   const filesystem = domain.host.filesystems[fsType];

@@ -90,7 +90,7 @@ async function createEmpty(
  * Checks that no pool can have a volume of that name, because names are unique over all pools. Throws `unavailable` while a pool
  * is not served or does not answer; the message says how to create the volume anyway.
  */
-async function requireNameFree(domain: Domain, name: string): Promise<void> {
+export async function requireNameFree(domain: Domain, name: string): Promise<void> {
   const query = makePoolQuery();
   const served: string[] = [];
   let refusal: VolumeError | undefined;
@@ -161,7 +161,12 @@ export async function createEntry(
   }
 }
 
-async function buildImage(domain: Domain, image: string, record: VolumeRecord): Promise<void> {
+/** Creates the image of an empty volume. */
+export async function buildImage(
+  domain: Domain,
+  image: string,
+  record: VolumeRecord,
+): Promise<void> {
   const { files, filesystems } = domain.host;
   const allocate = record.provisioning === 'thick';
   await files.createImage(image, { sizeBytes: record.sizeBytes, allocate });

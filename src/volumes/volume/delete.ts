@@ -23,8 +23,9 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   if (id === undefined) return;
   requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
   const lane = { kind: 'volume', id } as const;
-  // A CreateVolume in progress is cancelled. This call is still refused as busy, and its retry finds no volume.
-  domain.operations.abort(lane, 'CreateVolume', `volume '${id}' is being deleted`);
+  // A call in progress that creates it is cancelled. This call is still refused as busy, and its retry finds no volume.
+  for (const name of ['CreateVolume', 'ImportVolume'])
+    domain.operations.abort(lane, name, `volume '${id}' is being deleted`);
   await domain.operations.run(
     domain,
     call,

@@ -31,7 +31,7 @@ function expectedAfter(...words: readonly string[]) {
 
 const offered = [
   { words: ['vol'], value: 'volume' },
-  { words: ['volume', 'exp'], value: 'expand' },
+  { words: ['volume', 'exp'], value: 'export' },
   { words: ['--json', 'volume', 'unm'], value: 'unmount' },
   { words: ['-o', 'yaml', 'volume', 'unm'], value: 'unmount' },
   { words: ['volume', 'expand', '--s'], value: '--size' },
@@ -113,7 +113,7 @@ async function completedByBash(...words: readonly string[]): Promise<readonly st
 }
 
 test('bash completes commands, flags and values; without a driver no names and no message', async (t) => {
-  t.deepEqual(await completedByBash('volume', 'exp'), ['expand']);
+  t.deepEqual(await completedByBash('volume', 'exp'), ['export', 'expand']);
   t.deepEqual(await completedByBash('volume', 'create', 'data', '--fs'), ['--fstype']);
   t.deepEqual(await completedByBash('volume', 'create', '--fstype', '=', 'x'), ['xfs']);
   t.deepEqual(await completedByBash('volume', 'get', ''), []);

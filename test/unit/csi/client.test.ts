@@ -122,6 +122,11 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   UnmountVolume: refuse,
   ExpandVolume: refuse,
   TrimVolume: refuse,
+  ImportVolume: refuse,
+  ImportStream: refuse,
+  ExportImage: (call) => {
+    call.emit('error', { code: status.UNIMPLEMENTED });
+  },
   ListSnapshots: refuse,
   GetSnapshot: refuse,
   GetProgress: refuse,

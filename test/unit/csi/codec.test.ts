@@ -194,8 +194,10 @@ test('any bytes decode or throw, and a decoded message survives a round trip', (
 const streams = new Set([
   '/csi.v1.SnapshotMetadata/GetMetadataAllocated',
   '/csi.v1.SnapshotMetadata/GetMetadataDelta',
+  '/loopcsi.v1.Admin/ExportImage',
   '/loopcsi.v1.Admin/WatchSnapshot',
 ]);
+const requestStreams = new Set(['/loopcsi.v1.Admin/ImportStream']);
 for (const name of serviceNames) {
   test(`${name}: calls have the paths and kinds that the proto gives them`, (t) => {
     const definitions = Object.entries<{
@@ -206,7 +208,7 @@ for (const name of serviceNames) {
     t.true(definitions.length > 0);
     for (const [rpc, definition] of definitions) {
       t.is(definition.path, `/${name}/${rpc}`);
-      t.false(definition.requestStream);
+      t.is(definition.requestStream, requestStreams.has(definition.path));
       t.is(definition.responseStream, streams.has(definition.path));
     }
   });

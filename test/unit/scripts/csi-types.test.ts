@@ -97,10 +97,11 @@ export interface M {
   },
   {
     name: 'a service lists its calls and whether they stream',
-    body: 'message Q {}\nmessage S {}\nservice Shop { rpc Buy (Q) returns (S); rpc Watch (Q) returns (stream S); }',
+    body: 'message Q {}\nmessage S {}\nservice Shop { rpc Buy (Q) returns (S); rpc Watch (Q) returns (stream S); rpc Send (stream Q) returns (S); }',
     expect: `export interface ShopService {
   readonly Buy: Unary<Q, S>;
   readonly Watch: ServerStream<Q, S>;
+  readonly Send: ClientStream<Q, S>;
 }
 `,
   },
@@ -118,9 +119,9 @@ test('two proto names that map to the same TypeScript name are refused', (t) => 
   t.throws(() => typesText(root, source), { message: /would both be named AB/ });
 });
 
-test('a stream of requests is refused, because the codec does not support it', (t) => {
-  const root = parsed('message Q {}\nservice Shop { rpc Buy (stream Q) returns (Q); }');
-  t.throws(() => typesText(root, source), { message: /stream of requests/ });
+test('streams in both directions are refused, because no call needs them', (t) => {
+  const root = parsed('message Q {}\nservice Shop { rpc Buy (stream Q) returns (stream Q); }');
+  t.throws(() => typesText(root, source), { message: /streams in both directions/ });
 });
 
 test('the descriptor contains the package and the well-known types that it uses, without parsedOptions', (t) => {

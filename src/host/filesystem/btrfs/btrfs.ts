@@ -77,6 +77,7 @@ export class Btrfs implements Filesystem {
       uuid: superblock.uuid,
       sizeBytes: superblock.totalBytes,
       state: superblock.hasLogTree ? 'needs-replay' : 'clean',
+      maxSectorSize: 4096,
     };
   }
 

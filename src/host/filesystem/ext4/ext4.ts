@@ -129,6 +129,7 @@ export class Ext4 implements Ext4Filesystem {
       sizeBytes,
       unusableTailBytes,
       state: journalHasError ? 'has-errors' : state,
+      maxSectorSize: superblock.blockBytes >= 4096 ? 4096 : 512,
     };
   }
 

@@ -56,12 +56,13 @@ export class Xfs implements Filesystem {
   async readSuperblock(imagePath: string): Promise<Superblock | undefined> {
     const superblock = await readXfs(this.#lane, imagePath);
     if (superblock === undefined) return undefined;
-    const { uuid, blocks, blockBytes, needsRepair } = superblock;
+    const { uuid, blocks, blockBytes, needsRepair, sectorBytes } = superblock;
     return {
       fsType: 'xfs',
       uuid,
       sizeBytes: blocks * BigInt(blockBytes),
       state: needsRepair ? 'has-errors' : 'needs-replay',
+      maxSectorSize: sectorBytes === 4096 ? 4096 : 512,
     };
   }
 

@@ -1,0 +1,238 @@
+import { join } from 'node:path';
+import { VolumeError } from '../../../errors.ts';
+import type { FsType, SectorSize } from '../../../host/host.ts';
+import type { Domain } from '../../domain.ts';
+import { toVolumeError } from '../../engine/failures.ts';
+import { inLane } from '../../engine/lanes.ts';
+import { volumeLock } from '../../engine/locks.ts';
+import type { Call } from '../../engine/operations.ts';
+import { createTemporaryDirectory } from '../../pool/commit.ts';
+import { imageFile } from '../../pool/layout.ts';
+import type { FoundVolume, Pool } from '../../pool/pool.ts';
+import type { FoundSnapshot } from '../../pool/pools.ts';
+import { type Capture, captureVolumes, planCapture } from '../../snapshot/capture.ts';
+import { findSnapshot, findVolume } from '../inspect.ts';
+
+export interface ExportInput {
+  readonly kind: 'volume' | 'snapshot';
+  readonly idOrName: string;
+  readonly startingOffset: bigint;
+  /** The state of an interrupted export that is continued; '' for a new one. */
+  readonly expectedState: string;
+}
+
+export interface ExportStart {
+  readonly name: string;
+  readonly sizeBytes: bigint;
+  readonly allocatedBytes: bigint;
+  /** Identifies the data; '' if it cannot be exported again, because the volume is in use. */
+  readonly state: string;
+  readonly fsType: FsType | null;
+  readonly sectorSize: SectorSize;
+  readonly frozenMs: number;
+}
+
+export type ExportStep =
+  | { readonly start: ExportStart }
+  | { readonly offset: bigint; readonly data: Buffer };
+
+/** Bytes of one step. */
+const chunkBytes = 1024n * 1024n;
+
+/** What is exported, while it is locked or captured. */
+interface Opened {
+  readonly host: Domain['host'];
+  readonly path: string;
+  readonly start: ExportStart;
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * Reads an image: first its facts, then its data, without holes. An image in a pool with reflink is captured first, so its volume
+ * stays usable; another one stays locked, and must not be in use. Throws `wrong-state`, with advice, for a volume in use that
+ * cannot be captured, and if the data is not in the expected state; `not-found`, `busy`.
+ */
+export async function* exportImage(
+  domain: Domain,
+  call: Call,
+  input: ExportInput,
+): AsyncGenerator<ExportStep> {
+  const found =
+    input.kind === 'volume'
+      ? findVolume(domain, input.idOrName)
+      : domain.pools.getSnapshot(findSnapshot(domain, input.idOrName).record.id);
+  const subject = `${input.kind} '${found.record.name}'`;
+  try {
+    const opened =
+      'area' in found
+        ? await openVolume(domain, call, { volume: found, subject })
+        : await openSnapshot(domain, found, subject);
+    try {
+      requireState(opened.start, input, subject);
+      yield { start: opened.start };
+      yield* readData(opened, call.signal, input.startingOffset);
+    } finally {
+      await opened.close();
+    }
+  } catch (error) {
+    throw await toVolumeError(error, subject, found.pool);
+  }
+}
+
+function requireState(
+  { state, sizeBytes }: ExportStart,
+  { expectedState, startingOffset }: ExportInput,
+  subject: string,
+): void {
+  if (startingOffset < 0n || startingOffset > sizeBytes) {
+    throw new VolumeError(
+      'out-of-range',
+      `${subject}: offset ${startingOffset} is beyond its end at ${sizeBytes} bytes; start at a lower offset`,
+    );
+  }
+  if (expectedState === '' || expectedState === state) return;
+  const why = state === '' ? 'is in use' : 'has changed since that export began';
+  throw new VolumeError(
+    'wrong-state',
+    `${subject} ${why}, so the interrupted export cannot be continued; start it again, or export a snapshot, which never changes`,
+  );
+}
+
+async function* readData(
+  { host, path }: Opened,
+  signal: AbortSignal,
+  from: bigint,
+): AsyncGenerator<ExportStep> {
+  for await (const range of host.extents.data(path, { from })) {
+    const end = range.offset + range.length;
+    for (let offset = range.offset; offset < end; offset += chunkBytes) {
+      if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
+      const length = Number(end - offset < chunkBytes ? end - offset : chunkBytes);
+      const data = await host.files.readRange(path, { offset, length });
+      if (data.length < length) {
+        throw new VolumeError(
+          'internal',
+          `${path} was truncated while it was read at offset ${offset}; check the disk of its pool`,
+        );
+      }
+      yield { offset, data };
+    }
+  }
+}
+
+async function openSnapshot(
+  domain: Domain,
+  { record, pool, imagePath }: FoundSnapshot,
+  subject: string,
+): Promise<Opened> {
+  pool.requireServed();
+  if (record.state !== 'ready') {
+    throw new VolumeError(
+      'unavailable',
+      `${subject} is still being copied; try again when it is ready`,
+    );
+  }
+  const release = domain.operations.locks.acquire(
+    { shared: [`snapshot:${record.id}`] },
+    'ExportImage',
+  );
+  try {
+    const { host } = inLane(domain, { kind: 'metadata', id: record.id, pool: pool.name });
+    const start = await startOf(host, imagePath, { record, isInUse: false, frozenMs: 0 });
+    return { host, path: imagePath, start, close: async () => release() };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function openVolume(
+  domain: Domain,
+  call: Call,
+  { volume, subject }: { volume: FoundVolume; subject: string },
+): Promise<Opened> {
+  const { record, pool } = volume;
+  const lane = { kind: 'metadata', id: record.id, pool: pool.name } as const;
+  const release = domain.operations.locks.acquire(
+    { shared: [volumeLock(record.id)] },
+    'ExportImage',
+  );
+  let isKept = false;
+  try {
+    const inOwnLane = inLane(domain, lane);
+    const found = volume.area === 'volumes' ? domain.pools.getVolume(record.id) : volume;
+    const capture = await planCapture(inOwnLane, found, { pool, freezeForCopy: false, subject });
+    if (capture.isShared) return await openCapture(inOwnLane, call, { capture, subject });
+    if (capture.flush !== undefined) await inOwnLane.host.loops.sync(capture.flush);
+    const { host } = inOwnLane;
+    const isInUse = capture.flush !== undefined;
+    const start = await startOf(host, found.imagePath, { record, isInUse, frozenMs: 0 });
+    isKept = true;
+    return { host, path: found.imagePath, start, close: async () => release() };
+  } finally {
+    if (!isKept) release();
+  }
+}
+
+/** Captures the volume in `tmp/`, which the next start clears if the driver is killed. */
+async function openCapture(
+  domain: Domain,
+  call: Call,
+  { capture, subject }: { capture: Capture; subject: string },
+): Promise<Opened> {
+  const { record, pool, imagePath } = capture.source;
+  const { host } = domain;
+  // The source needs as many new blocks when it rewrites the shared ones.
+  const reservation = await pool.space.reserve(capture.image.allocatedBytes, subject);
+  const isInUse = capture.flush !== undefined || capture.freeze !== undefined;
+  let directory: string | undefined;
+  const close = async (): Promise<void> => {
+    try {
+      if (directory !== undefined) await removeCapture(host, pool, directory);
+    } finally {
+      reservation.release();
+    }
+  };
+  try {
+    directory = await createTemporaryDirectory(domain, pool, record.id);
+    const path = join(directory, imageFile);
+    const facts = await startOf(host, imagePath, { record, isInUse, frozenMs: 0 });
+    const { signal } = call;
+    const { frozenMs } = await captureVolumes(domain, [{ capture, to: path }], { subject, signal });
+    return { host, path, start: { ...facts, frozenMs }, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function removeCapture(host: Domain['host'], pool: Pool, directory: string): Promise<void> {
+  await host.files.removeTree(directory);
+  pool.space.invalidate();
+}
+
+async function startOf(
+  { files }: Domain['host'],
+  path: string,
+  {
+    record,
+    isInUse,
+    frozenMs,
+  }: {
+    readonly record: FoundVolume['record'] | FoundSnapshot['record'];
+    readonly isInUse: boolean;
+    readonly frozenMs: number;
+  },
+): Promise<ExportStart> {
+  const { allocatedBytes } = await files.imageStatus(path);
+  const { device, inode, sizeBytes, modifiedNs } = await files.status(path);
+  return {
+    name: record.name,
+    sizeBytes,
+    allocatedBytes,
+    state: isInUse ? '' : `${device}:${inode}:${sizeBytes}:${modifiedNs}`,
+    fsType: record.fsType,
+    sectorSize: record.sectorSize,
+    frozenMs,
+  };
+}
