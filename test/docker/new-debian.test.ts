@@ -2,9 +2,10 @@
  * The README's commands on a new Debian 12, whose Node is too old: the tree is a copy without history, as from an archive. Node and the
  * npm packages come from npm, the programs of filesystems from Debian.
  */
-import { cp } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import test from 'ava';
+import { eventually } from '../../scripts/command.ts';
 import { debianRoot } from '../helpers/debian-root.ts';
 import { type Lab, openLab } from './lab.ts';
 import { type Machine, makeMachine } from './machine.ts';
@@ -32,24 +33,101 @@ test.after.always('nothing is left behind', async () => {
   if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
 });
 
-/** Runs a script in the tree, with the environment that a login has, but without HOME. */
-async function inTree(script: string): Promise<string> {
-  const { exitCode, stdout, stderr } = await machine.attempt(
-    'env',
-    ...['-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
-    // The certificate of a proxy of this machine's network.
-    'NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt',
-    ...['sh', '-ec', `cd ${tree}; ${script}`],
-  );
-  if (exitCode !== 0) throw new Error(`${script} ended with ${exitCode}:\n${stdout}\n${stderr}`);
-  return `${stdout}\n${stderr}`;
+/** What a login sets, except HOME. The certificate is that of a proxy of this machine's network. */
+const environment = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt',
+];
+
+/** Runs a script as that user. Returns both outputs. */
+async function runAs(user: string, script: string, expectedExitCode = 0): Promise<string> {
+  const argv = ['--user', user, '--', 'env', '-i', ...environment, 'sh', '-ec', script];
+  const { exitCode, stdout, stderr } = await machine.attempt('runuser', ...argv);
+  const output = `${stdout}\n${stderr}`;
+  if (exitCode !== expectedExitCode)
+    throw new Error(`${script} ended with ${exitCode}:\n${output}`);
+  return output;
 }
 
 test.serial('npm run demo installs what is missing and runs to its end', async (t) => {
-  t.regex(await inTree('node --version'), /^v18\./);
-  const output = await inTree('npm run demo');
+  t.regex(await runAs('root', 'node --version'), /^v18\./);
+  const output = await runAs('root', `cd ${tree}; npm run demo`);
   t.regex(output, /Node 18\.[0-9.]+ is too old; installing Node 24 from npm/);
   t.regex(output, /installing .*xfsprogs.* with apt/);
   t.regex(output, /nothing is left: no mount, no loop device, no file in /);
-  t.regex(await inTree('dist/node --version'), /^v24\./);
+  t.regex(await runAs('root', `${tree}/dist/node --version`), /^v24\./);
 });
+
+const home = '/home/dev';
+const clone = `${home}/loopcsi`;
+const terminal = `${home}/terminal`;
+
+/** Makes a user who may use sudo, and gives the tree to this user. The Node that root installed cannot be used. */
+async function makeUser(): Promise<void> {
+  const steps = [
+    'useradd --create-home --shell /bin/sh dev',
+    "echo 'dev ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/dev",
+    `mv ${tree} ${clone}`,
+    `chown --recursive dev: ${clone}`,
+  ];
+  await runAs('root', steps.join('\n'));
+}
+
+/** Runs `npm start` as the user on a terminal, whose output is in a file, and whose keys come from a FIFO. */
+async function startOnTerminal(): Promise<void> {
+  const script = `cd ${clone}; mkfifo keys; exec script --quiet --flush --return --command 'npm start' ${terminal} <>keys`;
+  const argv = [
+    '--quiet',
+    '--unit=terminal',
+    '--property=User=dev',
+    '--property=RemainAfterExit=yes',
+  ];
+  // systemd sets HOME for a user.
+  const shell = ['env', '-i', ...environment, 'TERM=dumb', 'sh', '-ec', script];
+  await machine.run('systemd-run', ...argv, ...shell);
+}
+
+async function shown(text: RegExp): Promise<string> {
+  return eventually(
+    `${text} on the terminal`,
+    async () => {
+      const output = await readFile(machine.seen(terminal), 'utf8');
+      if (text.test(output)) return output.replaceAll('\r\n', '\n');
+      throw new Error(output);
+    },
+    { everyMs: 100, timeoutMs: 120_000 },
+  );
+}
+
+test.serial(
+  'npm start serves a user with sudo, and its overview shows commands that work',
+  async (t) => {
+    await makeUser();
+    await startOnTerminal();
+    const output = await shown(/Ctrl-C stops the driver/);
+    t.regex(output, /INFO {2}pool opened pool=default/);
+    const commands = [...output.matchAll(/^ {2}(sudo \S+\/bin\/loopcsi .*)$/gm)].map(
+      ([, line]) => line,
+    );
+    t.is(commands.length, 4);
+    for (const line of commands) await runAs('dev', line ?? '');
+    t.regex(await runAs('root', 'findmnt /mnt/data'), /ext4/);
+
+    const second = await runAs('dev', `cd ${clone}; npm start`, 1);
+    t.regex(second, /another process answers on \/run\/loopcsi\/csi\.sock; stop it/);
+    t.notRegex(second, /pool became unavailable/);
+    const install = await runAs(
+      'dev',
+      `cd ${clone}; sh scripts/bootstrap run sh contrib/install`,
+      1,
+    );
+    t.regex(install, /contrib\/install: another driver is running/);
+    t.notRegex(install, /systemctl/);
+
+    await runAs('dev', `sudo ${clone}/bin/loopcsi volume unmount data`);
+    await runAs('dev', `sudo ${clone}/bin/loopcsi volume delete data --yes`);
+    await writeFile(machine.seen(`${clone}/keys`), '\u0003');
+    await shown(/INFO {2}stopped/);
+    t.deepEqual(await machine.devices(), []);
+  },
+);
