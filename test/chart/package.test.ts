@@ -4,10 +4,6 @@ import { join } from 'node:path';
 import test from 'ava';
 import * as v from 'valibot';
 import { parse } from 'yaml';
-import {
-  knownParameters,
-  knownSnapshotParameters,
-} from '../../src/volumes/parameters/storage-class.ts';
 import { chart, containersOf, render } from './helm.ts';
 import { everything } from './samples.ts';
 
@@ -95,25 +91,4 @@ test('links, home and sources are URLs of the project; the links lead to files o
   }
   t.deepEqual(description.sources, [description.home]);
   t.is(description.maintainers.length, 1);
-});
-
-const anySchema = v.object({
-  definitions: v.record(
-    v.string(),
-    v.object({
-      properties: v.record(
-        v.string(),
-        v.looseObject({ properties: v.optional(v.record(v.string(), v.unknown())) }),
-      ),
-    }),
-  ),
-});
-
-test('the schema knows exactly the parameters that the driver knows', async (t) => {
-  const text = await readFile(join(chart, 'values.schema.json'), 'utf8');
-  const { definitions } = v.parse(anySchema, JSON.parse(text));
-  const keysOf = (name: string): readonly string[] =>
-    Object.keys(definitions[name]?.properties['parameters']?.properties ?? {}).sort();
-  t.deepEqual(keysOf('storageClass'), Object.keys(knownParameters).sort());
-  t.deepEqual(keysOf('volumeSnapshotClass'), Object.keys(knownSnapshotParameters).sort());
 });
