@@ -9,6 +9,7 @@ import { FailedError, UsageError } from './errors.ts';
 export interface Driver {
   readonly identity: Client<'csi.v1.Identity'>;
   readonly controller: Client<'csi.v1.Controller'>;
+  readonly groups: Client<'csi.v1.GroupController'>;
   readonly metadata: Client<'csi.v1.SnapshotMetadata'>;
   readonly admin: Client<'loopcsi.v1.Admin'>;
   readonly close: () => void;
@@ -56,6 +57,7 @@ export async function connect(path: string): Promise<Driver> {
   const clients = {
     identity: makeClient('csi.v1.Identity', address),
     controller: makeClient('csi.v1.Controller', address),
+    groups: makeClient('csi.v1.GroupController', address),
     metadata: makeClient('csi.v1.SnapshotMetadata', address),
     admin: makeClient('loopcsi.v1.Admin', address),
   };

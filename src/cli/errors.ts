@@ -104,22 +104,32 @@ function grpcMessage(code: number, details: string): string {
     : details;
 }
 
+interface NamedVolume {
+  readonly volume_id: string;
+  readonly name: string;
+}
+
 /**
- * Runs `work` and rewrites the messages of its errors for the command line. The driver's messages contain the id of the
- * volume and a parameter of the snapshot class, which are replaced by the volume's name and by `freezeRemedy`.
+ * Runs `work` and rewrites the messages of its errors for the command line. The driver's messages contain the ids of the
+ * volumes and a parameter of the snapshot class, which are replaced by the volumes' names and by `freezeRemedy`.
  */
 export async function rephraseForCli<T>(
-  volume: { readonly volume_id: string; readonly name: string },
+  volume: NamedVolume | readonly NamedVolume[],
   work: () => Promise<T>,
-  freezeRemedy = `loopcsi snapshot create ${volume.name} NAME --freeze; then restore that snapshot`,
+  freezeRemedy?: string,
 ): Promise<T> {
+  const volumes: readonly NamedVolume[] = [volume].flat();
+  const remedy =
+    freezeRemedy ??
+    `loopcsi snapshot create ${volumes[0]?.name ?? 'VOLUME'} NAME --freeze; then restore that snapshot`;
   try {
     return await work();
   } catch (error) {
     if (!isGrpcError(error)) throw error;
-    const details = error.details
-      .replaceAll(`'${volume.volume_id}'`, `'${volume.name}'`)
-      .replaceAll(freezeAdvice, freezeRemedy);
+    let details = error.details.replaceAll(freezeAdvice, remedy);
+    for (const { volume_id, name } of volumes) {
+      details = details.replaceAll(`'${volume_id}'`, `'${name}'`);
+    }
     throw Object.assign(new Error(details, { cause: error }), { code: error.code, details });
   }
 }

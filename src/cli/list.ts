@@ -30,13 +30,18 @@ const watchIntervalMs = 2_000;
 
 /** Adds --sort with the names of the columns, --reverse, --watch and --quiet. */
 export function addListOptions<T>(command: Command, columns: readonly Column<T>[]): Command {
+  return addSortOptions(command, columns)
+    .option('-w, --watch', 'print the list again whenever it changes, until interrupted')
+    .option('-q, --quiet', 'print only the names, one a line, as with --output name');
+}
+
+/** Adds --sort with the names of the columns, and --reverse. */
+export function addSortOptions<T>(command: Command, columns: readonly Column<T>[]): Command {
   return command
     .addOption(
       new Option('--sort <COLUMN>', 'sort by this column').choices(columns.map(columnName)),
     )
-    .option('-r, --reverse', 'list in reverse order')
-    .option('-w, --watch', 'print the list again whenever it changes, until interrupted')
-    .option('-q, --quiet', 'print only the names, one a line, as with --output name');
+    .option('-r, --reverse', 'list in reverse order');
 }
 
 function columnName<T>({ title }: Column<T>): string {

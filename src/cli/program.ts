@@ -10,6 +10,7 @@ import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
 import { type Streams, Terminal } from './terminal.ts';
+import { addTopCommand } from './top.ts';
 import { addVersionCommand } from './version.ts';
 import { addVolumeCommands } from './volume.ts';
 
@@ -39,6 +40,7 @@ export function makeProgram(
   addVolumeCommands(program, session);
   addSnapshotCommands(program, session);
   addPoolCommands(program, session);
+  addTopCommand(program, session);
   addDoctorCommand(program, session);
   addClusterCommands(program, session);
   addVersionCommand(program, session);

@@ -4,9 +4,11 @@ import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
-import { type Progress, withProgress } from './progress.ts';
+import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
+import { addGroupCommands } from './snapshot-group.ts';
+import { waitUntilReady } from './snapshot-wait.ts';
 import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
 import { dateOf, formatOf, formatTime, textOrNull } from './volume-format.ts';
 
@@ -48,6 +50,7 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     createVolume(session, name, { ...options, from: `snapshot:${source}` }),
   );
   addDiffCommand(snapshot, session);
+  addGroupCommands(snapshot, session);
   snapshot
     .command('delete')
     .alias('rm')
@@ -134,26 +137,10 @@ function createdMessage(snapshot: Snapshot): string {
   ].join('\n');
 }
 
-async function waitUntilReady(
-  session: Session,
-  snapshotId: string,
-  report: (progress: Progress) => void,
-): Promise<void> {
-  const { admin } = await session.driver();
-  for await (const state of admin.WatchSnapshot({ snapshot_id: snapshotId })) {
-    report({ doneBytes: state.done_bytes, totalBytes: state.total_bytes });
-    if (state.error !== '') throw new FailedError(`the copy failed: ${state.error}`);
-    if (state.ready) return;
-  }
-  throw new FailedError(
-    `the driver stopped reporting on snapshot '${snapshotId}'; check it with: loopcsi snapshot get ${snapshotId}`,
-  );
-}
-
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
   { title: 'VOLUMESNAPSHOT', text: ownerTextOf },
-  { title: 'VOLUME', text: ({ source_volume_id }) => source_volume_id },
+  { title: 'VOLUME', text: volumeOf },
   {
     title: 'SIZE',
     align: 'right',
@@ -180,6 +167,11 @@ const columns: readonly Column<Snapshot>[] = [
     isWide: true,
   },
 ];
+
+/** The name of the volume, or the id of one that has been deleted. */
+function volumeOf({ source_volume_id, source_volume_name }: Snapshot): string {
+  return source_volume_name === '' ? source_volume_id : source_volume_name;
+}
 
 function stateOf({ ready }: Snapshot): string {
   return ready ? 'ready' : 'copying';

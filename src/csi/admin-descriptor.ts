@@ -40,6 +40,8 @@ export const descriptor: object = {
                   responseStream: true,
                 },
                 GetProgress: { requestType: 'GetProgressRequest', responseType: 'GetProgressResponse' },
+                ListGroupSnapshots: { requestType: 'ListGroupSnapshotsRequest', responseType: 'ListGroupSnapshotsResponse' },
+                MeasureVolumes: { requestType: 'MeasureVolumesRequest', responseType: 'MeasureVolumesResponse' },
                 Doctor: { requestType: 'DoctorRequest', responseType: 'DoctorResponse' },
               },
             },
@@ -301,6 +303,7 @@ export const descriptor: object = {
                 fs_type: { type: 'string', id: 13 },
                 frozen_ms: { type: 'int64', id: 14 },
                 owner: { type: 'SnapshotOwner', id: 15 },
+                source_volume_name: { type: 'string', id: 16 },
               },
             },
             SnapshotOwner: {
@@ -322,6 +325,50 @@ export const descriptor: object = {
             },
             GetProgressRequest: { fields: { volume_name: { type: 'string', id: 1 }, snapshot_name: { type: 'string', id: 2 } } },
             GetProgressResponse: { fields: { done_bytes: { type: 'int64', id: 1 }, total_bytes: { type: 'int64', id: 2 } } },
+            ListGroupSnapshotsRequest: { fields: {} },
+            ListGroupSnapshotsResponse: { fields: { group_snapshots: { rule: 'repeated', type: 'GroupSnapshot', id: 1 } } },
+            GroupSnapshot: {
+              fields: {
+                group_snapshot_id: { type: 'string', id: 1 },
+                name: { type: 'string', id: 2 },
+                snapshot_ids: { rule: 'repeated', type: 'string', id: 3 },
+                source_volume_ids: { rule: 'repeated', type: 'string', id: 4 },
+                created_at: { type: 'google.protobuf.Timestamp', id: 5 },
+                frozen_ms: { type: 'int64', id: 6 },
+              },
+            },
+            MeasureVolumesRequest: { fields: { pool: { type: 'string', id: 1 } } },
+            MeasureVolumesResponse: {
+              fields: {
+                volumes: { rule: 'repeated', type: 'VolumeUsage', id: 1 },
+                measured_ms: { type: 'double', id: 2 },
+              },
+            },
+            VolumeUsage: {
+              fields: {
+                volume_id: { type: 'string', id: 1 },
+                name: { type: 'string', id: 2 },
+                pool: { type: 'string', id: 3 },
+                size_bytes: { type: 'int64', id: 4 },
+                allocated_bytes: { type: 'int64', id: 5 },
+                filesystem: { type: 'FilesystemUsage', id: 6 },
+                io: { type: 'VolumeIo', id: 7 },
+                owner: { type: 'VolumeOwner', id: 8 },
+              },
+            },
+            FilesystemUsage: { fields: { total_bytes: { type: 'int64', id: 1 }, used_bytes: { type: 'int64', id: 2 } } },
+            VolumeIo: {
+              fields: {
+                reads: { type: 'int64', id: 1 },
+                read_bytes: { type: 'int64', id: 2 },
+                read_ms: { type: 'int64', id: 3 },
+                writes: { type: 'int64', id: 4 },
+                written_bytes: { type: 'int64', id: 5 },
+                write_ms: { type: 'int64', id: 6 },
+                busy_ms: { type: 'int64', id: 7 },
+                in_flight: { type: 'int64', id: 8 },
+              },
+            },
             DoctorRequest: { fields: {} },
             DoctorResponse: { fields: { checks: { rule: 'repeated', type: 'Check', id: 1 } } },
             Check: {

@@ -50,6 +50,10 @@ export interface AdminService {
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
   /** Returns the progress of the copy for a volume or snapshot that is being created. */
   readonly GetProgress: Unary<GetProgressRequest, GetProgressResponse>;
+  /** Lists all group snapshots, ordered by id, with fields that CSI lacks. */
+  readonly ListGroupSnapshots: Unary<ListGroupSnapshotsRequest, ListGroupSnapshotsResponse>;
+  /** Measures the space and the I/O of volumes. Pools and filesystems that do not answer soon are left out. */
+  readonly MeasureVolumes: Unary<MeasureVolumesRequest, MeasureVolumesResponse>;
   /** Checks the kernel, programs and pools, searches for leftovers, and returns findings with remedies. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
 }
@@ -558,6 +562,8 @@ export interface Snapshot {
   readonly frozen_ms: bigint;
   /** Unset for a snapshot that was not taken for Kubernetes, or whose snapshotter names no object (--extra-create-metadata). */
   readonly owner: SnapshotOwner | null;
+  /** Name of the volume that was captured; empty if it has been deleted. */
+  readonly source_volume_name: string;
 }
 
 /** The Kubernetes objects for which a snapshot was taken. */
@@ -595,6 +601,72 @@ export interface GetProgressResponse {
   /** Both are 0 if nothing is being copied. */
   readonly done_bytes: bigint;
   readonly total_bytes: bigint;
+}
+
+export type ListGroupSnapshotsRequest = Readonly<Record<string, never>>;
+
+export interface ListGroupSnapshotsResponse {
+  readonly group_snapshots: readonly GroupSnapshot[];
+}
+
+export interface GroupSnapshot {
+  readonly group_snapshot_id: string;
+  /** Name from the request that created it. */
+  readonly name: string;
+  /** Snapshots and volumes in the same order. */
+  readonly snapshot_ids: readonly string[];
+  readonly source_volume_ids: readonly string[];
+  /** Point in time that the snapshots capture. */
+  readonly created_at: Timestamp | null;
+  /** How long the source volumes were frozen, in milliseconds. */
+  readonly frozen_ms: bigint;
+}
+
+export interface MeasureVolumesRequest {
+  /** Measure only volumes of this pool; empty means all. */
+  readonly pool: string;
+}
+
+export interface MeasureVolumesResponse {
+  /** Ordered by id. */
+  readonly volumes: readonly VolumeUsage[];
+  /** Clock of the driver when it read the I/O counters, in milliseconds since an arbitrary point in time. */
+  readonly measured_ms: number;
+}
+
+/** Space and I/O of a volume. */
+export interface VolumeUsage {
+  readonly volume_id: string;
+  readonly name: string;
+  readonly pool: string;
+  readonly size_bytes: bigint;
+  /** Space that the image occupies. */
+  readonly allocated_bytes: bigint;
+  /** Unset unless its filesystem is mounted and answers. */
+  readonly filesystem: FilesystemUsage | null;
+  /** Unset unless it is attached. */
+  readonly io: VolumeIo | null;
+  /** Claim or pod that the volume belongs to; unset if none is known. */
+  readonly owner: VolumeOwner | null;
+}
+
+export interface FilesystemUsage {
+  readonly total_bytes: bigint;
+  readonly used_bytes: bigint;
+}
+
+/** Counters of the loop device since it was attached (Documentation/admin-guide/iostats.rst). */
+export interface VolumeIo {
+  readonly reads: bigint;
+  readonly read_bytes: bigint;
+  readonly read_ms: bigint;
+  readonly writes: bigint;
+  readonly written_bytes: bigint;
+  readonly write_ms: bigint;
+  /** Time during which at least one request was in progress. */
+  readonly busy_ms: bigint;
+  /** Requests in progress. */
+  readonly in_flight: bigint;
 }
 
 export type DoctorRequest = Readonly<Record<string, never>>;

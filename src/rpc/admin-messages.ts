@@ -1,17 +1,23 @@
 /** Converts the domain's answers to messages of loopcsi.v1. */
 import type {
   Check,
+  GroupSnapshot,
   Pool,
   PoolAbilities,
   Snapshot,
   SnapshotOwner,
+  VolumeUsage as UsageMessage,
   Volume,
+  VolumeIo,
   VolumeOwner,
   VolumeUser,
 } from '../csi/admin-types.ts';
+import type { IoCounters } from '../host/host.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
+import type { VolumeUsage } from '../volumes/admin/usage.ts';
+import type { GroupSnapshot as GroupOfVolumes } from '../volumes/model.ts';
 import { capacityTermsOf } from '../volumes/pool/space.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
@@ -104,6 +110,7 @@ export function adminSnapshotMessage({
   record,
   pool,
   owner,
+  sourceVolumeName,
   allocatedBytes,
   progress,
 }: SnapshotFacts): Snapshot {
@@ -111,6 +118,7 @@ export function adminSnapshotMessage({
     snapshot_id: record.id,
     name: record.name,
     source_volume_id: record.sourceVolumeId,
+    source_volume_name: sourceVolumeName ?? '',
     pool,
     size_bytes: record.sizeBytes,
     allocated_bytes: allocatedBytes,
@@ -150,4 +158,55 @@ export function checkMessage({ name, state, message, remedy }: Finding): Check {
 
 function timestampOf(ms: number): { readonly seconds: bigint; readonly nanos: number } {
   return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
+}
+
+export function adminGroupMessage(record: GroupOfVolumes['record']): GroupSnapshot {
+  return {
+    group_snapshot_id: record.id,
+    name: record.name,
+    snapshot_ids: record.snapshotIds,
+    source_volume_ids: record.sourceVolumeIds,
+    created_at: timestampOf(record.createdAtMs),
+    frozen_ms: BigInt(record.frozenMs),
+  };
+}
+
+export function usageMessage({
+  record,
+  isEphemeral,
+  pool,
+  owner,
+  allocatedBytes,
+  filesystem,
+  io,
+}: VolumeUsage): UsageMessage {
+  return {
+    volume_id: isEphemeral ? record.name : record.id,
+    name: record.name,
+    pool,
+    size_bytes: record.sizeBytes,
+    allocated_bytes: allocatedBytes,
+    filesystem:
+      filesystem === undefined
+        ? null
+        : {
+            total_bytes: filesystem.totalBytes,
+            used_bytes: filesystem.totalBytes - filesystem.freeBytes,
+          },
+    io: io === undefined ? null : ioMessage(io),
+    owner: owner === undefined ? null : volumeOwnerMessage(owner),
+  };
+}
+
+function ioMessage(io: IoCounters): VolumeIo {
+  return {
+    reads: BigInt(io.reads),
+    read_bytes: io.readBytes,
+    read_ms: BigInt(io.readMs),
+    writes: BigInt(io.writes),
+    written_bytes: io.writtenBytes,
+    write_ms: BigInt(io.writeMs),
+    busy_ms: BigInt(io.busyMs),
+    in_flight: BigInt(io.inFlight),
+  };
 }

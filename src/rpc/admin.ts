@@ -4,10 +4,12 @@ import type { Administration } from '../volumes/admin/calls.ts';
 import type { Volumes } from '../volumes/api.ts';
 import { poolNamePattern } from '../volumes/ids.ts';
 import {
+  adminGroupMessage,
   adminSnapshotMessage,
   adminVolumeMessage,
   checkMessage,
   poolMessage,
+  usageMessage,
   userMessages,
 } from './admin-messages.ts';
 import type { LogClass } from './advertised.ts';
@@ -36,6 +38,8 @@ const logClasses = {
   ListSnapshots: 'read',
   GetSnapshot: 'read',
   WatchSnapshot: 'read',
+  ListGroupSnapshots: 'read',
+  MeasureVolumes: 'polling',
   GetProgress: 'polling',
   Doctor: 'read',
 } as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]: LogClass };
@@ -199,6 +203,10 @@ function snapshotMethods({
       return { snapshot: adminSnapshotMessage(await admin.getSnapshot(idOrName)) };
     },
 
+    async ListGroupSnapshots() {
+      return { group_snapshots: (await admin.listGroupSnapshots()).map(adminGroupMessage) };
+    },
+
     async *WatchSnapshot(request, call) {
       const snapshotId = requireText(request.snapshot_id, 'snapshot_id');
       for await (const progress of volumes.watchSnapshot(call, snapshotId)) {
@@ -219,6 +227,11 @@ function diagnosticMethods(admin: Administration): Implementation<'loopcsi.v1.Ad
           : ({ kind: 'volume', name: volume } as const);
       const progress = await admin.progress(target);
       return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
+    },
+
+    async MeasureVolumes(request) {
+      const { volumes, measuredMs } = await admin.measureVolumes(request.pool);
+      return { volumes: volumes.map(usageMessage), measured_ms: measuredMs };
     },
 
     async Doctor() {

@@ -4,7 +4,10 @@ import { formatPromisedSize, shellWordOf } from '../output.ts';
 import { formatOf } from '../volume-format.ts';
 import type { Candidate, NameKind } from './candidates.ts';
 
-type Admin = Pick<Client<'loopcsi.v1.Admin'>, 'ListVolumes' | 'ListSnapshots' | 'ListPools'>;
+type Admin = Pick<
+  Client<'loopcsi.v1.Admin'>,
+  'ListVolumes' | 'ListSnapshots' | 'ListGroupSnapshots' | 'ListPools'
+>;
 
 /** More names are of no use on a terminal, and would take longer to load. */
 const maxNames = 500;
@@ -49,7 +52,9 @@ async function snapshotNames(admin: Admin): Promise<readonly Candidate[]> {
 }
 
 async function groupNames(admin: Admin): Promise<readonly Candidate[]> {
-  const { snapshots } = await admin.ListSnapshots({ ...page, source_volume_id: '', pool: '' });
-  const ids = new Set(snapshots.map((one) => one.group_snapshot_id).filter((id) => id !== ''));
-  return [...ids].map((value) => ({ value, description: '' }));
+  const { group_snapshots: groups } = await admin.ListGroupSnapshots({});
+  return groups.map(({ name, group_snapshot_id: id, source_volume_ids }) => ({
+    value: shellWordOf({ name, id }),
+    description: `of ${source_volume_ids.join(', ')}`,
+  }));
 }

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import type { KnownPools } from '../../state/known-pools.ts';
+import type { GroupRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, type LaneSpec, poolCommandLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
@@ -9,6 +10,7 @@ import { snapshotIdFor, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import { makePoolQuery } from '../pool/pool-query.ts';
+import { listGroupRecords } from '../snapshot/group-get.ts';
 import type { Finding } from './doctor.ts';
 import { checkClock } from './doctor-clock.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
@@ -37,6 +39,7 @@ import { importStream, importVolume } from './transfer/import.ts';
 import type { ImportResult, PathImportInput, StreamImportInput } from './transfer/import-draft.ts';
 import type { ImageChunks } from './transfer/import-stream.ts';
 import { type TrimReport, trimVolume } from './trim.ts';
+import { makeUsageReport, type UsageReport } from './usage.ts';
 
 export interface Administration {
   listPools(): Promise<readonly PoolFacts[]>;
@@ -89,6 +92,9 @@ export interface Administration {
   ): Promise<Page<SnapshotFacts>>;
   /** Finds a snapshot by its id or name. Throws `not-found`. */
   getSnapshot(idOrName: string): Promise<SnapshotFacts>;
+  listGroupSnapshots(): Promise<readonly GroupRecord[]>;
+  /** Measures the volumes of one pool, or of all for ''. Throws `invalid` for an unknown pool. */
+  measureVolumes(pool: string): Promise<UsageReport>;
   /** Returns the progress of the copy for a volume or snapshot that is being created; undefined if no data is copied for it. */
   progress(target: CopyTarget): Promise<OperationProgress | undefined>;
   /** Runs all checks. Changes nothing. */
@@ -140,6 +146,8 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     exportImage: (call, input) => exportImage(domain, call, input),
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
+    listGroupSnapshots: async () => listGroupRecords(domain.pools),
+    measureVolumes: makeUsageReport(domain),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
     diagnose: () => diagnose(domain, deps),
   };

@@ -63,6 +63,8 @@ interface PublishedPod extends Pod {
 export interface SnapshotFacts {
   readonly record: SnapshotRecord;
   readonly owner: SnapshotOwner | undefined;
+  /** undefined if the volume has been deleted. */
+  readonly sourceVolumeName: string | undefined;
   readonly pool: string;
   readonly allocatedBytes: bigint;
   readonly progress: SnapshotProgress;
@@ -181,7 +183,7 @@ function rootOf(pool: Pool): string {
   return pool.isServed ? pool.root : pool.settings.path;
 }
 
-function poolsOf(domain: Domain, name: string): readonly Pool[] {
+export function poolsOf(domain: Domain, name: string): readonly Pool[] {
   return name === '' ? domain.pools.all : [domain.pools.named(name)];
 }
 
@@ -346,6 +348,7 @@ async function snapshotFactsOf(
     record,
     pool: pool.name,
     owner: snapshotOwnerOf(record),
+    sourceVolumeName: domain.pools.findVolume(record.sourceVolumeId)?.record.name,
     progress: domain.snapshotCopies.progressOf(record),
   };
   if (!pool.isServed) return { ...known, allocatedBytes: 0n };

@@ -43,3 +43,10 @@ export function requireSameMembers(record: GroupRecord, snapshotIds: readonly st
     `the members of group snapshot '${record.id}' are ${record.snapshotIds.join(', ')}, but the request names ${snapshotIds.join(', ') || 'none'}`,
   );
 }
+
+/** The records of all groups of served pools, sorted by id. */
+export function listGroupRecords(pools: Pools): readonly GroupRecord[] {
+  return pools.all
+    .flatMap(({ groups }) => [...groups.values()])
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+}

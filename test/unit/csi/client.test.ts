@@ -129,6 +129,8 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   },
   ListSnapshots: refuse,
   GetSnapshot: refuse,
+  ListGroupSnapshots: refuse,
+  MeasureVolumes: refuse,
   GetProgress: refuse,
   WatchSnapshot: (call) => {
     call.emit('error', { code: status.UNIMPLEMENTED });

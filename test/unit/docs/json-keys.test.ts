@@ -3,8 +3,16 @@ import { join } from 'node:path';
 import test from 'ava';
 import { poolAsJson } from '../../../src/cli/pool-format.ts';
 import { snapshotAsJson } from '../../../src/cli/snapshot.ts';
+import { groupAsJson } from '../../../src/cli/snapshot-group.ts';
+import { topAsJson } from '../../../src/cli/top.ts';
 import { volumeAsJson } from '../../../src/cli/volume-format.ts';
-import type { Pool, Snapshot, Volume } from '../../../src/csi/admin-types.ts';
+import type {
+  GroupSnapshot,
+  Pool,
+  Snapshot,
+  Volume,
+  VolumeUsage,
+} from '../../../src/csi/admin-types.ts';
 import { decode, encode, messageType } from '../../../src/csi/codec.ts';
 
 const page = readFileSync(
@@ -34,7 +42,12 @@ const pool = poolAsJson(message('Pool', { abilities: {} }) as Pool);
 for (const { command, output } of [
   { command: 'volume get', output: volume },
   { command: 'snapshot get', output: snapshot },
+  { command: 'snapshot group get', output: groupAsJson(message('GroupSnapshot') as GroupSnapshot) },
   { command: 'pool list', output: pool },
+  {
+    command: 'top',
+    output: topAsJson({ usage: message('VolumeUsage') as VolumeUsage, rates: undefined }),
+  },
 ]) {
   test(`docs/command-line.md lists the JSON keys of ${command}, in their order`, (t) => {
     t.deepEqual(documentedKeys(command), Object.keys(output));

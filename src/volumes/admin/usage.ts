@@ -1,0 +1,95 @@
+/** The space and I/O of volumes, for `loopcsi top`. */
+import { timedOut, withTimeout } from '../../async.ts';
+import type { Capacity, IoCounters } from '../../host/host.ts';
+import type { VolumeRecord } from '../../state/records.ts';
+import type { Domain } from '../domain.ts';
+import type { VolumeOwner } from '../model.ts';
+import { ownerOf } from '../owner.ts';
+import type { Pool } from '../pool/pool.ts';
+import { isUnavailable, makePoolQuery } from '../pool/pool-query.ts';
+import type { MeasuredFacts } from '../pool/space.ts';
+import { poolsOf } from './inspect.ts';
+import { AttachedDevices } from './metrics/attached-volumes.ts';
+import { FilesystemUsage } from './metrics/filesystem-usage.ts';
+
+export interface VolumeUsage {
+  readonly record: VolumeRecord;
+  readonly isEphemeral: boolean;
+  readonly pool: string;
+  readonly owner: VolumeOwner | undefined;
+  readonly allocatedBytes: bigint;
+  /** undefined unless its filesystem is mounted and answers. */
+  readonly filesystem: Capacity | undefined;
+  /** undefined unless it is attached. */
+  readonly io: IoCounters | undefined;
+}
+
+export interface UsageReport {
+  readonly volumes: readonly VolumeUsage[];
+  /** When the I/O counters were read, in milliseconds of performance.now(). */
+  readonly measuredMs: number;
+}
+
+const timeoutMs = 2_000;
+
+/**
+ * Returns a function that measures the volumes of one pool, or of all pools for ''. What does not answer within two seconds
+ * is left out. Throws `invalid` for an unknown pool.
+ */
+export function makeUsageReport(domain: Domain): (pool: string) => Promise<UsageReport> {
+  // Remembers filesystems that have not answered yet, so that calls do not wait for them again.
+  const filesystems = new FilesystemUsage(domain);
+  return async (poolName) => {
+    const query = makePoolQuery(timeoutMs);
+    const served = poolsOf(domain, poolName).filter(({ isServed }) => isServed);
+    const measured = await Promise.all(
+      served.map(async (pool) => ({
+        pool,
+        facts: await query(pool, () => pool.space.facts()).catch(undefinedIfUnavailable),
+      })),
+    );
+    // Other software's devices may hang.
+    const devices = await withTimeout(AttachedDevices.read(domain), timeoutMs);
+    const attached = devices === timedOut ? undefined : devices;
+    const measuredMs = performance.now();
+    const volumes = measured
+      .flatMap(({ pool, facts }) => usagesIn(pool, facts, attached))
+      .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+    const capacities = await filesystems.read(volumes.flatMap(mountedVolume));
+    return {
+      volumes: volumes.map((one) => ({ ...one, filesystem: capacities.get(one.record.id) })),
+      measuredMs,
+    };
+  };
+}
+
+function undefinedIfUnavailable(error: unknown): undefined {
+  if (!isUnavailable(error)) throw error;
+}
+
+type Unmounted = Omit<VolumeUsage, 'filesystem'> & { readonly target: string | undefined };
+
+function usagesIn(
+  pool: Pool,
+  facts: MeasuredFacts | undefined,
+  attached: AttachedDevices | undefined,
+): readonly Unmounted[] {
+  if (facts === undefined) return [];
+  return [...pool.images()].map(({ record, area }) => {
+    const found = attached?.of(facts.identityById.get(record.id));
+    return {
+      record,
+      isEphemeral: area === 'ephemeral',
+      pool: pool.name,
+      owner: ownerOf(record),
+      allocatedBytes: facts.allocatedById.get(record.id) ?? 0n,
+      io: found?.io,
+      target: found === undefined ? undefined : attached?.targetOf(found.device),
+    };
+  });
+}
+
+function mountedVolume({ record, pool, target }: Unmounted) {
+  if (target === undefined || record.fsType === null) return [];
+  return [{ volumeId: record.id, pool, target }];
+}
