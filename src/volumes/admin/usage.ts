@@ -67,13 +67,17 @@ function undefinedIfUnavailable(error: unknown): undefined {
   if (!isUnavailable(error)) throw error;
 }
 
-type Unmounted = Omit<VolumeUsage, 'filesystem'> & { readonly target: string | undefined };
+/** A volume whose filesystem has not been queried yet. */
+type AttachedUsage = Omit<VolumeUsage, 'filesystem'> & {
+  /** Where its filesystem is mounted. */
+  readonly target: string | undefined;
+};
 
 function usagesIn(
   pool: Pool,
   facts: MeasuredFacts | undefined,
   attached: AttachedDevices | undefined,
-): readonly Unmounted[] {
+): readonly AttachedUsage[] {
   if (facts === undefined) return [];
   return [...pool.images()].map(({ record, area }) => {
     const found = attached?.of(facts.identityById.get(record.id));
@@ -89,7 +93,7 @@ function usagesIn(
   });
 }
 
-function mountedVolume({ record, pool, target }: Unmounted) {
-  if (target === undefined || record.fsType === null) return [];
-  return [{ volumeId: record.id, pool, target }];
+function mountedVolume({ record, pool, target, io }: AttachedUsage) {
+  if (target === undefined || io === undefined || record.fsType === null) return [];
+  return [{ volumeId: record.id, pool, target, writes: io.writes }];
 }
