@@ -120,7 +120,7 @@ test.serial('the installed service serves with four capabilities', async (t) => 
   t.is(await driverVersion(), older);
   const status = await machine.run('cat', `/proc/${await show('MainPID')}/status`);
   for (const set of ['CapBnd', 'CapEff']) {
-    const mask = new RegExp(`^${set}:\\s*(\\w+)$`, 'm').exec(status)?.[1];
+    const mask = new RegExp(`^${set}:\\s*(\\w+)$`, 'm').exec(status)?.[1] ?? '';
     t.is(BigInt(`0x${mask}`) & ~capabilities, 0n, `${set} ${mask}`);
   }
   t.regex(status, /^NoNewPrivs:\s*1$/m);
