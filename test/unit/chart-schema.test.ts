@@ -41,18 +41,24 @@ function parametersOf(name: string): Readonly<Record<string, readonly string[] |
   );
 }
 
-const classes = [
+interface Class {
+  readonly name: string;
+  readonly known: Readonly<Record<string, { readonly values: string }>>;
+  readonly parse: (parameters: Readonly<Record<string, string>>) => unknown;
+}
+
+const classes: readonly Class[] = [
   {
     name: 'storageClass',
     known: knownParameters,
-    parse: (parameters: Readonly<Record<string, string>>) => parseParameters(parameters, 'ext4'),
+    parse: (parameters) => parseParameters(parameters, 'ext4'),
   },
   {
     name: 'volumeSnapshotClass',
     known: knownSnapshotParameters,
     parse: parseSnapshotParameters,
   },
-] as const;
+];
 
 for (const { name, known, parse } of classes) {
   test(`${name}: the schema has the parameters of the driver, and their values`, (t) => {
