@@ -145,6 +145,8 @@ interface User {
   readonly name: string;
   /** null for a block device that is stacked on the volume's. */
   readonly pid: number | null;
+  /** null for a process outside of containers. */
+  readonly containerId: string | null;
 }
 
 export function describeVolume(
@@ -172,7 +174,7 @@ export function describeVolume(
     ['Mounted at', volume.published_at],
     ['Pods', volume.pods.map(podText)],
     ['Docker mount IDs', volume.mount_ids],
-    ['Used by', users.map(({ name, pid }) => (pid === null ? name : `${name} (pid ${pid})`))],
+    ['Used by', users.map(userText)],
     ['Image', volume.image_path],
     [
       'Health',
@@ -181,6 +183,12 @@ export function describeVolume(
         : volume.problems.map(({ status, reason, message }) => `${status} ${reason}: ${message}`),
     ],
   ]);
+}
+
+/** Container ids have the length that `docker ps` and `crictl ps` show. */
+function userText({ name, pid, containerId }: User): string {
+  const container = containerId === null ? '' : `, container ${containerId.slice(0, 12)}`;
+  return pid === null ? name : `${name} (pid ${pid}${container})`;
 }
 
 function podText({ namespace, name, published_at }: PublishedPod): string {

@@ -15,6 +15,7 @@ import {
   describeVolume,
   expansionMessage,
   formatOf,
+  textOrNull,
   volumeAsJson,
   volumeColumns,
 } from './volume-format.ts';
@@ -116,7 +117,11 @@ async function showVolume(session: Session, idOrName: string): Promise<void> {
   const { admin } = await session.driver();
   const answer = await admin.GetVolume({ volume_id: idOrName, with_users: true });
   const volume = requireField(answer.volume, 'volume');
-  const users = answer.users.map(({ name, pid }) => ({ name, pid: pid === 0 ? null : pid }));
+  const users = answer.users.map(({ name, pid, container_id }) => ({
+    name,
+    pid: pid === 0 ? null : pid,
+    containerId: textOrNull(container_id),
+  }));
   await session.show({ ...volumeAsJson(volume), users }, () =>
     describeVolume(session.terminal, volume, users),
   );

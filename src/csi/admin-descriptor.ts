@@ -127,7 +127,13 @@ export const descriptor: object = {
             GetVolumeResponse: {
               fields: { volume: { type: 'Volume', id: 1 }, users: { rule: 'repeated', type: 'VolumeUser', id: 2 } },
             },
-            VolumeUser: { fields: { name: { type: 'string', id: 1 }, pid: { type: 'int32', id: 2 } } },
+            VolumeUser: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                pid: { type: 'int32', id: 2 },
+                container_id: { type: 'string', id: 3 },
+              },
+            },
             Volume: {
               oneofs: { source: { oneof: ['source_snapshot_id', 'source_volume_id'] } },
               fields: {

@@ -255,6 +255,8 @@ export interface VolumeUser {
   readonly name: string;
   /** 0 for a block device. */
   readonly pid: number;
+  /** Id of the container in which the process runs; empty if none is known. */
+  readonly container_id: string;
 }
 
 export type Volume = {

@@ -621,6 +621,8 @@ export interface MountUser {
   readonly pid: number;
   /** The kernel's name for its program (comm). */
   readonly command: string;
+  /** Absent for a process outside of containers, and if this process sees another cgroup namespace. */
+  readonly containerId?: string;
 }
 
 /**

@@ -145,8 +145,12 @@ function snapshotOwnerMessage(owner: NonNullable<SnapshotFacts['owner']>): Snaps
 
 export function userMessages({ processes, devices }: VolumeUsers): VolumeUser[] {
   return [
-    ...devices.map((name) => ({ name, pid: 0 })),
-    ...processes.map(({ command, pid }) => ({ name: command, pid })),
+    ...devices.map((name) => ({ name, pid: 0, container_id: '' })),
+    ...processes.map(({ command, pid, containerId = '' }) => ({
+      name: command,
+      pid,
+      container_id: containerId,
+    })),
   ];
 }
 

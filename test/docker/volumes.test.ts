@@ -64,6 +64,21 @@ async function linesAfter(container: string, than: number): Promise<number> {
   });
 }
 
+test.serial('volume get names the container that uses a volume, and its mount ID', async (t) => {
+  await volume('named', 'size=32Mi');
+  const script = 'exec 3>/data/file; exec sleep 1000';
+  const id = await shell(['--detach', '--name', 'user', '--volume', 'named:/data'], script);
+  const { stdout } = await plugin.loopcsi('volume', 'get', 'named');
+  t.regex(
+    stdout,
+    new RegExp(`^Used by: +sleep \\(pid \\d+, container ${id.slice(0, 12)}\\)$`, 'm'),
+  );
+  t.regex(stdout, /^Docker mount IDs: +[0-9a-f]{64}$/m);
+  t.regex((await plugin.loopcsi('volume', 'list')).stdout, /^named +named +32Mi /m);
+  await remove('user');
+  await daemon.docker('volume', 'rm', 'named');
+});
+
 test.serial(
   'two containers on a bridge network exchange data by name, and a third reads it from a clone',
   async (t) => {

@@ -8,7 +8,7 @@ export interface Candidate {
 }
 
 /** Names that only the driver knows. */
-export const nameKinds = ['volumes', 'snapshots', 'groups', 'pools', 'sources'] as const;
+export const nameKinds = ['volumes', 'claims', 'snapshots', 'groups', 'pools', 'sources'] as const;
 export type NameKind = (typeof nameKinds)[number];
 
 /** What may follow. `names` and the paths are to be added by the caller and the shell. */
@@ -25,6 +25,7 @@ export interface Expected {
 /** Placeholders of arguments and values, as in `<volume>` or `--pool <POOL>`, and how they are completed. */
 const placeholders: Readonly<Record<string, NameKind | 'files' | 'directories'>> = {
   volume: 'volumes',
+  claim: 'claims',
   snapshot: 'snapshots',
   base: 'snapshots',
   target: 'snapshots',

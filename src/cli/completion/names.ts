@@ -1,7 +1,8 @@
 /** Names of objects of the driver, for completion. */
+import type { Volume } from '../../csi/admin-types.ts';
 import type { Client } from '../../csi/client.ts';
 import { formatPromisedSize, shellWordOf } from '../output.ts';
-import { formatOf } from '../volume-format.ts';
+import { claimOf, formatOf } from '../volume-format.ts';
 import type { Candidate, NameKind } from './candidates.ts';
 
 type Admin = Pick<
@@ -18,6 +19,8 @@ export async function namesOf(admin: Admin, kind: NameKind): Promise<readonly Ca
   switch (kind) {
     case 'volumes':
       return volumeNames(admin);
+    case 'claims':
+      return claimNames(admin);
     case 'snapshots':
       return snapshotNames(admin);
     case 'pools':
@@ -35,12 +38,31 @@ export async function namesOf(admin: Admin, kind: NameKind): Promise<readonly Ca
   }
 }
 
+/** The names of volumes and their claims. */
 async function volumeNames(admin: Admin): Promise<readonly Candidate[]> {
   const { volumes } = await admin.ListVolumes({ ...page, pool: '' });
-  return volumes.map((volume) => ({
-    value: shellWordOf({ name: volume.name, id: volume.volume_id }),
-    description: `${formatPromisedSize(volume.size_bytes)} ${formatOf(volume)} in pool ${volume.pool}`,
+  return volumes.flatMap((volume) => {
+    const description = descriptionOf(volume);
+    const name = shellWordOf({ name: volume.name, id: volume.volume_id });
+    const claim = isOfClaim(volume) ? [claimOf(volume)] : [];
+    return [name, ...claim].map((value) => ({ value, description }));
+  });
+}
+
+async function claimNames(admin: Admin): Promise<readonly Candidate[]> {
+  const { volumes } = await admin.ListVolumes({ ...page, pool: '' });
+  return volumes.filter(isOfClaim).map((volume) => ({
+    value: claimOf(volume),
+    description: descriptionOf(volume),
   }));
+}
+
+function descriptionOf(volume: Volume): string {
+  return `${formatPromisedSize(volume.size_bytes)} ${formatOf(volume)} in pool ${volume.pool}`;
+}
+
+function isOfClaim({ owner }: Volume): boolean {
+  return owner !== null && owner.claim !== '';
 }
 
 async function snapshotNames(admin: Admin): Promise<readonly Candidate[]> {

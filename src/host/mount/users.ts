@@ -4,6 +4,7 @@ import { hasErrno } from '../errors.ts';
 import type { LoopDevice, Mount, MountUser, MountUsers } from '../host.ts';
 import { readKernelText } from '../kernel/calls.ts';
 import type { Lane } from '../lane.ts';
+import { containerIdIn } from './container-id.ts';
 import { isFilesystemOn } from './loop-mounts.ts';
 import { parseMountinfo } from './mountinfo.ts';
 
@@ -100,10 +101,15 @@ async function scan(lane: Lane, wanted: Wanted): Promise<readonly MountUser[]> {
       hasDirectoryOn(pid, namespace) ||
       (await hasMapped(lane, pid, namespace))
     ) {
-      found.push({ pid, command: commandOf(pid) });
+      found.push(describe(pid));
     }
   }
   return found;
+}
+
+function describe(pid: number): MountUser {
+  const containerId = containerIdIn(tryReadText(`/proc/${pid}/cgroup`));
+  return { pid, command: commandOf(pid), ...(containerId === undefined ? {} : { containerId }) };
 }
 
 function listPids(): readonly number[] {

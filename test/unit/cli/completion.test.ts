@@ -4,12 +4,15 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test from 'ava';
 import { execa } from 'execa';
-import { expectedNext } from '../../../src/cli/completion/candidates.ts';
+import { expectedNext, type NameKind } from '../../../src/cli/completion/candidates.ts';
 import { hooks } from '../../../src/cli/completion/hooks.ts';
+import { namesOf } from '../../../src/cli/completion/names.ts';
 import { joinBashWords, typedLine } from '../../../src/cli/completion/words.ts';
 import { makeProgram } from '../../../src/cli/program.ts';
 import { Session } from '../../../src/cli/session.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
+import type { Volume } from '../../../src/csi/admin-types.ts';
+import { decode, encode, messageType } from '../../../src/csi/codec.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', '..', 'bin', 'loopcsi');
 
@@ -58,6 +61,7 @@ const names = [
   { words: ['volume', 'get', ''], expected: { names: 'volumes' } },
   { words: ['volume', 'delete', 'a', 'b', ''], expected: { names: 'volumes' } },
   { words: ['volume', 'get', '--', '-'], expected: { names: 'volumes' } },
+  { words: ['volume', 'list', 'def'], expected: { names: 'claims' } },
   { words: ['snapshot', 'diff', 'a', ''], expected: { names: 'snapshots' } },
   { words: ['volume', 'create', 'a', '--pool', ''], expected: { names: 'pools' } },
   { words: ['volume', 'create', 'a', '--pool='], expected: { names: 'pools', prefix: '--pool=' } },
@@ -128,4 +132,23 @@ test('bash evaluates no word of the line', async (t) => {
   // The hook can be read again, as a shell's start-up file does that is read twice.
   await writeFile(join(directory, 'hook'), `${hooks.bash}\n${hooks.bash}`);
   await execa('bash', ['-e', join(directory, 'hook')]);
+});
+
+test('volumes are completed by name and by claim', async (t) => {
+  const type = messageType('loopcsi.v1.Volume');
+  const volume = (fields: object): Volume =>
+    decode(type, encode(type, { pool: 'a', kind: 'MOUNT', fs_type: 'ext4', ...fields })) as Volume;
+  const volumes = [
+    volume({ name: 'pvc-1', owner: { namespace: 'default', claim: 'data' } }),
+    volume({ name: 'csi-1', owner: { namespace: 'default', pod: 'web-0' } }),
+    volume({ name: 'plain' }),
+  ];
+  const admin = {
+    ListVolumes: async () => ({ volumes, next_token: '' }),
+    ListSnapshots: async () => ({ snapshots: [], next_token: '' }),
+    ListPools: async () => ({ pools: [] }),
+  };
+  const valuesOf = async (kind: NameKind) => (await namesOf(admin, kind)).map(({ value }) => value);
+  t.deepEqual(await valuesOf('volumes'), ['pvc-1', 'default/data', 'csi-1', 'plain']);
+  t.deepEqual(await valuesOf('claims'), ['default/data']);
 });
