@@ -147,6 +147,7 @@ test('volumes are completed by name and by claim', async (t) => {
     ListVolumes: async () => ({ volumes, next_token: '' }),
     ListSnapshots: async () => ({ snapshots: [], next_token: '' }),
     ListPools: async () => ({ pools: [] }),
+    ListGroupSnapshots: async () => ({ group_snapshots: [] }),
   };
   const valuesOf = async (kind: NameKind) => (await namesOf(admin, kind)).map(({ value }) => value);
   t.deepEqual(await valuesOf('volumes'), ['pvc-1', 'default/data', 'csi-1', 'plain']);
