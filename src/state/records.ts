@@ -79,8 +79,11 @@ export const snapshotRecord = looseRecord({
   sourceVolumeId: volumeId,
   /** The id of the snapshot's group, or null. */
   groupId: v.nullable(groupId),
-  /** The uuid of the pool with the group's record, which may be another pool; null if there is no group. */
-  groupPool: v.nullable(v.string()),
+  /**
+   * The uuid of the pool with the group's record, which may be another pool; null if there is no group. Absent in records of
+   * earlier versions, which do not say in which pool the group is.
+   */
+  groupPool: v.optional(v.nullable(v.string()), null),
   /** `copying` while the image, then named `disk.img.part`, is copied without reflink. */
   state: v.picklist(['copying', 'ready']),
   /** Data for resuming the copy after a restart; null if the snapshot is ready. */

@@ -122,7 +122,15 @@ export async function checkUnconfiguredPoolsOffline(
 ): Promise<readonly Finding[]> {
   const { files } = host;
   if (!(await files.exists(stateDir))) return [];
-  return checkUnconfiguredPools({ host }, await KnownPools.open(files, stateDir), configured);
+  let knownPools: KnownPools;
+  try {
+    knownPools = await KnownPools.open(files, stateDir);
+  } catch (error) {
+    if (!(error instanceof VolumeError)) throw error;
+    const { problem, remedy } = splitMessage(error.message);
+    return [fail('state-dir', problem, remedy)];
+  }
+  return checkUnconfiguredPools({ host }, knownPools, configured);
 }
 
 /** Returns the number of volumes in the pool at the directory; 0 if it is not a pool. */

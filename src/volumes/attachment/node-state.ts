@@ -1,6 +1,6 @@
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno, isStorageFailure } from '../../host/errors.ts';
-import { encodeJson } from '../../state/decode.ts';
+import { encodeJson, LaterVersionError } from '../../state/decode.ts';
 import { type NodeState, nodeStateSchema, readRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { entryFiles } from '../pool/layout.ts';
@@ -16,7 +16,8 @@ const emptyState: NodeState = {
 /**
  * Reads the node state of a volume: the arguments of its stage and publish calls, which the kernel does not keep. An entry contains
  * what was requested; the caller checks mountinfo to determine whether it is still mounted. The file is read from the disk once,
- * since no other process writes to a pool. A torn file counts as empty; a read that fails makes the call fail.
+ * since no other process writes to a pool. A torn file, and one of a later version, count as empty; a read that fails makes the call
+ * fail.
  */
 export async function readNodeState(domain: Domain, volume: FoundVolume): Promise<NodeState> {
   const { pool, record } = volume;
@@ -25,6 +26,16 @@ export async function readNodeState(domain: Domain, volume: FoundVolume): Promis
   const nodeState = await readFromDisk(domain, volume);
   pool.nodeStates.set(record.id, nodeState);
   return nodeState;
+}
+
+/**
+ * Throws `wrong-state` if a later version of the driver wrote the node state. Called before a volume is mounted: what has to be
+ * recorded then would replace information that this version cannot read.
+ */
+export async function requireWritableNodeState(domain: Domain, volume: FoundVolume): Promise<void> {
+  await readNodeState(domain, volume);
+  const later = volume.pool.laterNodeStates.get(volume.record.id);
+  if (later !== undefined) throw later;
 }
 
 /**
@@ -54,6 +65,9 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeSt
     if (hasErrno(error, 'ENOENT')) return emptyState;
     // The file may be intact: if it counted as empty, it would be overwritten.
     if (!(error instanceof VolumeError)) throw error;
+    if (error instanceof LaterVersionError) {
+      volume.pool.laterNodeStates.set(volume.record.id, error);
+    }
     domain.log.warn(
       { volumeId: volume.record.id, problem: messageOf(error) },
       'the node state could not be decoded; the mount table of the kernel is used instead',
@@ -65,7 +79,8 @@ async function readFromDisk(domain: Domain, volume: FoundVolume): Promise<NodeSt
 /**
  * Replaces the node state. It survives SIGKILL but not a power failure, which ends the mounts too. A full disk must not keep pods
  * from starting or terminating: the old file is then overwritten in place, which needs no new block, and if that fails too the
- * change is only logged. `strict`: this information exists nowhere else, so a failed write fails the call.
+ * change is only logged. A file of a later version is not changed. `strict`: this information exists nowhere else, so a failed write
+ * fails the call.
  */
 export async function writeNodeState(
   domain: Domain,
@@ -76,6 +91,13 @@ export async function writeNodeState(
   const { pool, record } = volume;
   const path = nodeStatePath(volume);
   const { files } = domain.host;
+  const later = pool.laterNodeStates.get(record.id);
+  if (later !== undefined) {
+    // An unpublish or unstage has taken effect in the kernel, and the file stays as its version wrote it.
+    if (strict) throw later;
+    pool.nodeStates.set(record.id, nodeState);
+    return;
+  }
   // After a failed write, the file is read again.
   pool.nodeStates.delete(record.id);
   try {

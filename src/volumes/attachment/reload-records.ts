@@ -68,6 +68,7 @@ async function reloadEntry(domain: Domain, pool: Pool, { area, id }: Entry): Pro
       await pool.loadEntry(host.files, area, id);
       if (pool.indexOf(area).get(id) === undefined) pool.forget(area, id);
       pool.nodeStates.delete(id);
+      pool.laterNodeStates.delete(id);
       pool.space.invalidate();
       return;
     } catch (error) {

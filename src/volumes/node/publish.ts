@@ -14,7 +14,11 @@ import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { driverMountPathOf } from '../attachment/mount-dir.ts';
 import { lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
-import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
+import {
+  readNodeState,
+  requireWritableNodeState,
+  writeNodeState,
+} from '../attachment/node-state.ts';
 import { requireNotTruncated } from '../attachment/prepare-image.ts';
 import {
   isReadOnly,
@@ -99,6 +103,7 @@ async function stagingPathOf(domain: Domain, id: VolumeId, input: PublishInput):
 
 async function publish(domain: Domain, volume: FoundVolume, input: PublishInput): Promise<void> {
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
+  await requireWritableNodeState(domain, volume);
   const attachment = await attachmentOf(domain, volume);
   const device = requireStaged(volume, input, attachment);
   await requireNotTruncated(

@@ -13,7 +13,11 @@ import { isInMountDir } from '../attachment/mount-dir.ts';
 import { foreignMountError, lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import { growIfSmaller, mountVolume } from '../attachment/mount-volume.ts';
-import { readNodeState, writeNodeState } from '../attachment/node-state.ts';
+import {
+  readNodeState,
+  requireWritableNodeState,
+  writeNodeState,
+} from '../attachment/node-state.ts';
 import { growImageToPromisedSize, recoverImage } from '../attachment/prepare-image.ts';
 import { stagedNodePath, stagingPathOfNode } from '../attachment/staging-path.ts';
 import { checkedTargetPath, ensureTarget, targetOptions } from '../attachment/target-path.ts';
@@ -54,6 +58,7 @@ export async function stageLocked(
 ): Promise<void> {
   // An invalid flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
+  await requireWritableNodeState(domain, volume);
   const attachment = await attachmentOf(domain, volume, { withTable: true });
   const nodeState = await readNodeState(domain, volume);
   if (await isAlreadyStaged(domain, volume, input, { attachment, nodeState })) {

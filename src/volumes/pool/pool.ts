@@ -3,6 +3,7 @@ import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
 import type { Logger } from '../../observe/log.ts';
+import type { LaterVersionError } from '../../state/decode.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import {
   type NodeState,
@@ -77,6 +78,8 @@ export class Pool implements PoolContents {
   readonly space: PoolSpace;
   /** Cache of the `node.json` files that were read or written, by volume id. */
   readonly nodeStates = new Map<EntryName, NodeState>();
+  /** The errors of `node.json` files that a later version of the driver wrote, by volume id. */
+  readonly laterNodeStates = new Map<EntryName, LaterVersionError>();
   /** Sum of the sizes of inline volumes that are being created. */
   inlineBytesInFlight = 0n;
   /** Their host runs its calls in the lane of the pool. */
@@ -230,6 +233,7 @@ export class Pool implements PoolContents {
   forget(area: RecordArea, id: EntryId): void {
     this.indexOf(area).delete(id);
     this.nodeStates.delete(id);
+    this.laterNodeStates.delete(id);
     this.space.invalidate();
   }
 
@@ -358,6 +362,7 @@ export class Pool implements PoolContents {
 
   async #load(): Promise<void> {
     this.nodeStates.clear();
+    this.laterNodeStates.clear();
     // Renames before a crash may not be durable. Calls are answered from these entries, so they are synced first.
     await this.sync(...recordAreas);
     const log = this.#deps.log.child({ pool: this.name });

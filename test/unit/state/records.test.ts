@@ -3,15 +3,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import type * as v from 'valibot';
 import { VolumeError } from '../../../src/errors.ts';
 import { makePaths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
 import { driverLane } from '../../../src/host/lane.ts';
+import { LaterVersionError } from '../../../src/state/decode.ts';
+import * as records from '../../../src/state/records.ts';
 import {
+  copyProgress,
+  duplicateRecord,
   groupRecord,
+  lastTrimRecord,
   nodeStateSchema,
   poolMarker,
   readRecord,
+  restoreProgress,
+  snapshotRecord,
   type VolumeRecord,
   volumeRecord,
   writeRecord,
@@ -99,41 +107,99 @@ for (const [why, text, reason] of [
   });
 }
 
-test('unknown fields are kept in every record that is rewritten', async (t) => {
-  const path = join(await scratch(t), 'record.json');
-  const later = { note: 'from a later version', bytes: '9', list: [{ a: 1 }] };
-  const shared = { schemaVersion: 1, id: 'x.00000000', name: 'x', parameters: {}, ...later };
-  const publication = {
-    targetPath: '/t',
-    readOnly: false,
-    accessMode: '',
-    mountFlags: [],
-    fsType: '',
-  };
-  const staged = { stagingTargetPath: '/s', accessMode: '', mountFlags: [], fsType: '', ...later };
-  for (const [schema, value] of [
-    [
-      volumeRecord,
-      { ...record, sizeBytes: '1', source: { kind: 'volume', id: 'y', ...later }, ...later },
-    ],
-    [groupRecord, { ...shared, sourceVolumeIds: [], snapshotIds: [], frozenMs: 0, createdAtMs: 0 }],
-    [poolMarker, { ...shared, uuid: 'u', nodeTag: '00000000', createdAtMs: 0 }],
-    [
-      nodeStateSchema,
-      {
-        schemaVersion: 1,
-        staged,
-        published: [{ ...publication, ...later }],
-        dockerMountIds: [],
-        ...later,
-      },
-    ],
-  ] as const) {
-    await writeFile(path, JSON.stringify(value));
-    const read = await readRecord(paths, schema, path);
-    await writeRecord(paths, path, { schema, value: read, durable: false });
-    t.deepEqual(JSON.parse(await readFile(path, 'utf8')), value as unknown);
-  }
+const shared = { schemaVersion: 1, id: 'x.00000000', name: 'x', parameters: {} };
+const staged = { stagingTargetPath: '/s', accessMode: '', mountFlags: [], fsType: '' };
+const pod = { namespace: 'n', name: 'p', uid: 'u' };
+const publication = { targetPath: '/t', readOnly: false, accessMode: '', mountFlags: [], pod };
+const written = { ...record, sizeBytes: '1', reachedBytes: '1' };
+const copy = { allocatedBytes: '1', sourceModifiedNs: '1' };
+const { kind, fsType, fsUuid, provisioning, sectorSize } = record;
+
+/** A record of each kind, as in its file, with all objects that it may contain. */
+const everyKind = {
+  'volume.json': [volumeRecord, { ...written, source: { kind: 'volume', id: 'y' } }],
+  'snapshot.json': [
+    snapshotRecord,
+    {
+      ...{ ...shared, kind, fsType, fsUuid, provisioning, sectorSize, sizeBytes: '1', copy },
+      ...{ sourceVolumeId: 'y', groupId: null, groupPool: null, state: 'copying' },
+      ...{ frozenMs: 0, createdAtMs: 0 },
+    },
+  ],
+  'group.json': [
+    groupRecord,
+    { ...shared, sourceVolumeIds: [], snapshotIds: [], frozenMs: 0, createdAtMs: 0 },
+  ],
+  'pool.json': [poolMarker, { schemaVersion: 1, uuid: 'u', nodeTag: '00000000', createdAtMs: 0 }],
+  'node.json': [
+    nodeStateSchema,
+    { schemaVersion: 1, staged, published: [{ ...publication, fsType: '' }], dockerMountIds: [] },
+  ],
+  'twin.json': [duplicateRecord, { schemaVersion: 1, usedPool: 'u', usedPoolName: 'p' }],
+  'trim.json': [lastTrimRecord, { schemaVersion: 1, trimmedAtMs: 0 }],
+  'copy.json': [copyProgress, { schemaVersion: 1, doneBytes: '1' }],
+  'restore.json': [
+    restoreProgress,
+    {
+      ...{ schemaVersion: 1, volumeId: 'v', doneBytes: '1' },
+      source: { snapshotId: 's', createdAtMs: 0, inode: '1:2' },
+    },
+  ],
+} as const satisfies Record<string, readonly [v.GenericSchema, object]>;
+
+/** Adds the fields to the value and to every object in it, except to maps, whose keys are free. */
+function withFields(value: unknown, fields: object): unknown {
+  if (Array.isArray(value)) return value.map((one) => withFields(one, fields));
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).map(([key, one]) => [
+    key,
+    key === 'parameters' ? (one as unknown) : withFields(one, fields),
+  ]);
+  return { ...fields, ...(Object.fromEntries(entries) as object) };
+}
+
+const unknownFields = fc.dictionary(
+  fc.string({ minLength: 1, maxLength: 8 }).map((name) => `later-${name}`),
+  fc.jsonValue({ maxDepth: 2 }).filter((value) => !Object.is(value, -0)),
+  { maxKeys: 3 },
+);
+
+for (const [file, [schema, value]] of Object.entries(everyKind)) {
+  test(`a rewrite of ${file} keeps unknown fields of all its objects`, async (t) => {
+    const path = join(await scratch(t), file);
+    await fc.assert(
+      fc.asyncProperty(unknownFields, async (fields) => {
+        const text = JSON.stringify(withFields(value, fields));
+        await writeFile(path, text);
+        const read: unknown = await readRecord(paths, schema, path);
+        await writeRecord(paths, path, { schema, value: read as never, durable: false });
+        t.deepEqual(JSON.parse(await readFile(path, 'utf8')), JSON.parse(text));
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test(`${file} of a later version is recognized as such, whatever else it contains`, async (t) => {
+    const path = join(await scratch(t), file);
+    for (const text of ['{"schemaVersion":2}', JSON.stringify({ ...value, schemaVersion: 7 })]) {
+      await writeFile(path, text);
+      const error = await t.throwsAsync(readRecord(paths, schema, path), {
+        instanceOf: LaterVersionError,
+      });
+      t.regex(error.message, /written by a later version .* upgrade the driver/);
+    }
+  });
+}
+
+test('the kinds above are all that have a schema', (t) => {
+  const tested = new Set<unknown>(Object.values(everyKind).map(([schema]) => schema));
+  const others = Object.entries(records).filter(
+    ([, one]) => typeof one === 'object' && 'entries' in one && !tested.has(one),
+  );
+  t.deepEqual(
+    others.map(([name]) => name),
+    [],
+  );
 });
 
 test('an invalid time becomes the nearest valid one', async (t) => {
