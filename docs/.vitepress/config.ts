@@ -51,6 +51,7 @@ export default defineConfig({
         items: pages({
           platforms: 'Platforms',
           kubernetes: 'Kubernetes',
+          'install-package': 'Package',
           docker: 'Docker',
           'command-line': 'Command line',
           comparison: 'Comparison',

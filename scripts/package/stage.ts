@@ -1,5 +1,5 @@
 /** Fills a directory with the files that the packages install, for nfpm. */
-import { chmod, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as v from 'valibot';
@@ -107,11 +107,8 @@ async function stageDocs(options: StageOptions, share: string): Promise<void> {
   const { root, directory, version, date } = options;
   const doc = join(share, 'doc/loopcsi');
   await mkdir(doc, { recursive: true });
-  for (const page of ['README.md', 'docs']) {
-    await cp(join(root, page), join(doc, page), {
-      recursive: true,
-      filter: (path) => path !== join(root, 'docs/decisions'),
-    });
+  for (const page of ['README.md', ...(await docPages(root))]) {
+    await copyAs(join(root, page), join(doc, page), 0o644);
   }
   await writeCompressed(join(doc, 'changelog.gz'), await readText(root, 'CHANGELOG.md'));
   const { dependencies } = await readManifest(root);
@@ -126,6 +123,13 @@ async function stageDocs(options: StageOptions, share: string): Promise<void> {
     configuration: await readText(root, 'docs/configuration.md'),
   });
   await writeCompressed(join(share, 'man/man8/loopcsi.8.gz'), page);
+}
+
+/** The pages and their drawings, without the decisions and the files of the site. */
+async function docPages(root: string): Promise<readonly string[]> {
+  const pages = (await readdir(join(root, 'docs'))).filter((name) => name.endsWith('.md'));
+  const drawings = await readdir(join(root, 'docs/images'));
+  return [...pages.map((name) => `docs/${name}`), ...drawings.map((name) => `docs/images/${name}`)];
 }
 
 async function stageSystemFiles({ root }: StageOptions, target: string): Promise<void> {
