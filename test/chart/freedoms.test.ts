@@ -112,6 +112,20 @@ test('labels, annotations and placement of the pods; a label of a pod replaces a
   t.is(pod?.nodeSelector['disk'], 'ssd');
 });
 
+test('the pods can run in the network of the node, where their port is one of the node', async (t) => {
+  const podWith = async (hostNetwork: boolean): Promise<object | undefined> =>
+    podOf(ofKind(await render({ hostNetwork }), 'DaemonSet')[0] as Manifest);
+  t.like(await podWith(true), { hostNetwork: true, dnsPolicy: 'Default' });
+  const inCluster = await podWith(false);
+  t.false('hostNetwork' in (inCluster ?? {}));
+  const openshift = { scc: { enabled: true } };
+  const [scc] = ofKind(
+    await render({ hostNetwork: true, openshift }),
+    'SecurityContextConstraints',
+  );
+  t.like(scc, { allowHostNetwork: true, allowHostPorts: true });
+});
+
 test('labels of a node group stay on its pods', async (t) => {
   const sets = ofKind(await render({ ...nodeGroups, podLabels: { team: 'a' } }), 'DaemonSet');
   for (const set of sets) {

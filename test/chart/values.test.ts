@@ -13,6 +13,7 @@ const matrix: Readonly<Record<string, { values: object; flags?: readonly string[
   OpenShift: {
     values: { openshift: { scc: { enabled: true } }, 'snapshot-controller': { enabled: true } },
   },
+  'the network of the node': { values: { hostNetwork: true } },
   'a service account that exists': { values: { serviceAccount: { create: false, name: 'own' } } },
   'without protection, resizer and snapshots': {
     values: {
@@ -254,6 +255,11 @@ const refused = [
     name: 'a shutdown time above the grace period of the pod',
     values: { driver: { shutdownTimeout: '90s' } },
     says: /shutdownTimeout/,
+  },
+  {
+    name: 'a policy for pods that it does not apply to',
+    values: { hostNetwork: true, networkPolicy: { enabled: true } },
+    says: /no effect on pods in the network of the node: disable it or hostNetwork/,
   },
   {
     name: 'a PodMonitor whose Prometheus the policy blocks',

@@ -23,6 +23,9 @@
 {{- include "loopcsi.checkDefaults" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkDefaults" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
 {{- include "loopcsi.checkClasses" . }}
+{{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
+{{- fail "networkPolicy.enabled has no effect on pods in the network of the node: disable it or hostNetwork" }}
+{{- end }}
 {{- if and .Values.podMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
 {{- fail "networkPolicy.from is empty, so Prometheus cannot reach the driver although podMonitor is enabled: add its namespace" }}
 {{- end }}

@@ -35,6 +35,11 @@ spec:
     spec:
       serviceAccountName: {{ include "loopcsi.serviceAccountName" $root }}
       automountServiceAccountToken: false
+      {{- if $values.hostNetwork }}
+      hostNetwork: true
+      # The sidecars find the API server by its address, and need no names of the cluster.
+      dnsPolicy: Default
+      {{- end }}
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
       {{- end }}
