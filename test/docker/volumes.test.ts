@@ -9,6 +9,8 @@ import { type Daemon, dockerPrograms, startDaemon } from './daemon.ts';
 import { busybox, content, type Lab, makeNode, type NodeSpace, openLab } from './lab.ts';
 import { driverName, type Plugin, startPlugin } from './plugin.ts';
 
+const root = join(import.meta.dirname, '..', '..', '..');
+
 /** One machine with the driver, a dockerd with live-restore, and a user-defined bridge network. */
 let lab: Lab;
 let node: NodeSpace;
@@ -361,14 +363,20 @@ test.serial(
   },
 );
 
-test.serial('README.md: the command works as pasted, and prints what the page shows', async (t) => {
-  await daemon.docker('tag', busybox, 'busybox');
-  const bin = await makePrograms(node.directory, {
-    docker: `exec ${dockerPrograms.client} --host=unix://${daemon.socket} "$@"`,
-  });
-  const environment = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
-  const blocks = await blocksOf('README.md', 'docker');
-  t.true(blocks.length > 0);
-  for (const block of blocks) await runBlock(t, block, { environment });
-  await daemon.docker('volume', 'rm', 'data');
-});
+test.serial(
+  'the commands of the pages work as pasted, and print what the pages show',
+  async (t) => {
+    await daemon.docker('tag', busybox, 'busybox');
+    const bin = await makePrograms(node.directory, {
+      docker: `exec ${dockerPrograms.client} --host=unix://${daemon.socket} "$@"`,
+      loopcsi: `exec ${join(root, 'bin', 'loopcsi')} "$@" --endpoint=unix://${plugin.endpoint()}`,
+    });
+    const environment = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+    for (const page of ['README.md', 'docs/docker.md']) {
+      const blocks = await blocksOf(page, 'docker');
+      t.true(blocks.length > 0);
+      for (const block of blocks) await runBlock(t, block, { environment });
+    }
+    await daemon.docker('volume', 'rm', 'data', 'app', 'app_pgdata');
+  },
+);

@@ -3,6 +3,7 @@ import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type CommandResult, run } from '../../../scripts/command.ts';
 import { nodeRelease } from '../../../scripts/node-release.ts';
+import { readVersion } from '../../../src/version.ts';
 import { baseImages, makeBaseImages } from '../../images/base.ts';
 import { buildDriverImage } from '../../images/build.ts';
 import { packBusybox } from '../../images/busybox.ts';
@@ -14,7 +15,8 @@ export const images = {
   busybox: 'localhost/busybox:e2e',
   /** The image of the pages, as the runtime completes its name. */
   readmeBusybox: 'docker.io/library/busybox:1.37',
-  driver: 'localhost/loopcsi:e2e',
+  /** The name that `npm run image` gives it by default. */
+  driver: `localhost/loopcsi:${await readVersion()}`,
   sidecar: (program: string): string => `localhost/${program}:e2e`,
 } as const;
 

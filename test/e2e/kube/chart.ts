@@ -4,7 +4,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { projectRoot } from '../cluster/cache.ts';
-import { sidecars } from '../cluster/images.ts';
+import { images, sidecars } from '../cluster/images.ts';
 import type { Layout } from '../cluster/layout.ts';
 
 export const release = 'loopcsi';
@@ -53,7 +53,7 @@ export function chartValues(
   const pool = (name: string): string => join(layout.pools, name);
   const [provisioner, resizer, snapshotter] = sidecars.map(local);
   const values: Readonly<Record<string, unknown>> = {
-    image: local('loopcsi'),
+    image: { ...local('loopcsi'), tag: images.driver.replace(/^.*:/, '') },
     kubeletDir: layout.kubeletDir,
     stateDir: join(layout.state, 'driver'),
     driver: {

@@ -5,7 +5,14 @@ import { isPromisedOutput, pageBlocks } from '../../helpers/page-blocks.ts';
 
 /** Every command block of these pages is run by a suite, or says why not. */
 const root = join(import.meta.dirname, '..', '..', '..', '..');
-const pages = ['README.md', 'docs/platforms.md', 'docs/tasks.md', 'docs/csi-sanity.md'];
+const pages = [
+  'README.md',
+  'docs/platforms.md',
+  'docs/tasks.md',
+  'docs/csi-sanity.md',
+  'docs/docker.md',
+  'docs/kubernetes.md',
+];
 /** Each suite, and the file that runs its blocks. */
 const suites: Readonly<Record<string, string>> = {
   machine: 'test/integration/pages.test.ts',

@@ -50,16 +50,15 @@ async function checkOwner(t: ExecutionContext, { environment = {} }: PageShell):
   t.like(volume, { claim: 'default/data', pods: ['default/writer'], node: layout.nodeName });
 }
 
-/** kubectl, its plugin and helm as the reader has them, except that all images are those of the test. */
+/** kubectl, its plugin and helm as the reader has them, with the pools and the sidecars' images of the test. */
 async function shellOfReader(t: ExecutionContext): Promise<PageShell> {
   const directory = await mkdtemp('/var/tmp/loopcsi-reader-');
   t.teardown(() => rm(directory, { recursive: true }));
   const values = join(directory, 'values.json');
   await writeFile(values, JSON.stringify(chartValues(layout)));
-  const images = `--values ${values} --set image.registry=localhost`;
   const bin = await makePrograms(directory, {
     kubectl: `exec ${join(programs, 'kubectl')} "$@"`,
-    helm: `exec ${join(programs, 'helm')} "$@" ${images}`,
+    helm: `exec ${join(programs, 'helm')} "$@" --values ${values}`,
   });
   return {
     environment: {
