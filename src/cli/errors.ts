@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { grpcCodeName, grpcCodes } from '../csi/grpc-codes.ts';
 import { messageOf, VolumeError } from '../errors.ts';
 import { freezeAdvice } from '../volumes/model.ts';
+import { printable } from './printable.ts';
 
 /** Exit codes of every command (docs/command-line.md). */
 export const exitCodes = { success: 0, failure: 1, usageError: 2 } as const;
@@ -84,7 +85,26 @@ function grpcFailure({ code, details }: GrpcError): Failure {
   };
 }
 
-/** Returns messages from the driver unchanged, and replaces those that grpc-js generates. */
+/**
+ * Words of orchestrators in messages of the driver, and those of the command line. A test checks that the driver still uses
+ * each.
+ */
+export const orchestratorWords = [
+  ['repeat the call', 'repeat the command'],
+  [
+    'unpublish and unstage it (end the pods that use it), then stage it again',
+    'unmount it (end the pods that use it), then mount it again',
+  ],
+  ['unpublish and unstage', 'unmount'],
+  ['mkfsOptions', '--mkfs-options'],
+  ['sectorSize', '--sector-size'],
+] as const;
+
+function inWordsOfCli(details: string): string {
+  return orchestratorWords.reduce((text, [from, to]) => text.replaceAll(from, to), details);
+}
+
+/** Returns messages from the driver in the words of the command line, and replaces those that grpc-js generates. */
 function grpcMessage(code: number, details: string): string {
   if (
     code === grpcCodes.UNAVAILABLE &&
@@ -101,7 +121,7 @@ function grpcMessage(code: number, details: string): string {
   if (code === grpcCodes.CANCELLED) return 'the call was cancelled; try again';
   return details === ''
     ? `the driver returned ${grpcCodeName(code) ?? code} without a message`
-    : details;
+    : inWordsOfCli(details);
 }
 
 interface NamedVolume {
@@ -128,7 +148,7 @@ export async function rephraseForCli<T>(
     if (!isGrpcError(error)) throw error;
     let details = error.details.replaceAll(freezeAdvice, remedy);
     for (const { volume_id, name } of volumes) {
-      details = details.replaceAll(`'${volume_id}'`, `'${name}'`);
+      details = details.replaceAll(`'${volume_id}'`, `'${printable(name)}'`);
     }
     throw Object.assign(new Error(details, { cause: error }), { code: error.code, details });
   }

@@ -1,6 +1,7 @@
 /** Output formats: fields for people, JSON, YAML and names for programs. Tables are in table.ts. */
 import { formatBytes, formatExactBytes } from '../units.ts';
 import { UsageError } from './errors.ts';
+import { printable, shellWordOf } from './printable.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Formats of `--output`. `wide` is a table with more columns, `name` prints the names only. */
@@ -75,16 +76,6 @@ function nameOf(row: unknown): string {
   }
   const id = 'id' in row && typeof row.id === 'string' ? row.id : printable(row.name);
   return shellWordOf({ name: row.name, id });
-}
-
-/** The name, or the id of an object whose name is more than one word in a shell, or is evaluated there. */
-export function shellWordOf({ name, id }: { readonly name: string; readonly id: string }): string {
-  return /^[\p{L}\p{N}_.@%+,/][\p{L}\p{N}_.@%+,/-]*$/u.test(name) ? name : id;
-}
-
-/** Escapes control characters, so that a name cannot break lines or change the terminal's state. */
-export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (control) => JSON.stringify(control).slice(1, -1));
 }
 
 /** Formats fields as lines of `Name:  value`. Empty fields are omitted, and each of several values has its own line. */

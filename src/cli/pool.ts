@@ -143,6 +143,11 @@ function parseNameAndPath(text: string): { readonly name: string; readonly path:
   if (name === '' || text.endsWith('=')) {
     throw new UsageError(`'${text}' is not NAME=DIR; use a value such as fast=/mnt/nvme`);
   }
+  if (path.includes(',')) {
+    throw new UsageError(
+      `'${text}': the directory of a pool cannot contain a comma; give options as flags: --force, --reflink SIZE`,
+    );
+  }
   return { name, path };
 }
 

@@ -1,11 +1,11 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
 import { addClusterCommands } from './cluster/commands.ts';
 import { addCompletionCommands } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
-import { outputFormats, toJson } from './output.ts';
+import { type OutputFormat, outputFormats, toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
@@ -60,6 +60,7 @@ function makeRoot({ terminal, version }: Session, printError: (text: string) => 
     .addOption(
       new Option('-o, --output <FORMAT>', 'format of the result')
         .choices([...outputFormats])
+        .argParser(parseFormat)
         .default('table'),
     )
     .option('--json', 'print the result as JSON, as with --output json')
@@ -78,6 +79,15 @@ function makeRoot({ terminal, version }: Session, printError: (text: string) => 
       getErrHelpWidth: () => Math.min(terminal.columns, 120),
     })
     .exitOverride();
+}
+
+/** `volume mount -o noatime` is a habit from mount(8). */
+function parseFormat(text: string): OutputFormat {
+  const format = outputFormats.find((one) => one === text);
+  if (format !== undefined) return format;
+  throw new InvalidArgumentError(
+    `Allowed formats are ${outputFormats.join(', ')}. Mount options follow --options.`,
+  );
 }
 
 /** Replaces Commander's own `help`, which accepts only one name: this one also accepts `help volume create`. */

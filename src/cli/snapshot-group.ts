@@ -4,14 +4,9 @@ import type { GroupSnapshot, Snapshot, Volume } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getSnapshot, getVolume } from './lookup.ts';
-import {
-  type Column,
-  count,
-  formatFields,
-  formatPromisedSize,
-  printable,
-  shellWordOf,
-} from './output.ts';
+import { requireNewName } from './new-name.ts';
+import { type Column, count, formatFields, formatPromisedSize } from './output.ts';
+import { printable, shellWordOf } from './printable.ts';
 import { type Progress, withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { waitUntilReady } from './snapshot-wait.ts';
@@ -105,6 +100,7 @@ async function createGroup(
   idsOrNames: readonly string[],
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
+  requireNewName(name);
   const volumes: Volume[] = [];
   for (const one of idsOrNames) volumes.push(await getVolume(session, one));
   const { groups } = await session.driver();

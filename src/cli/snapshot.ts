@@ -3,7 +3,9 @@ import type { Snapshot } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
+import { requireNewName } from './new-name.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import { printable } from './printable.ts';
 import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
@@ -104,6 +106,7 @@ async function createSnapshot(
   name: string,
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
+  requireNewName(name);
   const volume = await getVolume(session, volumeIdOrName);
   const { controller } = await session.driver();
   const parameters: Readonly<Record<string, string>> =
@@ -233,14 +236,14 @@ async function deleteSnapshots(
   for (const { snapshot_id } of snapshots) await controller.DeleteSnapshot({ snapshot_id });
   const deleted = snapshots.map(({ snapshot_id: id, name }) => ({ id, name }));
   await session.show(deleted, () =>
-    deleted.map(({ name }) => `Snapshot '${name}' was deleted.`).join('\n'),
+    deleted.map(({ name }) => `Snapshot '${printable(name)}' was deleted.`).join('\n'),
   );
 }
 
 async function confirmDelete(session: Session, snapshots: readonly Snapshot[]): Promise<boolean> {
   const lines = snapshots.map(({ name, source_volume_id, created_at, pool }) => {
     const taken = dateOf(created_at)?.toISOString() ?? 'at an unknown time';
-    return `  ${name}  of volume '${source_volume_id}', taken ${taken}, in pool '${pool}'`;
+    return `  ${printable(name)}  of volume '${source_volume_id}', taken ${taken}, in pool '${pool}'`;
   });
   return session.terminal.confirm(`Delete ${count(snapshots.length, 'snapshot')}?`, [
     'These snapshots will be deleted:',

@@ -1,6 +1,7 @@
 /** Tables as aligned columns. Only commands that print a table load this file: string-width takes 20 ms to load. */
 import stringWidth from 'string-width';
-import { type Column, printable } from './output.ts';
+import type { Column } from './output.ts';
+import { printable } from './printable.ts';
 import type { Terminal } from './terminal.ts';
 
 /**

@@ -3,9 +3,11 @@ import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
+import { MiB } from '../units.ts';
 import type { ParameterName } from '../volumes/parameters/storage-class.ts';
 import { failureOf, rephraseForCli, UsageError } from './errors.ts';
 import { findCopyProgress, getSnapshot, getVolume } from './lookup.ts';
+import { requireNewName } from './new-name.ts';
 import { formatPromisedSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
@@ -83,6 +85,7 @@ export async function createVolume(
       '--block and --fstype cannot be combined: a block volume has no filesystem',
     );
   }
+  requireNewName(name);
   const sizeBytes = options.size === undefined ? undefined : parseSize(options.size, '--size');
   const source = await findSource(session, options.from);
   const { controller } = await session.driver();
@@ -101,7 +104,7 @@ export async function createVolume(
   );
   const volume = await getVolume(session, created?.volume_id ?? name);
   await session.show(volumeAsJson(volume), () =>
-    existed ? existingMessage(volume) : createdMessage(volume, source),
+    existed ? existingMessage(volume) : createdMessage(volume, { source, sizeBytes }),
   );
 }
 
@@ -119,12 +122,20 @@ function existingMessage(volume: Volume): string {
   return `Volume '${volume.name}' already exists: ${summaryOf(volume)}.`;
 }
 
-function createdMessage(volume: Volume, source: Source | undefined): string {
+function createdMessage(
+  volume: Volume,
+  asked: { readonly source: Source | undefined; readonly sizeBytes: bigint | undefined },
+): string {
   const { name } = volume;
+  const { source, sizeBytes } = asked;
+  const isRaised = sizeBytes !== undefined && volume.size_bytes >= sizeBytes + MiB;
+  const why = isRaised
+    ? ` It is larger than requested, because ${source === undefined ? `that is the minimum of ${formatOf(volume)}` : 'the source is'}.`
+    : '';
   const from = source === undefined ? '' : ` from ${source.description}`;
-  const message = `Volume '${name}' was created${from}: ${summaryOf(volume)}.`;
-  // The command is shown only for a name that needs no quotes in a shell; volumes can have any name.
-  if (!/^[\w.-]+$/.test(name)) return message;
+  const message = `Volume '${name}' was created${from}: ${summaryOf(volume)}.${why}`;
+  // The command is shown only for a name that is neither a flag nor a path, and needs no quotes in a shell.
+  if (!/^[A-Za-z\d_][\w.-]*$/.test(name)) return message;
   return `${message}\nMount it with: loopcsi volume mount ${name} /mnt/${name}`;
 }
 

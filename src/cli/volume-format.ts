@@ -1,6 +1,6 @@
 /** Formats volumes as text and JSON. */
 import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
-import { type Column, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
 export function textOrNull(text: string): string | null {
@@ -106,7 +106,7 @@ function healthOf({ problems }: Volume): string {
 
 export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
-  { title: 'CLAIM', text: claimOf },
+  { title: 'CLAIM', text: ownerTextOf },
   {
     title: 'SIZE',
     align: 'right',
@@ -125,8 +125,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'POD', text: ({ pods }) => firstOf(pods.map(({ name }) => name)) },
   {
     title: 'MOUNTED AT',
-    text: ({ published_at, staged_at }) =>
-      published_at.length === 0 && staged_at.length > 0 ? '(staged)' : firstOf(published_at),
+    text: mountedAtText,
     shrinks: true,
   },
   { title: 'ID', text: ({ volume_id }) => volume_id, isWide: true },
@@ -135,6 +134,13 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'CREATED', text: ({ created_at }) => formatTime(created_at), isWide: true },
   { title: 'SOURCE', text: (volume) => sourceOf(volume)?.id ?? '', isWide: true },
 ];
+
+/** The target paths. Docker's containers mount the staging path themselves. */
+function mountedAtText({ published_at, staged_at, mount_ids }: Volume): string {
+  if (published_at.length > 0) return firstOf(published_at);
+  if (mount_ids.length > 0) return `(Docker, ${count(mount_ids.length, 'container')})`;
+  return staged_at.length > 0 ? '(staged)' : '';
+}
 
 /** The first text, and the number of the others. */
 function firstOf([first = '', ...others]: readonly string[]): string {

@@ -6,6 +6,7 @@ import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
 import { count, formatPromisedSize, formatSize } from './output.ts';
 import { parseNewSize } from './parse-size.ts';
+import { printable } from './printable.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
@@ -145,7 +146,8 @@ async function mountVolume(
   const volume = await getVolume(session, volume_id);
   await session.show(
     volumeAsJson(volume),
-    () => `Volume '${volume.name}' is mounted at ${target_path}${read_only ? ', read-only' : ''}.`,
+    () =>
+      `Volume '${printable(volume.name)}' is mounted at ${target_path}${read_only ? ', read-only' : ''}.`,
   );
 }
 
@@ -172,8 +174,8 @@ async function unmountVolume(
   const unmounted = [...new Set([...requested, ...target_paths])];
   await session.show(volumeAsJson(await getVolume(session, volume_id)), () =>
     unmounted.length === 0
-      ? `Volume '${name}' was not mounted${directory === undefined ? '' : ` at ${target_path}`}.`
-      : `Volume '${name}' was unmounted from ${unmounted.join(', ')}.`,
+      ? `Volume '${printable(name)}' was not mounted${directory === undefined ? '' : ` at ${target_path}`}.`
+      : `Volume '${printable(name)}' was unmounted from ${unmounted.join(', ')}.`,
   );
 }
 
@@ -211,7 +213,7 @@ async function deleteVolumes(
   for (const volume of volumes) {
     await deleteVolume(session, volume);
     // Each deletion is printed at once, so that it is clear which volumes were deleted if a later one fails.
-    if (session.isText) session.terminal.print(`Volume '${volume.name}' was deleted.`);
+    if (session.isText) session.terminal.print(`Volume '${printable(volume.name)}' was deleted.`);
   }
   if (session.isText) return;
   await session.show(
@@ -236,20 +238,26 @@ async function deleteVolume(session: Session, volume: Volume): Promise<void> {
  * The driver also refuses to delete a mounted volume, but only after other volumes of the list were deleted, and its message
  * is written for orchestrators.
  */
-function requireUnmounted({ name, published_at, staged_at, ephemeral }: Volume): void {
+function requireUnmounted(volume: Volume): void {
+  const { published_at, staged_at, mount_ids, ephemeral } = volume;
   // The driver decides whether an inline volume may be deleted.
   if (ephemeral || published_at.length + staged_at.length === 0) return;
+  const name = printable(volume.name);
+  if (published_at.length > 0) {
+    throw new FailedError(
+      `volume '${name}' is mounted at ${published_at.join(', ')}; unmount it first: loopcsi volume unmount ${name}`,
+    );
+  }
+  const user = mount_ids.length > 0 ? 'Docker' : 'an orchestrator';
   throw new FailedError(
-    published_at.length > 0
-      ? `volume '${name}' is mounted at ${published_at.join(', ')}; unmount it first: loopcsi volume unmount ${name}`
-      : `volume '${name}' is in use, staged at ${staged_at.join(', ')}; stop the containers or pods that use it first`,
+    `volume '${name}' is in use by ${user} (mounted at ${staged_at.join(', ')}); stop the containers or pods that use it first`,
   );
 }
 
 async function confirmDelete(session: Session, volumes: readonly Volume[]): Promise<boolean> {
   const lines = volumes.map((volume) => {
     const { name, size_bytes, allocated_bytes, pool } = volume;
-    return `  ${name}  ${formatPromisedSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
+    return `  ${printable(name)}  ${formatPromisedSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
   });
   return session.terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
     'These volumes will be deleted with all their data:',
@@ -276,7 +284,7 @@ async function showHealth(session: Session, idOrName: string | undefined): Promi
 
 function problemTexts(volume: Volume): readonly string[] {
   const { name, owner, problems } = volume;
-  const subject = owner === null ? name : `${name} (${claimOf(volume)})`;
+  const subject = owner === null ? printable(name) : `${name} (${claimOf(volume)})`;
   return problems.map(
     ({ status, reason, message }) => `${subject}: ${status} ${reason}: ${message}`,
   );

@@ -72,9 +72,9 @@ export async function loadConfig(
     return { texts, origin: `environment variable ${environmentVariableOf(key)}` };
   };
   const file = flags['config'] ?? environmentVariables[environmentVariableOf('config')];
-  const fromFile =
-    typeof file === 'string' && file !== '' ? await fileSource(file) : () => undefined;
-  const config = parseOptions([fromFlags, fromEnvironment, fromFile]);
+  const { source: fromFile, problems } =
+    typeof file === 'string' && file !== '' ? await fileSource(file) : noFile;
+  const config = parseOptions([fromFlags, fromEnvironment, fromFile], problems);
   const threadPoolSize = Number(environmentVariables['UV_THREADPOOL_SIZE'] ?? 4);
   return Object.freeze({ ...config, threadPoolSize });
 }
@@ -110,7 +110,15 @@ function textsOf(value: unknown, origin: string): OptionTexts | undefined {
   return { texts, origin };
 }
 
-async function fileSource(path: string): Promise<Source> {
+/** The options of a file, and the problems of its keys that do not keep others from being checked. */
+interface FileSource {
+  readonly source: Source;
+  readonly problems: readonly string[];
+}
+
+const noFile: FileSource = { source: () => undefined, problems: [] };
+
+async function fileSource(path: string): Promise<FileSource> {
   // Imported on demand: loading takes 45 ms, and most configurations have no file.
   const { parse } = await import('yaml');
   let content: unknown;
@@ -125,22 +133,23 @@ async function fileSource(path: string): Promise<Source> {
   }
   const entries = decoded.output ?? {};
   const unknown = Object.keys(entries).filter((key) => !optionKeys.some((known) => known === key));
-  if (unknown.length > 0) {
-    throw new ConfigError(
-      unknown.map(
-        (key) => `key ${key} in ${path} is not known; known keys: ${optionKeys.join(', ')}`,
-      ),
-    );
-  }
-  return (key) => textsOf(entries[key], `key ${key} in ${path}`);
+  return {
+    source: (key) => textsOf(entries[key], `key ${key} in ${path}`),
+    problems: unknown.map(
+      (key) => `key ${key} in ${path} is not known; known keys: ${optionKeys.join(', ')}`,
+    ),
+  };
 }
 
-function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'> {
-  const problems: string[] = [];
+function parseOptions(
+  sources: readonly Source[],
+  earlierProblems: readonly string[],
+): Omit<Config, 'threadPoolSize'> {
+  const problems = [...earlierProblems];
   const explicit = new Set<OptionKey>();
   const valuesOf = (key: OptionKey): readonly unknown[] => {
     const spec = specOf(key);
-    const found = sources.map((source) => source(key)).find((one) => one !== undefined);
+    const found = firstTextsOf(sources, key, problems);
     if (found !== undefined) explicit.add(key);
     const { texts, origin } = found ?? {
       texts: spec.default === undefined ? [] : [spec.default],
@@ -166,6 +175,21 @@ function parseOptions(sources: readonly Source[]): Omit<Config, 'threadPoolSize'
   >;
   checkCombinations(config);
   return config;
+}
+
+/** Returns the texts of the first source that has the option. Adds a value that is not a text to `problems`. */
+function firstTextsOf(
+  sources: readonly Source[],
+  key: OptionKey,
+  problems: string[],
+): OptionTexts | undefined {
+  try {
+    return sources.map((source) => source(key)).find((one) => one !== undefined);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems.push(...error.problems);
+    return undefined;
+  }
 }
 
 /** Checks the rules that involve more than one option. */

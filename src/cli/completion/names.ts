@@ -1,7 +1,8 @@
 /** Names of objects of the driver, for completion. */
 import type { Volume } from '../../csi/admin-types.ts';
 import type { Client } from '../../csi/client.ts';
-import { formatPromisedSize, shellWordOf } from '../output.ts';
+import { formatPromisedSize } from '../output.ts';
+import { shellWordOf } from '../printable.ts';
 import { claimOf, formatOf } from '../volume-format.ts';
 import type { Candidate, NameKind } from './candidates.ts';
 

@@ -186,9 +186,10 @@ export async function buildImage(
 function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): void {
   const { record } = existing;
   const differences: string[] = [];
+  const shown = (value: unknown): string => (value === '' ? 'none' : String(value));
   const compare = (property: string, actual: unknown, requested: unknown): void => {
     if (actual !== requested) {
-      differences.push(`${property} is ${String(actual)}, not ${String(requested)}`);
+      differences.push(`${property} is ${shown(actual)}, not ${shown(requested)}`);
     }
   };
   compare('name', record.name, input.name);

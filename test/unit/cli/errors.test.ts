@@ -1,7 +1,15 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import { CommanderError } from 'commander';
-import { FailedError, failureOf, UsageError } from '../../../src/cli/errors.ts';
+import {
+  FailedError,
+  failureOf,
+  orchestratorWords,
+  rephraseForCli,
+  UsageError,
+} from '../../../src/cli/errors.ts';
 import { grpcCodes } from '../../../src/csi/grpc-codes.ts';
 import { VolumeError } from '../../../src/errors.ts';
 
@@ -118,4 +126,27 @@ for (const { name, error, exitCode, message, code, ...rest } of cases) {
 test('grpcCodes are the codes of grpc-js', (t) => {
   const named = Object.entries(status).filter(([name]) => !/^\d+$/.test(name));
   t.deepEqual({ ...grpcCodes }, Object.fromEntries(named) as typeof grpcCodes);
+});
+
+test('the driver uses each of the words that the command line replaces', (t) => {
+  const root = join(import.meta.dirname, '..', '..', '..', '..', 'src', 'volumes');
+  const source = readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts'))
+    .map((path) => readFileSync(join(root, path), 'utf8'))
+    .join('\n');
+  for (const [word] of orchestratorWords) t.true(source.includes(word), word);
+});
+
+test('messages of the driver are in the words of the command line, with the name of the volume', async (t) => {
+  const details =
+    "volume '_0f.1' is in use: mounted at /a; unpublish and unstage it first, or repeat the call";
+  const error = await t.throwsAsync(
+    rephraseForCli({ volume_id: '_0f.1', name: 'a\nb' }, async () => {
+      throw grpcError(status.FAILED_PRECONDITION, details);
+    }),
+  );
+  t.is(
+    failureOf(error).message,
+    "volume 'a\\nb' is in use: mounted at /a; unmount it first, or repeat the command",
+  );
 });

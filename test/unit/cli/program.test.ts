@@ -125,6 +125,23 @@ for (const argv of [
   });
 }
 
+for (const { argv, says } of [
+  { argv: ['volume', 'create', 'a\nb'], says: /the name 'a\\nb' contains a line break/ },
+  { argv: ['volume', 'clone', 'a', 'b\t'], says: /the name 'b\\t' contains/ },
+  { argv: ['snapshot', 'create', 'a', 'b\u0007'], says: /the name 'b\\u0007' contains/ },
+  { argv: ['snapshot', 'group', 'create', 'b\n', 'v'], says: /the name 'b\\n' contains/ },
+  { argv: ['pool', 'init', 'a=/b,force'], says: /cannot contain a comma; give options as flags/ },
+  { argv: ['volume', 'mount', 'a', '/b', '-o', 'noatime'], says: /Mount options follow --options/ },
+  { argv: ['volume', 'create', 'a', '--size', '10'], says: /did you mean 10Gi or 10Mi/ },
+  { argv: ['volume', 'list', '--sort', 'colour'], says: /Allowed choices are name, claim, size/ },
+]) {
+  test(`a usage error says what was meant: ${JSON.stringify(argv.join(' '))}`, async (t) => {
+    const { exitCode, stderr } = await run(...argv, '--endpoint', '/nowhere/csi.sock');
+    t.is(exitCode, 2);
+    t.regex(stderr, says);
+  });
+}
+
 test('help accepts the names of subcommands', async (t) => {
   const { exitCode, stdout } = await run('help', 'volume', 'create');
   t.is(exitCode, 0);

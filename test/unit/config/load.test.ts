@@ -171,6 +171,19 @@ for (const { content, says } of badFiles) {
   });
 }
 
+test('a file with several faults: all are reported', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-config-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  const file = join(directory, 'config.yaml');
+  await writeFile(
+    file,
+    'nodeID: a\npool:\n  - a=/srv,foo\n  - b=c\nstateDir: {}\nlogLevel: loud\n',
+  );
+  const problems = await problemsOf(loadConfig({ config: file }, {}));
+  const places = problems.map((problem) => problem.replace(/ in .*$/, ''));
+  t.deepEqual(places, ['key nodeID', 'key pool', 'key pool', 'key stateDir', 'key logLevel']);
+});
+
 test('a missing file is an error', async (t) => {
   const problems = await problemsOf(loadConfig({ config: '/nonexistent/loopcsi.yaml' }, {}));
   t.regex(problems[0] ?? '', /^configuration file \/nonexistent\/loopcsi\.yaml: ENOENT/);
