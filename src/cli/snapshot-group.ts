@@ -6,6 +6,7 @@ import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getSnapshot, getVolume } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
 import { type Column, count, formatFields, formatPromisedSize } from './output.ts';
+import { groupOwnerTextOf, snapshotOwnerAsJson } from './owner-format.ts';
 import { printable, shellWordOf } from './printable.ts';
 import { type Progress, withProgress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -49,6 +50,7 @@ export function addGroupCommands(snapshot: Command, session: Session): void {
 
 const columns: readonly Column<GroupSnapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
+  { title: 'VOLUMEGROUPSNAPSHOT', text: groupOwnerTextOf },
   {
     title: 'SNAPSHOTS',
     align: 'right',
@@ -71,6 +73,7 @@ export function groupAsJson(group: GroupSnapshot) {
   return {
     id: group.group_snapshot_id,
     name: group.name,
+    owner: snapshotOwnerAsJson(group),
     createdAt: dateOf(group.created_at)?.toISOString() ?? null,
     frozenMs: group.frozen_ms,
     snapshotIds: group.snapshot_ids,
@@ -167,6 +170,7 @@ async function showGroup(session: Session, idOrName: string): Promise<void> {
     formatFields(session.terminal, [
       ['Name', group.name],
       ['Id', group.group_snapshot_id],
+      ['Volume group snapshot', groupOwnerTextOf(group)],
       ['Taken', formatTime(group.created_at)],
       ['Frozen for', `${group.frozen_ms} ms`],
       ['Snapshots', members.map(describeMember)],

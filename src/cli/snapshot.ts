@@ -5,6 +5,7 @@ import { addListOptions, type ListOptions, showList } from './list.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import { snapshotOwnerAsJson, snapshotOwnerTextOf } from './owner-format.ts';
 import { printable } from './printable.ts';
 import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -12,7 +13,7 @@ import { addDiffCommand } from './snapshot-diff.ts';
 import { addGroupCommands } from './snapshot-group.ts';
 import { waitUntilReady } from './snapshot-wait.ts';
 import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
-import { dateOf, formatOf, formatTime, textOrNull } from './volume-format.ts';
+import { dateOf, formatOf, formatTime } from './volume-format.ts';
 
 export function addSnapshotCommands(program: Command, session: Session): void {
   const snapshot = program
@@ -62,31 +63,12 @@ export function addSnapshotCommands(program: Command, session: Session): void {
     .action(deleteSnapshots.bind(null, session));
 }
 
-function ownerAsJson({ owner }: Snapshot) {
-  if (owner === null) return null;
-  return {
-    namespace: owner.namespace,
-    volumeSnapshot: textOrNull(owner.volume_snapshot),
-    volumeSnapshotContent: textOrNull(owner.volume_snapshot_content),
-    volumeGroupSnapshot: textOrNull(owner.volume_group_snapshot),
-  };
-}
-
-/** `namespace/name` of the VolumeSnapshot; for a member of a group, of its VolumeGroupSnapshot. */
-function ownerTextOf({ owner }: Snapshot): string {
-  if (owner === null) return '';
-  const { namespace, volume_snapshot, volume_group_snapshot } = owner;
-  return volume_snapshot === ''
-    ? `${namespace}/${volume_group_snapshot} (group)`
-    : `${namespace}/${volume_snapshot}`;
-}
-
 /** docs/command-line.md lists the keys. */
 export function snapshotAsJson(snapshot: Snapshot) {
   return {
     id: snapshot.snapshot_id,
     name: snapshot.name,
-    owner: ownerAsJson(snapshot),
+    owner: snapshotOwnerAsJson(snapshot),
     sourceVolumeId: snapshot.source_volume_id,
     pool: snapshot.pool,
     kind: snapshot.kind === 'BLOCK' ? 'block' : 'mount',
@@ -142,7 +124,7 @@ function createdMessage(snapshot: Snapshot): string {
 
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'VOLUMESNAPSHOT', text: ownerTextOf },
+  { title: 'VOLUMESNAPSHOT', text: snapshotOwnerTextOf },
   { title: 'VOLUME', text: volumeOf },
   {
     title: 'SIZE',
@@ -208,7 +190,7 @@ async function showSnapshot(session: Session, idOrName: string): Promise<void> {
     formatFields(session.terminal, [
       ['Name', snapshot.name],
       ['Id', snapshot.snapshot_id],
-      ['Volume snapshot', ownerTextOf(snapshot)],
+      ['Volume snapshot', snapshotOwnerTextOf(snapshot)],
       ['Volume', snapshot.source_volume_id],
       ['Pool', snapshot.pool],
       ['Size', formatPromisedSize(snapshot.size_bytes)],

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { MeasureVolumesResponse, VolumeIo, VolumeUsage } from '../csi/admin-types.ts';
 import { addSortOptions, type ListOptions, showList } from './list.ts';
 import { type Column, formatPromisedSize, formatSize } from './output.ts';
+import { ownerAsJson, ownerTextOf } from './owner-format.ts';
 import type { Session } from './session.ts';
 
 export function addTopCommand(program: Command, session: Session): void {
@@ -56,7 +57,7 @@ export function ratesBetween(
 
 const columns: readonly Column<Row>[] = [
   { title: 'NAME', text: ({ usage }) => usage.name, shrinks: true },
-  { title: 'CLAIM', text: ({ usage }) => claimOf(usage), shrinks: true },
+  { title: 'CLAIM', text: ({ usage }) => ownerTextOf(usage), shrinks: true },
   {
     title: 'USED',
     align: 'right',
@@ -114,10 +115,6 @@ function formatRate(bytesPerSecond: number): string {
   return formatSize(BigInt(Math.round(bytesPerSecond)));
 }
 
-function claimOf({ owner }: VolumeUsage): string {
-  return owner === null || owner.claim === '' ? '' : `${owner.namespace}/${owner.claim}`;
-}
-
 function usedPercentOf({ filesystem }: VolumeUsage): number | undefined {
   if (filesystem === null || filesystem.total_bytes === 0n) return undefined;
   return Number((filesystem.used_bytes * 1000n) / filesystem.total_bytes) / 10;
@@ -128,6 +125,7 @@ export function topAsJson({ usage, rates }: Row) {
   return {
     id: usage.volume_id,
     name: usage.name,
+    owner: ownerAsJson(usage),
     pool: usage.pool,
     sizeBytes: usage.size_bytes,
     allocatedBytes: usage.allocated_bytes,

@@ -1,11 +1,8 @@
 /** Formats volumes as text and JSON. */
 import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import { ownerAsJson, ownerTextOf } from './owner-format.ts';
 import type { Terminal } from './terminal.ts';
-
-export function textOrNull(text: string): string | null {
-  return text === '' ? null : text;
-}
 
 export function dateOf(timestamp: Timestamp | null): Date | undefined {
   if (timestamp === null) return undefined;
@@ -35,28 +32,6 @@ function sourceOf(volume: Volume): { readonly kind: string; readonly id: string 
   return volume.source === 'source_snapshot_id'
     ? { kind: 'snapshot', id: volume.source_snapshot_id }
     : { kind: 'volume', id: volume.source_volume_id };
-}
-
-/** `namespace/claim`, or the pod of an inline volume; '' for a volume that was not created for Kubernetes. */
-function ownerTextOf({ owner }: Volume): string {
-  if (owner === null) return '';
-  return `${owner.namespace}/${owner.claim === '' ? owner.pod : owner.claim}`;
-}
-
-/** The name by which its user knows the volume: its claim or, without one, its own name, as in Docker. */
-export function claimOf(volume: Volume): string {
-  const owner = ownerTextOf(volume);
-  return owner === '' ? volume.name : owner;
-}
-
-function ownerAsJson({ owner }: Volume) {
-  if (owner === null) return null;
-  return {
-    namespace: owner.namespace,
-    claim: textOrNull(owner.claim),
-    persistentVolume: textOrNull(owner.persistent_volume),
-    pod: textOrNull(owner.pod),
-  };
 }
 
 function podAsJson(pod: PublishedPod) {

@@ -5,6 +5,7 @@ import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
 import { count, formatPromisedSize, formatSize } from './output.ts';
+import { ownerTextOf, textOrNull } from './owner-format.ts';
 import { parseNewSize } from './parse-size.ts';
 import { printable } from './printable.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
@@ -12,11 +13,9 @@ import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
 import { addExportCommand } from './volume-export.ts';
 import {
-  claimOf,
   describeVolume,
   expansionMessage,
   formatOf,
-  textOrNull,
   volumeAsJson,
   volumeColumns,
 } from './volume-format.ts';
@@ -105,7 +104,8 @@ async function listVolumes(
 }
 
 function isOf(claim: string, volume: Volume): boolean {
-  return claim.endsWith('/') ? claimOf(volume).startsWith(claim) : claimOf(volume) === claim;
+  const owner = ownerTextOf(volume);
+  return claim.endsWith('/') ? owner.startsWith(claim) : owner === claim;
 }
 
 function noVolumesText(claim: string | undefined): string {
@@ -284,7 +284,7 @@ async function showHealth(session: Session, idOrName: string | undefined): Promi
 
 function problemTexts(volume: Volume): readonly string[] {
   const { name, owner, problems } = volume;
-  const subject = owner === null ? printable(name) : `${name} (${claimOf(volume)})`;
+  const subject = `${printable(name)}${owner === null ? '' : ` (${ownerTextOf(volume)})`}`;
   return problems.map(
     ({ status, reason, message }) => `${subject}: ${status} ${reason}: ${message}`,
   );

@@ -341,6 +341,7 @@ export const descriptor: object = {
                 source_volume_ids: { rule: 'repeated', type: 'string', id: 4 },
                 created_at: { type: 'google.protobuf.Timestamp', id: 5 },
                 frozen_ms: { type: 'int64', id: 6 },
+                owner: { type: 'SnapshotOwner', id: 7 },
               },
             },
             MeasureVolumesRequest: { fields: { pool: { type: 'string', id: 1 } } },

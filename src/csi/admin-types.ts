@@ -622,6 +622,8 @@ export interface GroupSnapshot {
   readonly created_at: Timestamp | null;
   /** How long the source volumes were frozen, in milliseconds. */
   readonly frozen_ms: bigint;
+  /** Unset for a group that was not taken for Kubernetes. */
+  readonly owner: SnapshotOwner | null;
 }
 
 export interface MeasureVolumesRequest {

@@ -18,6 +18,7 @@ import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/i
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
 import type { VolumeUsage } from '../volumes/admin/usage.ts';
 import type { GroupSnapshot as GroupOfVolumes } from '../volumes/model.ts';
+import { snapshotOwnerOf } from '../volumes/owner.ts';
 import { capacityTermsOf } from '../volumes/pool/space.ts';
 
 export function poolMessage(facts: PoolFacts): Pool {
@@ -165,6 +166,7 @@ function timestampOf(ms: number): { readonly seconds: bigint; readonly nanos: nu
 }
 
 export function adminGroupMessage(record: GroupOfVolumes['record']): GroupSnapshot {
+  const owner = snapshotOwnerOf(record);
   return {
     group_snapshot_id: record.id,
     name: record.name,
@@ -172,6 +174,7 @@ export function adminGroupMessage(record: GroupOfVolumes['record']): GroupSnapsh
     source_volume_ids: record.sourceVolumeIds,
     created_at: timestampOf(record.createdAtMs),
     frozen_ms: BigInt(record.frozenMs),
+    owner: owner === undefined ? null : snapshotOwnerMessage(owner),
   };
 }
 

@@ -76,7 +76,7 @@ test.serial('volume get names the container that uses a volume, and its mount ID
     new RegExp(`^Used by: +sleep \\(pid \\d+, container ${id.slice(0, 12)}\\)$`, 'm'),
   );
   t.regex(stdout, /^Docker mount IDs: +[0-9a-f]{64}$/m);
-  t.regex((await plugin.loopcsi('volume', 'list')).stdout, /^named +named +32Mi /m);
+  t.regex((await plugin.loopcsi('volume', 'list')).stdout, /^named +- +32Mi /m);
   await remove('user');
   await daemon.docker('volume', 'rm', 'named');
 });

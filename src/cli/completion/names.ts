@@ -2,8 +2,9 @@
 import type { Volume } from '../../csi/admin-types.ts';
 import type { Client } from '../../csi/client.ts';
 import { formatPromisedSize } from '../output.ts';
+import { ownerTextOf } from '../owner-format.ts';
 import { shellWordOf } from '../printable.ts';
-import { claimOf, formatOf } from '../volume-format.ts';
+import { formatOf } from '../volume-format.ts';
 import type { Candidate, NameKind } from './candidates.ts';
 
 type Admin = Pick<
@@ -45,7 +46,7 @@ async function volumeNames(admin: Admin): Promise<readonly Candidate[]> {
   return volumes.flatMap((volume) => {
     const description = descriptionOf(volume);
     const name = shellWordOf({ name: volume.name, id: volume.volume_id });
-    const claim = isOfClaim(volume) ? [claimOf(volume)] : [];
+    const claim = isOfClaim(volume) ? [ownerTextOf(volume)] : [];
     return [name, ...claim].map((value) => ({ value, description }));
   });
 }
@@ -53,7 +54,7 @@ async function volumeNames(admin: Admin): Promise<readonly Candidate[]> {
 async function claimNames(admin: Admin): Promise<readonly Candidate[]> {
   const { volumes } = await admin.ListVolumes({ ...page, pool: '' });
   return volumes.filter(isOfClaim).map((volume) => ({
-    value: claimOf(volume),
+    value: ownerTextOf(volume),
     description: descriptionOf(volume),
   }));
 }
