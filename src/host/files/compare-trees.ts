@@ -1,6 +1,6 @@
 import type { BigIntStats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { open, readlink } from 'node:fs/promises';
+import { open, readFile, readlink } from 'node:fs/promises';
 import { MiB } from '../../units.ts';
 import { hasErrno } from '../errors.ts';
 import { readAttributes } from '../kernel/attributes.ts';
@@ -11,8 +11,11 @@ import { joinBytes, listNames, statusOf, walkTree } from './walk-tree.ts';
 
 const bufferBytes = Number(MiB);
 
-/** Attributes that the kernel or its policy sets for each filesystem, so that a copy may have others. */
-const ownAttributes = /^(?:security\.selinux|btrfs\.|system\.(?!posix_acl_))/;
+/**
+ * Attributes that the kernel or its policy sets for each filesystem, so that a copy may have others. XFS also shows its ACLs as
+ * trusted.SGI_ACL_*.
+ */
+const ownAttributes = /^(?:security\.selinux|btrfs\.|trusted\.SGI_ACL_|system\.(?!posix_acl_))/;
 
 interface Pair {
   readonly from: Buffer;
@@ -76,7 +79,8 @@ class TreeComparison {
     if (ofAttributes !== undefined) return ofAttributes;
     if (stats.isSymbolicLink()) return linkTargetDifference(lane, from, to);
     if (stats.isDirectory()) return this.#nameDifference(from, to);
-    if (stats.isFile() && !(await isContentEqual(lane, from, to))) return 'its content differs';
+    if (stats.isFile() && !(await isContentEqual(lane, { from, to, stats })))
+      return 'its content differs';
     return undefined;
   }
 
@@ -123,7 +127,7 @@ async function attributeDifference(
   from: Buffer,
   to: Buffer,
 ): Promise<string | undefined> {
-  const [expected, actual] = [await readAttributes(lane, from), await readAttributes(lane, to)];
+  const [expected, actual] = await readAttributes(lane, from, to);
   for (const name of new Set([...expected.keys(), ...actual.keys()])) {
     if (ownAttributes.test(name)) continue;
     const value = expected.get(name);
@@ -149,7 +153,8 @@ async function linkTargetDifference(
 }
 
 /** Compares two files of the same size. Reads only ranges in which one of them has data. */
-async function isContentEqual(lane: Lane, from: Buffer, to: Buffer): Promise<boolean> {
+async function isContentEqual(lane: Lane, { from, to, stats }: Pair): Promise<boolean> {
+  if (stats.size <= bufferBytes) return isSmallFileEqual(lane, from, to);
   const paths = [from.toString(), to.toString()] as const;
   const source = await openForRead(lane, from);
   try {
@@ -162,6 +167,14 @@ async function isContentEqual(lane: Lane, from: Buffer, to: Buffer): Promise<boo
   } finally {
     await closeHandle(lane, source, paths[0]);
   }
+}
+
+/** One step, since a directory may have millions of small files. */
+function isSmallFileEqual(lane: Lane, from: Buffer, to: Buffer): Promise<boolean> {
+  return fsCall(lane, 'read', from.toString(), async () => {
+    const [expected, actual] = [await readFile(from), await readFile(to)];
+    return actual.equals(expected);
+  });
 }
 
 function openForRead(lane: Lane, path: Buffer): Promise<FileHandle> {
