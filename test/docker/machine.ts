@@ -97,6 +97,10 @@ export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promi
     await service?.end();
     await detachAll();
     await run('umount', ['--detach-loop', disk]);
+    // The kernel detaches it once the machine's mount namespace has ended, in the background.
+    await eventually('the disk of the machine to be detached', async () =>
+      (await devicesBelow(directory)).length === 0 ? true : undefined,
+    );
   });
   return machine;
 }

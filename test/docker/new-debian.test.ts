@@ -131,3 +131,16 @@ test.serial(
     t.deepEqual(await machine.devices(), []);
   },
 );
+
+test.serial('contrib/install installs a service with the Node that the tree uses', async (t) => {
+  const install = `cd ${clone}; sh scripts/bootstrap run sh contrib/install`;
+  await writeFile(machine.seen('/etc/loopcsi.yaml'), 'logLevl: info\n');
+  const refused = await runAs('dev', install, 1);
+  t.regex(refused, /loopcsi is installed but does not start/);
+  t.regex(refused, /^loopcsi: key logLevl in \/etc\/loopcsi\.yaml is not known/m);
+  await writeFile(machine.seen('/etc/loopcsi.yaml'), 'httpAddress: off\n');
+  await runAs('root', 'systemctl restart loopcsi');
+  t.regex(await runAs('root', 'loopcsi pool list'), /default/);
+  t.regex(await runAs('root', '/usr/local/lib/loopcsi/bin/node --version'), /^v24\./);
+  await runAs('root', 'systemctl stop loopcsi');
+});
