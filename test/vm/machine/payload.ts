@@ -29,6 +29,8 @@ export async function makePayload(
     });
   await mkdir(join(tree, 'node_modules'), { recursive: true });
   for (const part of parts) await copy(join(projectRoot, part), part);
+  // The link to the host's Node, if there is one.
+  await rm(join(tree, 'dist/node'), { force: true });
   const packages = join(projectRoot, 'node_modules');
   for (const name of await readdir(packages)) {
     if (!buildPackages.test(name)) await copy(join(packages, name), `node_modules/${name}`);
