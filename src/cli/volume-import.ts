@@ -11,6 +11,7 @@ import type {
 import { messageOf } from '../errors.ts';
 import { fsTypes } from '../host/host.ts';
 import { zstd } from '../host/programs/zstd.ts';
+import { claimParameters } from '../volumes/owner.ts';
 import { FailedError, failureOf, UsageError } from './errors.ts';
 import { dataPieces, type OpenedStream, openStream } from './image-stream.ts';
 import { showList } from './list.ts';
@@ -21,7 +22,7 @@ import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { addNewVolumeOptions, type NewVolumeOptions } from './volume-create.ts';
 import { volumeAsJson } from './volume-format.ts';
-import { addClassOption, manifestOf } from './volume-manifest.ts';
+import { addClassOption, manifestOf, parseClaim } from './volume-manifest.ts';
 
 interface ImportOptions extends NewVolumeOptions {
   readonly printPv?: string;
@@ -101,7 +102,9 @@ async function importVolume(
 }
 
 function requestFor(name: string, options: ImportOptions): Partial<ImportVolumeRequest> {
-  const { pool, provisioning, sectorSize } = options;
+  const { pool, provisioning, sectorSize, printPv } = options;
+  // The volume is created for this claim, as if a provisioner had requested it.
+  const claim = printPv === undefined ? {} : claimParameters(parseClaim(printPv));
   const parameters = Object.fromEntries(
     Object.entries({ pool, provisioning, sectorSize }).flatMap(([key, value]) =>
       value === undefined ? [] : [[key, value] as const],
@@ -113,7 +116,7 @@ function requestFor(name: string, options: ImportOptions): Partial<ImportVolumeR
     fs_type: options.fstype ?? '',
     block: options.block === true,
     keep_uuid: options.keepUuid === true,
-    parameters,
+    parameters: { ...parameters, ...claim },
   };
 }
 

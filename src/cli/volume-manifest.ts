@@ -41,16 +41,11 @@ export async function manifestOf(
   volume: Volume,
   { claim, storageClass = defaultClass }: ManifestOptions,
 ): Promise<string> {
-  const [, namespace, name] =
-    /^([a-z0-9][a-z0-9-]{0,62})\/([a-z0-9][a-z0-9.-]{0,252})$/.exec(claim) ?? [];
-  if (namespace === undefined || name === undefined) {
-    throw new UsageError(`'${claim}' does not name a claim: write NAMESPACE/CLAIM`);
-  }
   const { identity, controller } = await session.driver();
   const { name: driver } = await identity.GetPluginInfo({});
   const found = await controller.ControllerGetVolume({ volume_id: volume.volume_id });
   const csi = requireField(found.volume, 'volume');
-  const objects = objectsFor(volume, { claim: { namespace, name }, storageClass, driver, csi });
+  const objects = objectsFor(volume, { claim: parseClaim(claim), storageClass, driver, csi });
   const { stringify } = await import('yaml');
   return objects
     .map((object) => stringify(object))
@@ -58,8 +53,21 @@ export async function manifestOf(
     .trimEnd();
 }
 
+interface ClaimName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Throws `UsageError` unless the text has the form NAMESPACE/CLAIM. */
+export function parseClaim(text: string): ClaimName {
+  const [, namespace, name] =
+    /^([a-z0-9][a-z0-9-]{0,62})\/([a-z0-9][a-z0-9.-]{0,252})$/.exec(text) ?? [];
+  if (namespace !== undefined && name !== undefined) return { namespace, name };
+  throw new UsageError(`'${text}' does not name a claim: write NAMESPACE/CLAIM`);
+}
+
 interface Binding {
-  readonly claim: { readonly namespace: string; readonly name: string };
+  readonly claim: ClaimName;
   readonly storageClass: string;
   /** Name of the CSI driver. */
   readonly driver: string;

@@ -62,6 +62,17 @@ export function podIn(context: KeyValues): Pod | undefined {
   return { namespace, name, uid: valueOf(context, 'pod.uid', objectUid) };
 }
 
+/** The keys of the parameters by which `ownerOf` finds the claim. */
+export function claimParameters(claim: {
+  readonly namespace: string;
+  readonly name: string;
+}): Record<string, string> {
+  return {
+    [`${keyPrefix}pvc/namespace`]: claim.namespace,
+    [`${keyPrefix}pvc/name`]: claim.name,
+  };
+}
+
 /** The keys of the volume context by which `ownerOf` finds the pod of an inline volume. */
 export function podParameters(pod: Pod): Record<string, string> {
   return {

@@ -107,8 +107,11 @@ for (const fsType of fsTypes) {
       const source = join(directory, 'source');
       await makeFeatureTree(source);
       const before = await describeTree(source);
-      const imported = await json<ImportJson>('volume', 'import', 'v', source, '--fstype', fsType);
+      const flags = ['--fstype', fsType, '--print-pv', 'shop/data'];
+      const imported = await json<ImportJson>('volume', 'import', 'v', source, ...flags);
       t.is(imported.entries, 13);
+      const { id } = await json<VolumeJson>('volume', 'get', 'shop/data');
+      t.is(id, imported.volume.id, 'the volume belongs to the claim of the manifest');
       const target = join(directory, 'mnt');
       await json('volume', 'mount', 'v', target);
       t.deepEqual(await describeTree(target), before);
