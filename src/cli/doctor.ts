@@ -4,6 +4,7 @@ import { messageOf } from '../errors.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import { NoDriverError } from './driver.ts';
 import { FailedError } from './errors.ts';
+import { removeLeftovers, requireRemoved } from './gc.ts';
 import { count } from './output.ts';
 import type { Session } from './session.ts';
 
@@ -11,9 +12,11 @@ export function addDoctorCommand(program: Command, session: Session): void {
   program
     .command('doctor')
     .description(
-      'check kernel, programs, pools and leftovers, and suggest remedies; changes nothing',
+      'check kernel, programs, pools and leftovers, and suggest remedies; changes nothing without --fix',
     )
     .option('--quiet', 'show only warnings and failures')
+    .option('--fix', 'afterwards remove the leftovers that gc removes, after confirmation')
+    .option('--yes', 'with --fix: do not ask for confirmation')
     .option('--config <FILE>', "if no driver is running: same as for 'serve'")
     .option('--pool <NAME=DIR>', "if no driver is running: same as for 'serve'", append)
     .option('--node-id <ID>', "if no driver is running: same as for 'serve'")
@@ -27,6 +30,8 @@ function append(value: string, before: readonly string[] | undefined): readonly 
 
 interface DoctorOptions {
   readonly quiet?: boolean;
+  readonly fix?: boolean;
+  readonly yes?: boolean;
   readonly config?: string;
   readonly pool?: readonly string[];
   readonly nodeId?: string;
@@ -37,8 +42,27 @@ async function runDoctor(session: Session, options: DoctorOptions): Promise<void
   const findings = await check(session, options);
   const shown = options.quiet === true ? findings.filter(({ state }) => state !== 'ok') : findings;
   await session.show(shown, () => formatReport(session, findings, shown));
+  if (options.fix === true) await fix(session, options);
   if (findings.some(({ state }) => state === 'fail')) {
     throw new FailedError(session.isText ? 'some checks failed; see the lines marked ✗' : '');
+  }
+}
+
+/** Removes the leftovers that the driver can remove. Everything else in the report needs an operator. */
+async function fix(session: Session, options: DoctorOptions): Promise<void> {
+  try {
+    const { admin } = await session.driver();
+    const { leftovers } = await admin.ListLeftovers({});
+    const removals = await removeLeftovers(session, leftovers, options);
+    if (session.isText && removals.length === 0) {
+      session.terminal.print('There is nothing that --fix can repair.');
+    }
+    requireRemoved(session, removals);
+  } catch (error) {
+    if (!(error instanceof NoDriverError)) throw error;
+    throw new FailedError(
+      `${error.problem}, so nothing was repaired; a driver removes leftovers of crashes when it starts`,
+    );
   }
 }
 
@@ -73,7 +97,7 @@ async function checkWithoutDriver(
   session: Session,
   options: DoctorOptions,
 ): Promise<readonly Finding[]> {
-  const { quiet: _, ...flags } = options;
+  const { quiet: _quiet, fix: _fix, yes: _yes, ...flags } = options;
   const config = await loadConfig(flags, session.environment);
   try {
     const [

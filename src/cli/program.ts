@@ -5,6 +5,7 @@ import { addClusterCommands } from './cluster/commands.ts';
 import { addCompletionCommands } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
+import { addGcCommand } from './gc.ts';
 import { type OutputFormat, outputFormats, toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
@@ -42,6 +43,7 @@ export function makeProgram(
   addPoolCommands(program, session);
   addTopCommand(program, session);
   addDoctorCommand(program, session);
+  addGcCommand(program, session);
   addClusterCommands(program, session);
   addVersionCommand(program, session);
   addCompletionCommands(program, session);

@@ -54,6 +54,10 @@ export interface AdminService {
   readonly ListGroupSnapshots: Unary<ListGroupSnapshotsRequest, ListGroupSnapshotsResponse>;
   /** Measures the space and the I/O of volumes. Pools and filesystems that do not answer soon are left out. */
   readonly MeasureVolumes: Unary<MeasureVolumesRequest, MeasureVolumesResponse>;
+  /** Lists what crashes, operators or other programs left on this node, with the space that it occupies. Changes nothing. */
+  readonly ListLeftovers: Unary<ListLeftoversRequest, ListLeftoversResponse>;
+  /** Removes leftovers. Each is looked up again first, and is not touched if it is not left over any more. */
+  readonly RemoveLeftovers: Unary<RemoveLeftoversRequest, RemoveLeftoversResponse>;
   /** Checks the kernel, programs and pools, searches for leftovers, and returns findings with remedies. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
 }
@@ -688,6 +692,43 @@ export interface Check {
   readonly message: string;
   /** What to do; empty if OK. */
   readonly remedy: string;
+}
+
+export type ListLeftoversRequest = Readonly<Record<string, never>>;
+
+export interface ListLeftoversResponse {
+  readonly leftovers: readonly Leftover[];
+}
+
+export interface Leftover {
+  /** `loop-device`, `incomplete-entry`, `deleted-entry`, `mount-directory`, `copy-progress`, `entry-without-record` or `vanished-pool`. */
+  readonly kind: string;
+  /** Path of the file, directory or device. */
+  readonly path: string;
+  /** Name of the pool; empty for a leftover outside all pools. */
+  readonly pool: string;
+  /** Space that it occupies. */
+  readonly bytes: bigint;
+  /** Why it is left over. */
+  readonly why: string;
+  /** What an operator may do; empty if RemoveLeftovers removes it. */
+  readonly remedy: string;
+}
+
+export interface RemoveLeftoversRequest {
+  /** Paths of ListLeftovers. */
+  readonly paths: readonly string[];
+}
+
+export interface RemoveLeftoversResponse {
+  /** One result for each path, in order. */
+  readonly results: readonly RemovedLeftover[];
+}
+
+export interface RemovedLeftover {
+  readonly path: string;
+  /** Why it was not removed; empty if it was. */
+  readonly problem: string;
 }
 
 /** Seconds since the Unix epoch, and nanoseconds within that second. */

@@ -41,6 +41,8 @@ const logClasses = {
   ListGroupSnapshots: 'read',
   MeasureVolumes: 'polling',
   GetProgress: 'polling',
+  ListLeftovers: 'read',
+  RemoveLeftovers: 'change',
   Doctor: 'read',
 } as const satisfies { readonly [M in MethodName<'loopcsi.v1.Admin'>]: LogClass };
 
@@ -173,6 +175,14 @@ function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'
 
 function maintenanceMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'> {
   return {
+    async ListLeftovers() {
+      return { leftovers: [...(await admin.listLeftovers())] };
+    },
+
+    async RemoveLeftovers(request) {
+      return { results: [...(await admin.removeLeftovers(request.paths))] };
+    },
+
     async TrimVolume(request, call) {
       const report = await admin.trimVolume(call, requireText(request.volume_id, 'volume_id'));
       return {

@@ -1,4 +1,4 @@
-import { access, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
@@ -143,6 +143,27 @@ onNode(
     await ok('volume', 'unmount', 'one');
   },
 );
+
+onNode('gc lists and removes an old entry of tmp/, and doctor --fix does so too', async (t) => {
+  const { directory, json, run } = await startMachine(t);
+  const path = join(directory, 'pool', 'tmp', '1.00000000-0000-4000-8000-000000000000.v.562f2833');
+  const makeOld = async () => {
+    await mkdir(path);
+    const past = new Date(Date.now() - 3_600_000);
+    await utimes(path, past, past);
+  };
+  await makeOld();
+  const listed = await json<readonly { kind: string; path: string }[]>('gc', '--dry-run');
+  t.like(listed, [{ kind: 'incomplete-entry', path, remedy: null, pool: 'default' }]);
+  t.is((await run('gc')).exitCode, 2, 'there is no terminal to ask on');
+  await access(path);
+  t.deepEqual(await json('gc', '--yes'), [{ path, problem: null }]);
+  await t.throwsAsync(access(path));
+  await makeOld();
+  const fixed = await run('doctor', '--quiet', '--fix', '--yes');
+  t.regex(fixed.stdout, /These will be removed:\n {2}incomplete-entry .*\nRemoved .*\.$/s);
+  await t.throwsAsync(access(path));
+});
 
 onNode('a volume that is mounted below itself is unmounted, deepest path first', async (t) => {
   const { directory, ok, json, run } = await startMachine(t);

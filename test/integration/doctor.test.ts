@@ -52,7 +52,16 @@ onNode(
     await node.host.files.createImage(image, { sizeBytes: 16n * MiB, allocate: false });
     const device = await attach(node, image);
     const [finding, ...others] = await leftovers(node);
-    await node.host.loops.detach(device);
+    const id = await makeVolume(node, 'used');
+    const paths = await mountVolume(node, id);
+    const [left, stray, ...more] = await node.administration.listLeftovers();
+    t.like(left, { kind: 'loop-device', path: device.path, remedy: '' });
+    t.like(stray, { kind: 'entry-without-record', path: image });
+    t.deepEqual(more, [], 'the volume in use is not left over');
+    const removed = await node.administration.removeLeftovers([device.path]);
+    t.deepEqual(removed, [{ path: device.path, problem: '' }]);
+    t.is(await node.host.loops.at(device.number), undefined);
+    await unmountVolume(node, id, paths);
     t.deepEqual(others, []);
     t.is(finding?.name, `loop-device:${device.path}`);
     t.true(finding?.message.includes(image));

@@ -27,6 +27,7 @@ import {
   type VolumeFacts,
   type VolumeUsers,
 } from './inspect.ts';
+import { type Leftover, listLeftovers, removeLeftovers } from './leftovers.ts';
 import { expandManually, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';
@@ -97,6 +98,12 @@ export interface Administration {
   measureVolumes(pool: string): Promise<UsageReport>;
   /** Returns the progress of the copy for a volume or snapshot that is being created; undefined if no data is copied for it. */
   progress(target: CopyTarget): Promise<OperationProgress | undefined>;
+  /** Lists what is left over on this node. Changes nothing. */
+  listLeftovers(): Promise<readonly Leftover[]>;
+  /** Removes the leftovers with these paths. Returns the problem of each; '' if it was removed. */
+  removeLeftovers(
+    paths: readonly string[],
+  ): Promise<readonly { readonly path: string; readonly problem: string }[]>;
   /** Runs all checks. Changes nothing. */
   diagnose(): Promise<readonly Finding[]>;
 }
@@ -149,6 +156,8 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     listGroupSnapshots: async () => listGroupRecords(domain.pools),
     measureVolumes: makeUsageReport(domain),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
+    listLeftovers: () => listLeftovers(domain, deps),
+    removeLeftovers: (paths) => removeLeftovers(domain, deps, paths),
     diagnose: () => diagnose(domain, deps),
   };
 }

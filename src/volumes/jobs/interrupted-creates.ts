@@ -49,6 +49,11 @@ export class InterruptedCreates {
     }
   }
 
+  /** Whether a program still works on the unfinished volume in that directory. */
+  isKept(path: string): boolean {
+    return [...this.#byId.values()].some((one) => one.path === path);
+  }
+
   /** Removes the unfinished volume of that id, if there is one. Throws `busy` while the program runs. */
   async remove(id: VolumeId): Promise<void> {
     const found = this.#byId.get(id);

@@ -66,6 +66,11 @@ export class InterruptedRestores {
     return true;
   }
 
+  /** Whether the directory in `tmp/` is kept for a repeated call. */
+  isKept(directory: string): boolean {
+    return [...this.#kept.values()].some((one) => one.directory === directory);
+  }
+
   /** Finds the interrupted copy of that source for that volume. It is kept until `claim` or `discard`. */
   find(
     volumeId: VolumeId,

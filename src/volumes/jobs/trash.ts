@@ -108,6 +108,23 @@ export class Trash {
     }
   }
 
+  /** Whether the removal of the entry has failed. It is retried regularly. */
+  hasFailed(pool: Pool, name: string): boolean {
+    return this.#failed.get(pool)?.has(name) === true;
+  }
+
+  /** Removes an entry of the trash now, after the removals that are queued. Throws the error of its removal. */
+  async removeNow(pool: Pool, name: string): Promise<void> {
+    this.#failed.get(pool)?.delete(name);
+    this.#enqueue(pool, name);
+    await this.#work.get(pool);
+    if (!this.hasFailed(pool, name)) return;
+    throw new VolumeError(
+      'unavailable',
+      `${join(pool.directoryOf('trash'), name)} could not be removed; see the log of the driver`,
+    );
+  }
+
   /** Queues the entries again that could not be removed. */
   retryFailed(pool: Pool): void {
     const names = this.#failed.get(pool) ?? [];

@@ -135,6 +135,8 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   WatchSnapshot: (call) => {
     call.emit('error', { code: status.UNIMPLEMENTED });
   },
+  ListLeftovers: refuse,
+  RemoveLeftovers: refuse,
   Doctor: refuse,
 };
 
