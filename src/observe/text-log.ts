@@ -1,6 +1,5 @@
 /**
- * Formats the log for people: a line for a terminal, a file or the journal. pino-pretty does not do this with less code of ours: it leaves
- * fields as JSON, does not escape control characters, and knows nothing of the journal's levels. It would add 19 packages.
+ * Formats the log for people: lines for a terminal, a file or the journal. pino-pretty would need as much code of ours (ADR 0018).
  */
 import { styleText } from 'node:util';
 
