@@ -34,6 +34,8 @@ export interface Column<T> {
   readonly sortBy?: (row: T) => string | number | bigint;
   /** Shown with `--output wide` only. */
   readonly isWide?: boolean;
+  /** Left out on a terminal if it is empty for all rows. In a pipe, columns do not depend on the rows. */
+  readonly isOptional?: boolean;
   /** Truncated if the table is wider than the terminal. */
   readonly shrinks?: boolean;
 }

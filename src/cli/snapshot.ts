@@ -124,7 +124,7 @@ function createdMessage(snapshot: Snapshot): string {
 
 const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'VOLUMESNAPSHOT', text: snapshotOwnerTextOf },
+  { title: 'VOLUMESNAPSHOT', text: snapshotOwnerTextOf, isOptional: true },
   { title: 'VOLUME', text: volumeOf },
   {
     title: 'SIZE',

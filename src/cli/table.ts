@@ -11,9 +11,14 @@ import type { Terminal } from './terminal.ts';
 export function formatTable<T>(
   terminal: Terminal,
   rows: readonly T[],
-  columns: readonly Column<T>[],
+  allColumns: readonly Column<T>[],
 ): string {
   const isForPeople = terminal.isInteractive;
+  const columns = isForPeople
+    ? allColumns.filter(
+        ({ isOptional, text }) => isOptional !== true || rows.some((row) => text(row) !== ''),
+      )
+    : allColumns;
   const titles = columns.map(({ title }) => (isForPeople ? title : title.replaceAll(' ', '_')));
   const cells = rows.map((row) =>
     columns.map(({ text }) => printable(text(row)) || (isForPeople ? '' : '-')),

@@ -81,7 +81,7 @@ function healthOf({ problems }: Volume): string {
 
 export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
-  { title: 'CLAIM', text: ownerTextOf },
+  { title: 'CLAIM', text: ownerTextOf, isOptional: true },
   {
     title: 'SIZE',
     align: 'right',
@@ -97,7 +97,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'HEALTH', text: healthOf },
-  { title: 'POD', text: ({ pods }) => firstOf(pods.map(({ name }) => name)) },
+  { title: 'POD', text: ({ pods }) => firstOf(pods.map(({ name }) => name)), isOptional: true },
   {
     title: 'MOUNTED AT',
     text: mountedAtText,

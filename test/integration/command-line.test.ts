@@ -359,7 +359,7 @@ onNode(
     await ok('volume', 'create', 'data', '--size', '16Mi');
     const listed = await run('volume', 'list');
     t.false(listed.stdout.includes('\u001b'));
-    t.regex(listed.stdout, /\ndata {2}16Mi +\d+Ki {2}ext4 +default {2}ok +-$/);
+    t.regex(listed.stdout, /\ndata {2}- +16Mi +\d+Ki {2}ext4 +default {2}ok +- +-$/);
 
     const cases: readonly (readonly [number, readonly string[]])[] = [
       [2, ['volume', 'delete', 'data']],
@@ -547,3 +547,42 @@ onNode(
     await driver.stop();
   },
 );
+
+onNode('volumes are captured as a group; top measures them; lists have formats', async (t) => {
+  const { directory, ok, json, run } = await startMachine(t);
+  await ok('volume', 'create', 'data', '--size', '1500Mi');
+  await ok('volume', 'create', 'wal', '--size', '16Mi');
+  t.regex(
+    await ok('snapshot', 'group', 'create', 'pg', 'data', 'wal'),
+    /2 snapshots of 'data', 'wal'/,
+  );
+  const group = await json<{ id: string; snapshotIds: readonly string[] }>(
+    ...['snapshot', 'group', 'get', 'pg'],
+  );
+  t.is(group.snapshotIds.length, 2);
+  t.is(await ok('snapshot', 'group', 'list', '-q'), 'pg');
+  t.regex(await ok('snapshot', 'group', 'get', group.id), /pg\/data\S+: 1500Mi of 'data'/);
+  const alone = await run('snapshot', 'delete', '--yes', group.snapshotIds[0] ?? '');
+  t.regex(alone.stderr, /member of group snapshot/);
+  t.regex(await ok('snapshot', 'group', 'delete', '-y', 'pg'), /with 2 snapshots/);
+  t.is(await ok('snapshot', 'list', '-o', 'name'), '');
+
+  const at = join(directory, 'at');
+  await ok('volume', 'mount', 'data', at);
+  await writeFile(join(at, 'file'), Buffer.alloc(8 * 1024 * 1024));
+  interface Top {
+    readonly name: string;
+    readonly usedBytes: number | null;
+    readonly writtenBytesPerSecond: number | null;
+  }
+  const usage = await json<readonly Top[]>('top');
+  const [data, wal] = ['data', 'wal'].map((name) => usage.find((one) => one.name === name));
+  t.true((data?.usedBytes ?? 0) >= 8 * 1024 * 1024);
+  t.is(typeof data?.writtenBytesPerSecond, 'number');
+  t.like(wal, { usedBytes: null, writtenBytesPerSecond: null });
+  t.regex(await ok('top', '--sort', 'size'), /^NAME .*\nwal .*\ndata .* 1500Mi /);
+  t.regex((await run('volume', 'expand', 'wal', '--size', '+16Mi')).stdout, /now 32Mi/);
+  t.is(await ok('volume', 'list', '--sort', 'size', '--reverse', '-q'), 'data\nwal');
+  t.regex(await ok('volume', 'get', 'data', '-o', 'yaml'), /^sizeBytes: 1572864000$/m);
+  await ok('volume', 'unmount', 'data');
+});

@@ -134,6 +134,18 @@ test('on a terminal the columns that shrink are truncated to its width, the wide
   t.true(tooWide.startsWith('n'.repeat(100)), 'other columns are never truncated');
 });
 
+test('an optional column that is empty is left out on a terminal only', (t) => {
+  const some = [
+    { title: 'NAME', text: ({ name }: Row) => name },
+    { title: 'SIZE', text: ({ size }: Row) => size, isOptional: true },
+  ] as const;
+  const table = (isTTY: boolean, size: string): string =>
+    formatTable(terminalFor({ isTTY, NO_COLOR: '1' }), [{ name: 'n', size }], some);
+  t.is(table(true, ''), 'NAME\nn');
+  t.is(table(true, '1Gi'), 'NAME  SIZE\nn     1Gi');
+  t.is(table(false, ''), 'NAME  SIZE\nn     -');
+});
+
 test('names that are not one word in a shell are printed as ids', (t) => {
   const rowsOf = (...names: readonly string[]) => names.map((name) => ({ name, id: `id-${name}` }));
   t.is(toNames(rowsOf('data', 'pvc-1', 'a b')), 'data\npvc-1\nid-a b');
