@@ -58,14 +58,14 @@ test.serial('npm run demo installs what is missing and runs to its end', async (
   t.regex(await runAs('root', `${tree}/dist/node --version`), /^v24\./);
 });
 
-const home = '/home/dev';
+const home = '/srv/user';
 const clone = `${home}/loopcsi`;
 const terminal = `${home}/terminal`;
 
 /** Makes a user who may use sudo, and gives the tree to this user. The Node that root installed cannot be used. */
 async function makeUser(): Promise<void> {
   const steps = [
-    'useradd --create-home --shell /bin/sh dev',
+    `useradd --create-home --home-dir ${home} --shell /bin/sh dev`,
     "echo 'dev ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/dev",
     `mv ${tree} ${clone}`,
     `chown --recursive dev: ${clone}`,
