@@ -29,7 +29,7 @@ export function formatTable<T>(
   const widths = isForPeople ? fitWidths(needed, columns, terminal.columns) : needed;
   const format = (line: readonly string[]): string =>
     line
-      .map((cell, i) => pad(truncate(cell, widths[i] ?? 0), widths[i] ?? 0, columns[i]?.align))
+      .map((cell, i) => fit(cell, widths[i] ?? 0, columns[i]?.align))
       .join('  ')
       .trimEnd();
   return [terminal.style('bold', format(titles)), ...cells.map(format)].join('\n');
@@ -60,19 +60,26 @@ function fitWidths<T>(
   return widths;
 }
 
-function pad(text: string, width: number, align: Column<never>['align']): string {
-  const spaces = ' '.repeat(Math.max(0, width - stringWidth(text)));
+/** Pads or truncates a text to a width. */
+function fit(text: string, width: number, align: Column<never>['align']): string {
+  const excess = stringWidth(text) - width;
+  if (excess > 0) return truncate(text, width);
+  const spaces = ' '.repeat(-excess);
   return align === 'right' ? spaces + text : text + spaces;
 }
 
 const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 
 function truncate(text: string, width: number): string {
-  if (stringWidth(text) <= width) return text;
+  // Without the segmenter, which takes most of the time of a long list.
+  if (/^[ -~]*$/.test(text)) return `${text.slice(0, width - 1)}…`;
   let kept = '';
+  let left = width - 1;
   for (const { segment } of graphemes.segment(text)) {
-    if (stringWidth(kept + segment) > width - 1) break;
+    const segmentWidth = stringWidth(segment);
+    if (segmentWidth > left) break;
+    left -= segmentWidth;
     kept += segment;
   }
-  return `${kept}…`;
+  return `${kept}…${' '.repeat(left)}`;
 }

@@ -130,6 +130,9 @@ test('on a terminal the columns that shrink are truncated to its width, the wide
   t.regex(wide, /^n {5}(?:\/x)+\/?… {2}(?:\/x)+\/?…$/);
   const [, short = ''] = table('/x');
   t.is(short, 'n     /x    /x');
+  const [, chinese = ''] = table('数'.repeat(60));
+  t.regex(chinese, /^n {5}数+… ? {2}数+…$/);
+  t.true(chinese.length < 60);
   const [, tooWide = ''] = table('/x'.repeat(40), 'n'.repeat(100));
   t.true(tooWide.startsWith('n'.repeat(100)), 'other columns are never truncated');
 });
