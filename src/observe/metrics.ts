@@ -6,6 +6,7 @@ import {
   type DomainObserver,
   type EventInstruments,
   type GuardAction,
+  guardActions,
   makeEventInstruments,
 } from './metrics/events.ts';
 import { nodeMetrics } from './metrics/node-metrics.ts';
@@ -47,6 +48,8 @@ export class Metrics implements DomainObserver {
 
   callEnded({ service, rpc, code, durationMs }: CallMeasurement): void {
     this.#record(({ calls, callSeconds }) => {
+      // PromQL sees no increase in the first sample of a series, so codes that alerts watch begin at 0.
+      for (const failure of alertedCodes) calls.inc({ service, rpc, code: failure }, 0);
       calls.inc({ service, rpc, code });
       callSeconds.observe({ service, rpc }, durationMs / 1000);
     });
@@ -105,11 +108,14 @@ export class Metrics implements DomainObserver {
 
   /** Returns all metrics in the Prometheus text format. */
   async render(): Promise<{ readonly contentType: string; readonly body: string }> {
-    const { registry } = this.#loaded ?? (await this.load());
+    const { registry, events } = this.#loaded ?? (await this.load());
     this.#observing ??= this.#options.observe().finally(() => {
       this.#observing = undefined;
     });
     this.#observed = await this.#observing;
+    for (const { name: pool } of this.#observed.pools) {
+      for (const action of guardActions) events.guardActions.inc({ pool, action }, 0);
+    }
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 
@@ -125,6 +131,8 @@ export class Metrics implements DomainObserver {
     else record(this.#loaded.events);
   }
 }
+
+const alertedCodes = ['INTERNAL', 'UNAVAILABLE'];
 
 const nothing: Observed = {
   pools: [],

@@ -9,6 +9,8 @@ export const everything = (from: object = image): object => ({
   resizer: { image: from },
   registrar: { enabled: true, image: from },
   podMonitor: { enabled: true, labels: { team: 'storage' } },
+  prometheusRule: { enabled: true, labels: { team: 'storage' }, annotations: { a: 'b' } },
+  dashboard: { enabled: true },
   driver: {
     ephemeral: { enabled: true },
     maxVolumes: 20,

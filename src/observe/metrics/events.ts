@@ -16,8 +16,9 @@ export interface CommandMeasurement {
   readonly durationMs: number;
 }
 
-/** What the space guard did to a volume, or to a pool for `trim`. `expire`: a freeze reached its time limit. */
-export type GuardAction = 'trim' | 'freeze' | 'thaw' | 'expire';
+/** What the space guard does to a volume, or to a pool for `trim`. `expire`: a freeze reached its time limit. */
+export const guardActions = ['trim', 'freeze', 'thaw', 'expire'] as const;
+export type GuardAction = (typeof guardActions)[number];
 
 /** Receives events of the domain. Its methods never throw. */
 export interface DomainObserver {
