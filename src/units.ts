@@ -35,6 +35,19 @@ export function parseBytes(text: string, name?: string): bigint {
   return (BigInt(whole + fraction) * factor + scale - 1n) / scale;
 }
 
+/**
+ * Parses the size of a volume that a user typed. Throws as `parseBytes`, and for a number below 1 MiB without a unit: users
+ * who type `10` mean 10Gi, but Kubernetes reads it as bytes.
+ */
+export function parseTypedSize(text: string, name: string): bigint {
+  const bytes = parseBytes(text, name);
+  if (bytes >= MiB || bytes === 0n || !/^\s*\d+\s*$/.test(text)) return bytes;
+  throw new VolumeError(
+    'invalid',
+    `${name}: '${text}' has no unit; did you mean ${bytes}Gi or ${bytes}Mi? Write ${bytes}B for bytes`,
+  );
+}
+
 /** `10gb` and `10g` are binary for Docker, and decimal elsewhere, so the user has to choose. */
 function suggestion(text: string): string {
   const [, number, letter] = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp])i?b?\s*$/i.exec(text) ?? [];

@@ -1,19 +1,13 @@
-import { MiB, parseBytes } from '../units.ts';
+import { parseTypedSize } from '../units.ts';
 import { UsageError } from './errors.ts';
 
 /**
  * Parses the value of a size flag. It runs before the connection to the driver, so that an invalid size is a usage error even
- * if no driver is running. Throws `invalid` for text that is not a size, `UsageError` for 0, and for a number below 1 MiB
- * without a unit: whoever types `10` means 10Gi, but Kubernetes reads it as bytes.
+ * if no driver is running. Throws `invalid` for text that is not a size, `UsageError` for 0.
  */
 export function parseSize(text: string, flag: string): bigint {
-  const bytes = parseBytes(text, flag);
+  const bytes = parseTypedSize(text, flag);
   if (bytes === 0n) throw new UsageError(`${flag}: '${text}' is zero; use a value such as 10Gi`);
-  if (bytes < MiB && /^\s*\d+\s*$/.test(text)) {
-    throw new UsageError(
-      `${flag}: '${text}' has no unit; did you mean ${bytes}Gi or ${bytes}Mi? Write ${bytes}B for bytes`,
-    );
-  }
   return bytes;
 }
 

@@ -1,7 +1,7 @@
 /** Parses the options of `docker volume create --opt` (docs/docker.md). */
 import { VolumeError } from '../errors.ts';
 import { type FsType, fsTypes } from '../host/host.ts';
-import { parseBytes } from '../units.ts';
+import { parseTypedSize } from '../units.ts';
 import type { FoundSource } from '../volumes/docker/volumes.ts';
 import type { CreateVolumeInput } from '../volumes/model.ts';
 import { type ParameterName, parseParameters } from '../volumes/parameters/storage-class.ts';
@@ -117,7 +117,7 @@ function requireMountable(name: string, source: FoundSource | undefined): void {
 
 function parseSize(text: string | undefined): bigint | undefined {
   if (text === undefined) return undefined;
-  const bytes = parseBytes(text, 'option size');
+  const bytes = parseTypedSize(text, 'option size');
   if (bytes > 0n) return bytes;
   throw new VolumeError('invalid', `option size '${text}' must be greater than 0`);
 }

@@ -79,6 +79,7 @@ const refused: readonly { options: Options; source?: FoundSource; message: RegEx
   },
   { options: { size: 'big' }, message: /^option size: 'big' is not a size; use a value such as/ },
   { options: { size: '10g' }, message: /^option size: '10g' is not a size/ },
+  { options: { size: '10' }, message: /^option size: '10' has no unit; did you mean 10Gi or 10Mi/ },
   { options: { size: '-1' }, message: /^option size: '-1' is not a size/ },
   { options: { size: '' }, message: /^option size: '' is not a size/ },
   { options: { size: '0' }, message: /^option size '0' must be greater than 0/ },
