@@ -42,6 +42,7 @@ export const chosen: readonly string[] = [
 
 const notTried =
   'takes half a minute or more on a build machine, and has not been tried in the machine';
+const untried = 'has not been tried in the machine';
 const aboutTime = 'tests time limits that emulated processors cannot meet';
 const takesHours = 'takes minutes on a build machine, and hours under emulation';
 
@@ -50,6 +51,7 @@ export const excluded: Readonly<Record<string, string>> = {
   'busy-unmount': aboutTime,
   'changed-blocks': takesHours,
   'command-line': aboutTime,
+  completion: untried,
   demo: aboutTime,
   'group-snapshots': aboutTime,
   'host/freeze/freezer': aboutTime,
@@ -58,15 +60,20 @@ export const excluded: Readonly<Record<string, string>> = {
   'hostile/fields': takesHours,
   'hostile/wire': takesHours,
   'hung-aftermath': aboutTime,
+  'import-export': untried,
   isolation: aboutTime,
   'killed-programs': notTried,
+  metrics: untried,
   model: takesHours,
   'other-software': notTried,
+  owners: untried,
+  pages: untried,
   serve: 'starts the driver by npm, which the machine does not have',
   'snapshot-crashes': notTried,
   snapshots: aboutTime,
   'space-guard': aboutTime,
   'stalled-fuse': aboutTime,
+  upgrade: untried,
   'interference/hangs': aboutTime,
 };
 
