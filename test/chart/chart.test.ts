@@ -355,6 +355,17 @@ test('each node provisions and snapshots its own volumes, and can return a claim
   t.is(objects.find(({ kind }) => kind === 'StorageClass')?.['volumeBindingMode'], 'Immediate');
 });
 
+test('requests name the claim, the VolumeSnapshot and the pod, and Prometheus keeps the namespace of the claim', async (t) => {
+  const objects = await render({ snapshotter: { enabled: true }, podMonitor: { enabled: true } });
+  for (const name of ['provisioner', 'snapshotter']) {
+    const args = containersOf(objects).find((one) => one.name === name)?.args ?? [];
+    t.true(args.includes('--extra-create-metadata=true'), name);
+  }
+  const specOf = (kind: string): unknown => objects.find((one) => one.kind === kind)?.['spec'];
+  t.like(specOf('CSIDriver'), { podInfoOnMount: true });
+  t.like(specOf('PodMonitor'), { podMetricsEndpoints: [{ port: 'metrics', honorLabels: true }] });
+});
+
 test('a class has its filesystem, parameters and mount options', async (t) => {
   const storageClasses = [
     {
