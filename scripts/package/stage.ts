@@ -72,7 +72,7 @@ async function stageLibrary(
 
 /** Parts of packages that are not loaded: sources of native code, types, texts. Licences are in the copyright file. */
 const unusedParts =
-  /\/koffi\/(?:vendor|lib|doc)$|\.(?:d\.[cm]?ts|map|md|markdown|cc|hh|asm|S|inc)$/;
+  /\/koffi\/(?:vendor|lib|doc)$|\.(?:d\.[cm]?ts|map|md|markdown|cc|hh|asm|S|inc|npmignore)$/;
 
 /** Dependencies below the package's own `node_modules` are members of the closure themselves. */
 async function copyPackage({ directory }: InstalledPackage, target: string): Promise<void> {

@@ -25,8 +25,10 @@ test.before(async () => {
   lab = await openLab();
   const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
   const output = join(lab.directory, 'packages');
-  const [deb = '', rpm = ''] = await buildPackages({ arch, version: older, output });
-  const [newerDeb = '', newerRpm = ''] = await buildPackages({ arch, version: newer, output });
+  const [[deb = '', rpm = ''], [newerDeb = '', newerRpm = '']] = await Promise.all([
+    buildPackages({ arch, version: older, output }),
+    buildPackages({ arch, version: newer, output }),
+  ]);
   machine = await makeMachine(lab, { root: await debianRoot(), withProject: false });
   await machine.boot();
   const copy = async (path: string): Promise<string> => {
@@ -55,10 +57,10 @@ test.afterEach.always('the log explains a failure', async (t) => {
 const show = (property: string, unit = 'loopcsi'): Promise<string> =>
   machine.run('systemctl', 'show', '--value', `--property=${property}`, `${unit}.service`);
 
-const aptInstall = (name: string): Promise<string> =>
+const aptInstall = (...names: readonly string[]): Promise<string> =>
   machine.run(
     ...(['env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '--yes'] as const),
-    ...['--no-install-recommends', 'install', name],
+    ...['--no-install-recommends', 'install', ...names],
   );
 
 const dpkg = (...args: readonly string[]): Promise<string> => machine.run('dpkg', ...args);
@@ -104,7 +106,8 @@ test.serial('the machine has neither Node nor Docker', async (t) => {
 test.serial('where policy-rc.d forbids it, an installed package starts nothing', async (t) => {
   const policy = machine.seen('/usr/sbin/policy-rc.d');
   await writeFile(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
-  await aptInstall(packages.deb);
+  // A later test needs rpm; to install both at once takes less time.
+  await aptInstall(packages.deb, 'rpm');
   t.is(await show('ActiveState'), 'inactive');
   await rm(policy);
   // As in a chroot or an image that is being built: without a running systemd, nothing is in /run.
@@ -218,7 +221,6 @@ test.serial('a purge removes the configuration, and keeps volumes', async (t) =>
 test.serial('the .rpm installs, upgrades and removes the same service', async (t) => {
   const rpm = (...args: readonly string[]): Promise<string> =>
     machine.run('rpm', '--nodeps', ...args);
-  await aptInstall('rpm');
   const requires = await machine.run('rpm', '--query', '--requires', '--package', packages.rpm);
   for (const name of ['btrfs-progs', 'e2fsprogs', 'util-linux', 'xfsprogs'])
     t.true(requires.split('\n').includes(name), name);
