@@ -45,10 +45,11 @@ export function createLog({ level, format = 'json', variables = {} }: LogOptions
   // Synchronous, so that the last lines before a crash are not lost. The driver logs little enough for that.
   const output = pino.destination({ dest: stdout, sync: true });
   if (!isTextLog(format)) return pino(settings, output);
+  const isTerminal = isatty(stdout);
   const toText = textFormatter({
+    isTerminal,
     // https://no-color.org
-    isColored:
-      isatty(stdout) && (variables['NO_COLOR'] ?? '') === '' && variables['TERM'] !== 'dumb',
+    isColored: isTerminal && (variables['NO_COLOR'] ?? '') === '' && variables['TERM'] !== 'dumb',
     isJournal: isJournal(variables['JOURNAL_STREAM']),
   });
   return pino(settings, { write: (line) => output.write(toText(line)) });

@@ -4,6 +4,7 @@
 import { styleText } from 'node:util';
 
 interface TextStyle {
+  readonly isTerminal: boolean;
   readonly isColored: boolean;
   /** The journal has its own time for each line, and reads the level from its beginning: sd-daemon(3). */
   readonly isJournal: boolean;
@@ -47,9 +48,9 @@ function parse(json: string): Readonly<Record<string, unknown>> {
 const isText = (value: unknown): value is string => typeof value === 'string' && value !== '';
 
 /** The local time of day on a terminal, else the exact time. */
-function timeOf(time: unknown, { isColored }: TextStyle): string {
+function timeOf(time: unknown, { isTerminal }: TextStyle): string {
   const text = String(time);
-  return isColored ? (new Date(text).toTimeString().split(' ')[0] ?? text) : text;
+  return isTerminal ? (new Date(text).toTimeString().split(' ')[0] ?? text) : text;
 }
 
 /** A text of one word without quotes; any other value as JSON. */

@@ -3,11 +3,15 @@ import { pino } from 'pino';
 import { textFormatter } from '../../../src/observe/text-log.ts';
 
 function logged(
-  style: { readonly isColored?: boolean; readonly isJournal?: boolean },
+  style: {
+    readonly isTerminal?: boolean;
+    readonly isColored?: boolean;
+    readonly isJournal?: boolean;
+  },
   work: (log: pino.Logger) => void,
 ): string {
   const lines: string[] = [];
-  const toText = textFormatter({ isColored: false, isJournal: false, ...style });
+  const toText = textFormatter({ isTerminal: false, isColored: false, isJournal: false, ...style });
   const settings = {
     base: null,
     timestamp: () => ',"time":"2026-11-27T10:24:09.127Z"',
@@ -69,7 +73,7 @@ for (const [level, priority] of [
 }
 
 test('on a terminal, the level has a colour, and the time is that of the day', (t) => {
-  const text = logged({ isColored: true }, (log) => {
+  const text = logged({ isTerminal: true, isColored: true }, (log) => {
     log.error('failed');
   });
   const escape = '\u001b[';
