@@ -68,7 +68,8 @@ export async function openStream(source: AsyncIterable<Uint8Array>): Promise<Ope
 
 function parseFacts(body: Buffer): ImageFacts {
   try {
-    return v.parse(factsSchema, JSON.parse(body.toString()));
+    const { loopcsi: _version, ...facts } = v.parse(factsSchema, JSON.parse(body.toString()));
+    return facts;
   } catch (error) {
     throw new UsageError(
       'the stream begins with facts that this version cannot read; use the version that exported it, or decompress it with zstd first',

@@ -54,10 +54,7 @@ export interface CreateOptions {
 export async function create(testNode: TestNode, name: string, options: CreateOptions) {
   const { kind, parameters = {}, snapshot, volume } = options;
   const sizeBytes = options.sizeBytes ?? sizes[kind];
-  const volume_id = volumeIdOf(name);
-  testNode.recordUndo(() =>
-    retryWhileAborted(() => testNode.controller.DeleteVolume({ volume_id })),
-  );
+  recordDelete(testNode, name);
   return retryWhileAborted(() =>
     testNode.controller.CreateVolume({
       name,
@@ -76,6 +73,58 @@ export async function create(testNode: TestNode, name: string, options: CreateOp
         ? {}
         : { volume_content_source: { type: 'volume', volume: { volume_id: volumeIdOf(volume) } } }),
     }),
+  );
+}
+
+/** Imports a directory or an image. The answer is the same whether or not an earlier call created the volume. */
+export async function importPath(
+  testNode: TestNode,
+  name: string,
+  { path, kind }: { readonly path: string; readonly kind?: Kind },
+) {
+  recordDelete(testNode, name);
+  const isBlock = kind === 'block';
+  const { directory, fs_type, size_bytes } = await retryWhileAborted(() =>
+    testNode.admin.ImportVolume({
+      name,
+      source_path: path,
+      block: isBlock,
+      fs_type: isBlock ? '' : (kind ?? ''),
+    }),
+  );
+  return { directory, fs_type, size_bytes };
+}
+
+/** The server accepts messages up to 1 MiB. */
+const chunkBytes = 256 * 1024;
+
+/** Sends an image. A stream cannot be repeated, so the volume of an earlier call is the answer. */
+export async function importStream(testNode: TestNode, name: string, path: string) {
+  recordDelete(testNode, name);
+  const data = await readFile(path);
+  const requests = async function* () {
+    const image_bytes = BigInt(data.length);
+    yield { step: 'start', start: { request: { name }, image_bytes } } as const;
+    for (let at = 0; at < data.length; at += chunkBytes) {
+      const chunk = { offset: BigInt(at), data: data.subarray(at, at + chunkBytes) };
+      yield { step: 'data', data: chunk } as const;
+    }
+    yield { step: 'end', end: { image_bytes } } as const;
+  };
+  await retryWhileAborted(() => testNode.admin.ImportStream(requests())).catch((error: unknown) => {
+    if (!isCode(error, status.ALREADY_EXISTS)) throw error;
+  });
+  return name;
+}
+
+function isCode(error: unknown, code: status): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+function recordDelete(testNode: TestNode, name: string): void {
+  const volume_id = volumeIdOf(name);
+  testNode.recordUndo(() =>
+    retryWhileAborted(() => testNode.controller.DeleteVolume({ volume_id })),
   );
 }
 

@@ -2,7 +2,7 @@
  * The rows of the crash matrix: every call that changes state, as a container platform makes it. A row has the preparation,
  * the call, and the check afterwards. A first run without a kill finds the fault points that the row passes.
  */
-import { open, rm } from 'node:fs/promises';
+import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
@@ -442,6 +442,68 @@ const snapshots: readonly Operation[] = [
   },
 ];
 
+/** The directory or image of other software that is imported. */
+async function sourceOf(testNode: TestNode): Promise<string> {
+  const source = testNode.pathOf('source');
+  await mkdir(source, { recursive: true });
+  await writeFile(join(source, 'file'), fileText);
+  return source;
+}
+
+async function ext4Image(testNode: TestNode): Promise<string> {
+  const image = testNode.pathOf('image');
+  await rm(image, { force: true });
+  await execa('mkfs.ext4', ['-q', '-F', '-d', await sourceOf(testNode), image, '32M']);
+  return image;
+}
+
+const importing: readonly Operation[] = [
+  {
+    name: 'import a directory',
+    poolFs: 'directory',
+    prepare: async (testNode) => {
+      await sourceOf(testNode);
+    },
+    call: (testNode) => calls.importPath(testNode, 'v', { path: testNode.pathOf('source') }),
+    check: (testNode) => requireCopied(testNode, 'v', 'ext4'),
+  },
+  {
+    name: 'import an ext4 image',
+    poolFs: 'xfs',
+    prepare: async (testNode) => {
+      await ext4Image(testNode);
+    },
+    call: (testNode) => calls.importPath(testNode, 'v', { path: testNode.pathOf('image') }),
+    check: (testNode) => requireCopied(testNode, 'v', 'ext4'),
+  },
+  {
+    name: 'import a block image, copied for long',
+    poolFs: 'directory',
+    prepare: async (testNode) => {
+      const image = await open(testNode.pathOf('image'), 'w');
+      const chunk = Buffer.alloc(Number(4n * MiB), 'loopcsi');
+      for (let at = 0n; at < longCopyBytes; at += 4n * MiB) await image.write(chunk);
+      await image.close();
+    },
+    call: (testNode) =>
+      calls.importPath(testNode, 'v', { path: testNode.pathOf('image'), kind: 'block' }),
+    check: async (testNode) => {
+      await calls.stage(testNode, 'v', 'block');
+      await requireBlock(testNode, 'v', longCopyBytes);
+      await calls.unstage(testNode, 'v');
+    },
+  },
+  {
+    name: 'import a stream',
+    poolFs: 'directory',
+    prepare: async (testNode) => {
+      await ext4Image(testNode);
+    },
+    call: (testNode) => calls.importStream(testNode, 'v', testNode.pathOf('image')),
+    check: (testNode) => requireCopied(testNode, 'v', 'ext4'),
+  },
+];
+
 const starting: readonly Operation[] = [
   {
     name: 'start with a lost inline ephemeral volume',
@@ -515,5 +577,6 @@ export const operations: readonly Operation[] = [
   ...growing,
   ...docker,
   ...snapshots,
+  ...importing,
   ...starting,
 ];

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import { execa } from 'execa';
-import { type Program, programs } from '../../src/host/programs/programs.ts';
+import { commonPrograms, type Program, programs } from '../../src/host/programs/programs.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { until } from '../helpers/until.ts';
 import * as calls from './calls.ts';
@@ -273,7 +273,10 @@ async function mountWrappers(): Promise<WrappedPrograms> {
 onNode('every program that the driver runs is killed in some row', (t) => {
   const inRows = new Set(rows.map(({ program }) => program));
   t.deepEqual(
-    Object.keys(programs).filter((name) => ![...inRows].includes(name as Program)),
+    Object.keys(programs).filter(
+      // cp copies into a volume that does not exist yet, and ends with the driver (import-export.test.ts).
+      (name) => ![...inRows].includes(name as Program) && !commonPrograms.has(name),
+    ),
     [],
   );
 });

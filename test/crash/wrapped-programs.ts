@@ -14,11 +14,21 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { findProgram, type Program, programs } from '../../src/host/programs/programs.ts';
+import {
+  commonPrograms,
+  findProgram,
+  type Program,
+  programs,
+} from '../../src/host/programs/programs.ts';
 import { until } from '../helpers/until.ts';
 
 /** Environment variable with the mount namespace from which the tests were started. */
 export const outsideVariable = 'LOOPCSI_CRASH_OUTSIDE';
+
+/** Other software runs the common programs too. `Object.keys` returns strings; these are the keys of `programs`. */
+const wrappedNames = (Object.keys(programs) as Program[]).filter(
+  (name) => !commonPrograms.has(name),
+);
 
 /** The signal that a program gets at its n-th write. */
 export interface ProgramMoment {
@@ -48,13 +58,12 @@ export class WrappedPrograms {
     const wrapper = join(directory, 'wrapper');
     await writeFile(wrapper, script(directory));
     await chmod(wrapper, 0o755);
-    // `Object.keys` returns strings; these are the keys of `programs`.
-    for (const name of Object.keys(programs) as Program[]) {
+    for (const name of wrappedNames) {
       const path = await findProgram(name);
       if (path === undefined) throw new Error(`${name} is not installed`);
       await copyFile(path, join(directory, 'real', name));
     }
-    for (const name of Object.keys(programs) as Program[]) {
+    for (const name of wrappedNames) {
       const path = await findProgram(name);
       if (path === undefined) continue;
       await execa('mount', ['--bind', wrapper, path]);
