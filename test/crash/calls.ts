@@ -159,6 +159,13 @@ export interface PublishOptions {
   readonly staged?: boolean;
 }
 
+/** What the kubelet says about the pod that a volume is published for (podInfoOnMount). */
+const podOf = (name: string): Readonly<Record<string, string>> => ({
+  'csi.storage.k8s.io/pod.namespace': 'default',
+  'csi.storage.k8s.io/pod.name': name,
+  'csi.storage.k8s.io/pod.uid': '0c7f5d8e-8a51-4c0e-9d7b-3f0f5c3f0b1a',
+});
+
 export const targetOf = (testNode: TestNode, name: string): string =>
   testNode.pathOf('targets', name);
 
@@ -175,6 +182,7 @@ export async function publish(testNode: TestNode, name: string, options: Publish
       target_path,
       volume_capability: capabilityFor(kind),
       readonly: readOnly,
+      volume_context: podOf(target),
     }),
   );
 }
@@ -197,7 +205,7 @@ export async function publishInline(testNode: TestNode, name: string) {
       volume_id: inlineId(name),
       target_path,
       volume_capability: mountCapability(),
-      volume_context: { 'csi.storage.k8s.io/ephemeral': 'true', size: '32Mi' },
+      volume_context: { ...podOf(name), 'csi.storage.k8s.io/ephemeral': 'true', size: '32Mi' },
     }),
   );
 }

@@ -39,6 +39,9 @@ test.serial(
     t.not(await inPod('cat /data/starts'), '');
     t.regex(await inPod('grep " /data " /proc/mounts'), /^\/dev\/loop\d+ \/data ext4 /);
     await checkOwner(t, shell);
+    for (const block of await blocksOf('docs/kubernetes.md', 'kubernetes')) {
+      await runBlock(t, block, shell);
+    }
     await kubectl('delete', 'pod/writer', 'pvc/data');
   },
 );
