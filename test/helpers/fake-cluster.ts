@@ -55,7 +55,12 @@ export function makeFakeCluster(nodes: readonly string[] = ['n1']): FakeCluster 
   const answers: FakeCluster['answers'] = Object.fromEntries(
     nodes.map((node) => [
       node,
-      { 'volume list --json': '[]', 'doctor --json': healthy, 'pool list --json': '[]' },
+      {
+        'volume list --json': '[]',
+        'top --once --json': '[]',
+        'doctor --json': healthy,
+        'pool list --json': '[]',
+      },
     ]),
   );
   const commands: string[][] = [];

@@ -12,12 +12,20 @@ const volumeJson = v.object({
   fsType: v.optional(v.nullable(v.string())),
   sizeBytes: v.union([v.number(), v.string()]),
   allocatedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
-  usedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
   ephemeral: v.optional(v.boolean(), false),
   publishedAt: v.optional(v.array(v.string()), []),
   problems: v.optional(v.array(v.object({ reason: v.string(), message: v.string() })), []),
 });
-export type NodeVolume = v.InferOutput<typeof volumeJson>;
+/** A part of what `loopcsi top --once --json` prints. */
+const usageJson = v.object({
+  id: v.string(),
+  usedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
+});
+
+export type NodeVolume = v.InferOutput<typeof volumeJson> & {
+  /** Used bytes of the filesystem; undefined unless it is mounted and answers. */
+  readonly usedBytes: bigint | undefined;
+};
 
 export interface NodeVolumes {
   readonly node: string;
@@ -34,7 +42,10 @@ export interface Volumes {
 
 export async function listNodeVolumes(kubectl: Kubectl, cluster: Cluster): Promise<Volumes> {
   const pods = cluster.driverPods.filter(isReady);
-  const found = await askNodes(kubectl, pods, 'volume', 'list', '--json');
+  const [found, usages] = await Promise.all([
+    askNodes(kubectl, pods, 'volume', 'list', '--json'),
+    askNodes(kubectl, pods, 'top', '--once', '--json'),
+  ]);
   const answers: NodeVolumes[] = [];
   const silent: { node: string; problem: string }[] = cluster.driverPods
     .filter((pod) => !isReady(pod))
@@ -45,7 +56,17 @@ export async function listNodeVolumes(kubectl: Kubectl, cluster: Cluster): Promi
   for (const [index, { node, output, problem }] of found.entries()) {
     const pod = pods[index]?.metadata;
     if (output === undefined || pod === undefined) silent.push({ node, problem });
-    else answers.push({ node, pod, volumes: v.parse(v.array(volumeJson), JSON.parse(output)) });
+    else answers.push({ node, pod, volumes: withUsage(output, usages[index]?.output) });
   }
   return { answers, silent };
+}
+
+/** `usage` is undefined if it could not be measured. */
+function withUsage(list: string, usage: string | undefined): readonly NodeVolume[] {
+  const measured = v.parse(v.array(usageJson), JSON.parse(usage ?? '[]'));
+  const used = new Map(measured.map(({ id, usedBytes }) => [id, usedBytes ?? undefined]));
+  return v.parse(v.array(volumeJson), JSON.parse(list)).map((volume) => {
+    const usedBytes = used.get(volume.id);
+    return { ...volume, usedBytes: usedBytes === undefined ? undefined : BigInt(usedBytes) };
+  });
 }

@@ -94,7 +94,7 @@ function rowOf(
     format: volume.fsType ?? 'block',
     sizeBytes: BigInt(volume.sizeBytes),
     allocatedBytes: bytes(volume.allocatedBytes),
-    usedBytes: bytes(volume.usedBytes),
+    usedBytes: volume.usedBytes ?? null,
     status: volume.problems[0]?.reason ?? 'ok',
   };
 }
