@@ -261,7 +261,7 @@ type PartProgress = v.InferOutput<typeof progressSchema>;
 const partOf = (path: string): string => `${path}.part`;
 const progressOf = (path: string): string => `${path}.part.json`;
 /** Bytes of data between two syncs with a record of the progress. */
-const recordEveryBytes = 256 * 1024 * 1024;
+const recordEveryBytes = 64 * 1024 * 1024;
 
 async function exportToFile(session: Session, target: Target, file: FileExport): Promise<Exported> {
   await requireNewFile(file);

@@ -182,15 +182,23 @@ for (const fsType of fsTypes) {
       ) as ImportJson;
       t.is(streamed.sha256, exported.sha256);
       t.not(streamed.volume.fsUuid, fsUuid, 'its UUID is its own');
-      await json('volume', 'import', 'raw', file, '--block');
-      const again = await json<ExportJson>('volume', 'export', 'raw', join(directory, 'again.img'));
-      t.is(again.sha256, exported.sha256);
+      const copies = ['streamed', 'copy'];
       await json('volume', 'import', 'copy', file);
-      const kept = await json<ImportJson>('volume', 'import', 'kept', file, '--keep-uuid');
-      t.is(kept.volume.fsUuid, fsUuid);
+      if (fsType === 'ext4') {
+        await json('volume', 'import', 'raw', file, '--block');
+        const again = await json<ExportJson>(
+          'volume',
+          'export',
+          'raw',
+          join(directory, 'again.img'),
+        );
+        t.is(again.sha256, exported.sha256);
+        const kept = await json<ImportJson>('volume', 'import', 'kept', file, '--keep-uuid');
+        t.is(kept.volume.fsUuid, fsUuid);
+        copies.push('kept');
+      }
       const content = await mountedHash(machine, 'v');
-      for (const name of ['streamed', 'copy', 'kept'])
-        t.is(await mountedHash(machine, name), content);
+      for (const name of copies) t.is(await mountedHash(machine, name), content);
       // Rescue: no driver is needed to read an image.
       await machine.driver().stop();
       const rescue = join(directory, 'rescue');
@@ -290,7 +298,7 @@ onNode(
   async (t) => {
     const machine = await startMachine(t);
     const { directory, pool, json, run, shell } = machine;
-    await makeFilled(machine, 'v', { mebibytes: 600 });
+    await makeFilled(machine, 'v', { mebibytes: 280 });
     const file = join(directory, 'v.img');
     const exporting = run('volume', 'export', 'v', file);
     const progress = async () =>
