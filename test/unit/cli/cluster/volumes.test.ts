@@ -27,8 +27,12 @@ test('a volume has its claim, its running pods and its node; what only one side 
     status: { phase: 'Succeeded' },
   });
   fake.answers['n1'] = {
+    'top --once --json': JSON.stringify([
+      { id: 'a.1', usedBytes: 512 },
+      { id: 'docker.1', usedBytes: null },
+    ]),
     'volume list --json': JSON.stringify([
-      nodeVolume('a.1', { usedBytes: 512, problems: [{ reason: 'PoolNearlyFull', message: 'm' }] }),
+      nodeVolume('a.1', { problems: [{ reason: 'PoolNearlyFull', message: 'm' }] }),
       nodeVolume('docker.1', { kind: 'block', fsType: null, allocatedBytes: null }),
     ]),
   };
