@@ -42,6 +42,8 @@ export interface Domain {
   readonly snapshotCopies: SnapshotCopies;
   readonly interruptedRestores: InterruptedRestores;
   readonly interruptedCreates: InterruptedCreates;
+  /** Directories in `tmp/` from which exports read. Exports are no operations, so `operations.runningCount` leaves them out. */
+  readonly exportCaptures: Set<string>;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
   readonly trimClock: TrimClock;

@@ -145,6 +145,7 @@ async function makeDomain(
     snapshotCopies: new SnapshotCopies({ host, log, reached, trash, locks }),
     interruptedRestores: new InterruptedRestores({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
+    exportCaptures: new Set(),
     guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs, observer }),
     trims,
     trimClock: new TrimClock(),

@@ -27,7 +27,8 @@ import {
   type VolumeFacts,
   type VolumeUsers,
 } from './inspect.ts';
-import { type Leftover, listLeftovers, removeLeftovers } from './leftovers.ts';
+import type { Leftover } from './leftover.ts';
+import { listLeftovers, removeLeftovers } from './leftovers.ts';
 import { expandManually, mountManually, unmountManually } from './manual-mount.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';

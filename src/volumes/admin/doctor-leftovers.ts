@@ -1,5 +1,6 @@
 /** Finds state that a crash, an operator or another program left behind. Changes nothing. */
 
+import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
@@ -133,12 +134,15 @@ async function leftoversInPools(
 }
 
 async function incompleteEntries(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
-  const entries = await domain.host.files.list(pool.directoryOf('tmp'));
+  const directory = pool.directoryOf('tmp');
+  const entries = (await domain.host.files.list(directory)).filter(
+    (entry) => !domain.exportCaptures.has(join(directory, entry)),
+  );
   if (entries.length === 0) return [];
   return [
     warn(
       `pool:${pool.name}:tmp`,
-      `${entries.length} incomplete entries are in ${pool.directoryOf('tmp')}`,
+      `${entries.length} incomplete entries are in ${directory}`,
       'the next start of the driver removes them',
     ),
   ];

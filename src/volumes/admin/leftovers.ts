@@ -2,53 +2,17 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isPrivateMountName } from '../../host/filesystem/private-mount-name.ts';
-import type { FileIdentity, Host, LoopDevice, Mount } from '../../host/host.ts';
+import type { Host, ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
-import { describeDeviceUsers } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
-import { volumeLock } from '../engine/locks.ts';
-import { foundName } from '../ids.ts';
-import { callIdOf } from '../pool/contents.ts';
+import { foundName, type SnapshotId } from '../ids.ts';
 import { entryFiles, imageFile, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery } from '../pool/pool-query.ts';
-
-type LeftoverKind =
-  /** A loop device of the driver whose image is no volume, or whose volume is not in use. */
-  | 'loop-device'
-  /** An entry of `tmp/` that no call works on. */
-  | 'incomplete-entry'
-  /** A deleted entry whose removal failed. */
-  | 'deleted-entry'
-  /** An empty directory in which the driver mounted a volume. */
-  | 'mount-directory'
-  /** Files of a copy that is complete. */
-  | 'copy-progress'
-  /** A file or directory of a pool that has no record. */
-  | 'entry-without-record'
-  /** A pool that was seen at a directory and is not there any more. */
-  | 'vanished-pool';
-
-export interface Leftover {
-  readonly kind: LeftoverKind;
-  /** The path of the file, directory or device. */
-  readonly path: string;
-  /** The name of the pool; '' for a leftover outside all pools. */
-  readonly pool: string;
-  /** Space that it occupies. */
-  readonly bytes: bigint;
-  readonly why: string;
-  /** What an operator may do; '' if the driver removes it. */
-  readonly remedy: string;
-}
-
-/** A leftover with the action that removes it; absent if only an operator can decide. */
-interface Found extends Leftover {
-  readonly remove?: () => Promise<void>;
-}
+import type { Found, Leftover } from './leftover.ts';
+import { detachUnused, leftDevices } from './leftover-devices.ts';
 
 export interface LeftoverDeps {
   readonly knownPools: KnownPools;
@@ -70,8 +34,8 @@ export async function listLeftovers(
 }
 
 /**
- * Removes the leftovers with these paths. Each is looked up again first: what is not left over any more is not touched. Returns the
- * problem of each path that was not removed; '' for the others.
+ * Removes the leftovers with these paths. They are searched for again first, and each is checked when it is removed: what is not left
+ * over any more is not touched. Returns the problem of each path that was not removed; '' for the others.
  */
 export async function removeLeftovers(
   domain: Domain,
@@ -107,11 +71,13 @@ async function findLeftovers(domain: Domain, deps: LeftoverDeps): Promise<readon
     domain.host.loops.list(),
     domain.host.mounts.list(),
   ]);
+  const tables = { devices, mounts };
   const query = makePoolQuery();
-  const found: Found[] = [...(await leftDevices(domain, devices, mounts))];
+  const found: Found[] = [];
   for (const pool of domain.pools.served) {
     const inPool = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
     const search = async (): Promise<readonly Found[]> => [
+      ...(await leftDevices(inPool, pool, tables)),
       ...(await leftInTmp(inPool, pool, mounts)),
       ...(await leftInTrash(inPool, pool)),
       ...(await leftCopies(inPool, pool)),
@@ -130,115 +96,6 @@ async function findLeftovers(domain: Domain, deps: LeftoverDeps): Promise<readon
   ];
 }
 
-/** Loop devices with the driver's label whose image is in a served pool, and which nothing uses. */
-async function leftDevices(
-  domain: Domain,
-  devices: readonly LoopDevice[],
-  mounts: readonly Mount[],
-): Promise<readonly Found[]> {
-  const found: Found[] = [];
-  const owners = new Map<Pool, ReadonlyMap<string, Owner>>();
-  for (const device of devices.filter(isLabelled)) {
-    const file = (await domain.host.loops.backingPath(device)) ?? '';
-    const pool = domain.pools.served.find(({ root }) => file.startsWith(`${root}/`));
-    // A device on an entry of `tmp/` belongs to a call, or is removed with the entry.
-    if (pool === undefined || file.startsWith(`${pool.directoryOf('tmp')}/`)) continue;
-    const inPool = inLane(domain, { kind: 'devices', id: pool.name, pool: pool.name });
-    const known = owners.get(pool) ?? (await ownersByImage(inPool.host, pool));
-    owners.set(pool, known);
-    const owner = known.get(identityOf(device.backing));
-    const isMounted = mounts.some((mount) => exposesDevice(mount, device));
-    const isInUse = isMounted || (await inPool.host.loops.isInUse(device));
-    if (owner !== undefined && (isInUse || isLocked(domain, owner))) continue;
-    found.push(await leftDevice(inPool, { device, file, pool, owner, isInUse }));
-  }
-  return found;
-}
-
-interface DeviceFacts {
-  readonly device: LoopDevice;
-  /** The path of its image, according to the kernel. */
-  readonly file: string;
-  readonly pool: Pool;
-  readonly owner: Owner | undefined;
-  readonly isInUse: boolean;
-}
-
-async function leftDevice(domain: Domain, facts: DeviceFacts): Promise<Found> {
-  const { device, file, pool, owner, isInUse } = facts;
-  const users = isInUse ? await describeDeviceUsers(domain.host, device) : '';
-  const left = {
-    kind: 'loop-device',
-    path: device.path,
-    pool: pool.name,
-    // The blocks of a file that was deleted are freed when the device is detached.
-    bytes: file.endsWith(' (deleted)') ? device.sizeBytes : 0n,
-    why:
-      owner === undefined
-        ? `it is attached to ${file}, which is no volume any more`
-        : `it is attached to '${owner.name}', which nothing uses`,
-  } as const;
-  if (isInUse) {
-    return { ...left, remedy: `it is in use${users}; end that, then run the command again` };
-  }
-  return { ...left, remedy: '', remove: () => detachUnused(domain, device, owner) };
-}
-
-/** The volume or snapshot of an image. */
-interface Owner {
-  readonly name: string;
-  /** Keys of the locks that a call on it has. */
-  readonly lock: string;
-}
-
-function isLocked({ operations }: Domain, { lock }: Owner): boolean {
-  return operations.locks.lockedBy(lock) !== undefined;
-}
-
-function identityOf({ device, inode }: FileIdentity): string {
-  return `${device}:${inode}`;
-}
-
-async function ownersByImage(host: Host, pool: Pool): Promise<ReadonlyMap<string, Owner>> {
-  const images = [
-    ...[...pool.images()].map((image) => ({
-      path: image.imagePath,
-      owner: { name: image.record.name, lock: volumeLock(callIdOf(image)) },
-    })),
-    ...[...pool.snapshots.values()].map(({ id, name }) => ({
-      path: pool.pathOf('snapshots', id, imageFile),
-      owner: { name, lock: `snapshot:${id}` },
-    })),
-  ];
-  const owners = new Map<string, Owner>();
-  for (const { path, owner } of images) {
-    const image = await host.files.imageStatus(path).catch(() => undefined);
-    if (image !== undefined) owners.set(identityOf(image), owner);
-  }
-  return owners;
-}
-
-async function detachUnused(
-  domain: Domain,
-  device: LoopDevice,
-  owner: Owner | undefined,
-): Promise<void> {
-  const { locks } = domain.operations;
-  const exclusive = owner === undefined ? [] : [owner.lock];
-  const release = locks.acquire({ exclusive }, 'RemoveLeftovers');
-  try {
-    if (await domain.host.loops.isInUse(device)) {
-      throw new VolumeError('busy', `${device.path} has come into use`);
-    }
-    domain.openDevices.forget(device);
-    if ((await domain.host.loops.detach(device)) === 'detached') return;
-    const users = await describeDeviceUsers(domain.host, device);
-    throw new VolumeError('busy', `${device.path} is in use${users}`);
-  } finally {
-    release();
-  }
-}
-
 async function leftInTmp(
   domain: Domain,
   pool: Pool,
@@ -251,13 +108,11 @@ async function leftInTmp(
   const found: Found[] = [];
   for (const entry of entries) {
     const path = join(pool.directoryOf('tmp'), entry);
-    const isKept =
-      domain.interruptedRestores.isKept(path) || domain.interruptedCreates.isKept(path);
     const status = await files.status(path).catch(() => undefined);
-    if (isKept || status === undefined) continue;
+    if (isInUseByCall(domain, path) || status === undefined) continue;
     const ageMs = domain.now() - Number(status.modifiedNs / 1_000_000n);
     if (ageMs < minAgeMs) continue;
-    const mount = mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
+    const mount = mountBelow(path, mounts);
     found.push({
       kind: 'incomplete-entry',
       path,
@@ -265,19 +120,44 @@ async function leftInTmp(
       bytes: await allocatedIn(domain.host, path),
       why: 'a call that made it was interrupted',
       remedy: mount === undefined ? '' : `unmount ${mount.target} first`,
-      ...(mount === undefined ? { remove: () => removeIncomplete(domain.host, path, entry) } : {}),
+      ...(mount === undefined ? { remove: () => removeIncomplete(domain, path, entry) } : {}),
     });
   }
   return found;
 }
 
-/** Mount points are removed with rmdir(2) first, which fails if something is mounted there. */
-async function removeIncomplete({ files }: Host, path: string, entry: string): Promise<void> {
+/** Whether a running export, or a call that can be repeated, needs the entry of `tmp/`. */
+function isInUseByCall(domain: Domain, path: string): boolean {
+  return (
+    domain.exportCaptures.has(path) ||
+    domain.interruptedRestores.isKept(path) ||
+    domain.interruptedCreates.isKept(path)
+  );
+}
+
+function mountBelow(path: string, mounts: readonly Mount[]): Mount | undefined {
+  return mounts.find(({ target }) => target === path || target.startsWith(`${path}/`));
+}
+
+/** Detaches the devices of its images first: otherwise their blocks would stay allocated. Throws `busy`. */
+async function removeIncomplete(domain: Domain, path: string, entry: string): Promise<void> {
+  const { files, mounts } = domain.host;
+  if (isInUseByCall(domain, path)) throw new VolumeError('busy', 'a call works on it again');
+  const mount = mountBelow(path, await mounts.list());
+  if (mount !== undefined) throw new VolumeError('busy', `it is mounted at ${mount.target}`);
   if (isPrivateMountName(entry)) {
+    // Fails if something is mounted there.
     await files.removeDirectory(path);
     return;
   }
   await files.requireNoProgram(join(path, imageFile));
+  for (const device of await devicesIn(domain.host, path)) {
+    if (!isLabelled(device)) {
+      const remedy = `run 'losetup --detach ${device.path}' first`;
+      throw new VolumeError('busy', `another program has attached it to ${device.path}; ${remedy}`);
+    }
+    await detachUnused(domain, device);
+  }
   await files.removeTree(path);
 }
 
@@ -317,11 +197,30 @@ async function leftCopies(domain: Domain, pool: Pool): Promise<readonly Found[]>
         bytes: status.allocatedBytes,
         why: `the copy of snapshot '${name}' is complete`,
         remedy: '',
-        remove: () => files.removeFile(path),
+        remove: () => removeCopyFile(domain, pool, id, path),
       });
     }
   }
   return found;
+}
+
+/** The snapshot may have been deleted, and made again, since the search. */
+async function removeCopyFile(
+  domain: Domain,
+  pool: Pool,
+  id: SnapshotId,
+  path: string,
+): Promise<void> {
+  const { locks } = domain.operations;
+  const release = locks.acquire({ exclusive: [`snapshot:${id}`] }, 'RemoveLeftovers');
+  try {
+    if (pool.snapshots.get(id)?.state !== 'ready') {
+      throw new VolumeError('busy', `snapshot '${id}' is being copied`);
+    }
+    await domain.host.files.removeFile(path);
+  } finally {
+    release();
+  }
 }
 
 /** What is in the directories of records, but has no record that can be used. Only an operator can decide about it. */
@@ -404,13 +303,24 @@ async function vanishedPools(
 }
 
 /** Space that the images directly in a directory occupy, or a file. */
-async function allocatedIn({ files }: Host, path: string): Promise<bigint> {
-  let bytes = 0n;
+async function allocatedIn(host: Host, path: string): Promise<bigint> {
+  const images = await imagesIn(host, path);
+  return images.reduce((bytes, { allocatedBytes }) => bytes + allocatedBytes, 0n);
+}
+
+/** The loop devices of the images directly in a directory, or of a file. */
+async function devicesIn(host: Host, path: string): Promise<readonly LoopDevice[]> {
+  const images = await imagesIn(host, path);
+  return (await Promise.all(images.map((image) => host.loops.findByImage(image)))).flat();
+}
+
+async function imagesIn({ files }: Host, path: string): Promise<readonly ImageStatus[]> {
   const names = await files.list(path).catch(() => undefined);
   const paths = names === undefined ? [path] : names.map((name) => join(path, name));
+  const images: ImageStatus[] = [];
   for (const one of paths) {
-    const status = await files.imageStatus(one).catch(() => undefined);
-    bytes += status?.allocatedBytes ?? 0n;
+    const image = await files.imageStatus(one).catch(() => undefined);
+    if (image !== undefined) images.push(image);
   }
-  return bytes;
+  return images;
 }

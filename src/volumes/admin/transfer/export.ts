@@ -190,11 +190,14 @@ async function openCapture(
     try {
       if (directory !== undefined) await removeCapture(host, pool, directory);
     } finally {
+      // A capture that could not be removed is a leftover from now on.
+      if (directory !== undefined) domain.exportCaptures.delete(directory);
       reservation.release();
     }
   };
   try {
     directory = await createTemporaryDirectory(domain, pool, record.id);
+    domain.exportCaptures.add(directory);
     const path = join(directory, imageFile);
     const facts = await startOf(host, imagePath, { record, isInUse, frozenMs: 0 });
     const { signal } = call;

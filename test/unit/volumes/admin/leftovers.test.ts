@@ -1,10 +1,10 @@
-import { mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { KernelError } from '../../../../src/host/errors.ts';
+import { KernelError, StuckError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
-import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const attachOptions = { sectorSize: 4096, readOnly: false, directIo: true, discard: true } as const;
 
@@ -79,30 +79,154 @@ test('devices of the driver that nothing uses are detached; those of volumes in 
   const idle = await create('idle');
   const { imagePath } = domain.pools.getVolume(idle.id);
   const ofVolume = await node.host.loops.attach(imagePath, { ...attachOptions, label: idle.id });
-  const stray = join(pool.directoryOf('volumes'), 'gone.img');
+  const stray = join(pool.directoryOf('volumes'), 'stray.img');
   await writeFile(stray, Buffer.alloc(65_536));
-  const ofStray = await node.host.loops.attach(stray, { ...attachOptions, label: 'gone' });
+  const gone = join(pool.directoryOf('volumes'), 'gone.img');
+  await writeFile(gone, Buffer.alloc(65_536));
+  const ofStray = await node.host.loops.attach(stray, { ...attachOptions, label: 'stray' });
+  const ofGone = await node.host.loops.attach(gone, { ...attachOptions, label: 'gone' });
+  await rm(gone);
   const before = (await node.host.loops.list()).length;
   t.deepEqual(await list(), [
     ['loop-device', ofVolume.path, false],
-    ['loop-device', ofStray.path, false],
+    ['loop-device', ofStray.path, true],
+    ['loop-device', ofGone.path, false],
     ['entry-without-record', stray, true],
   ]);
   const release = domain.operations.locks.acquire({ exclusive: [`volume:${idle.id}`] }, 'a test');
   const [busy] = await administration.removeLeftovers([ofVolume.path]);
   t.is(busy?.problem, 'it is not left over any more', 'a call works on the volume');
   release();
-  const removed = await administration.removeLeftovers([ofVolume.path, ofStray.path, stray]);
+  const removed = await administration.removeLeftovers([
+    ofVolume.path,
+    ofGone.path,
+    ofStray.path,
+    stray,
+  ]);
   t.deepEqual(
     removed.map(({ problem }) => problem),
     [
       '',
       '',
+      `find out what ${stray} is; if it is not needed, run 'losetup --detach ${ofStray.path}'`,
       'inspect it, and move it out of the pool if it is not needed; the driver never removes it',
     ],
   );
   t.is((await node.host.loops.list()).length, before - 2);
   t.true((await stat(stray)).isFile());
+});
+
+test('the device of a volume whose image was deleted is kept: it has the only copy', async (t) => {
+  const { node, administration, create, domain } = await nodeInUse(t);
+  const { imagePath, record } = domain.pools.getVolume((await create('v')).id);
+  const device = await node.host.loops.attach(imagePath, { ...attachOptions, label: record.id });
+  await rm(imagePath);
+  const [result] = await administration.removeLeftovers([device.path]);
+  t.regex(result?.problem ?? '', /it has the only copy of the image of 'v'/);
+  t.truthy(await node.host.loops.at(device.number));
+});
+
+test('a raw block volume that comes into use after the search keeps its device', async (t) => {
+  const { node, administration, volumes, domain } = await nodeInUse(t);
+  const input = volumeInput('raw', { kind: 'block', sizeBytes: 16n * MiB });
+  const { id } = (await volumes.createVolume(call(), input)).record;
+  const { imagePath } = domain.pools.getVolume(id);
+  const device = await node.host.loops.attach(imagePath, { ...attachOptions, label: id });
+  const stagingTargetPath = join(node.directory, 'raw');
+  await mkdir(stagingTargetPath);
+  const { host } = node;
+  const isInUse = host.loops.isInUse.bind(host.loops);
+  host.loops.isInUse = async (asked) => {
+    host.loops.isInUse = isInUse;
+    const answer = await isInUse(asked);
+    const at = { volumeId: id, stagingTargetPath };
+    await volumes.stageVolume(call(), { ...at, capability: capability({ kind: 'block' }) });
+    return answer;
+  };
+  const [result] = await administration.removeLeftovers([device.path]);
+  t.regex(result?.problem ?? '', /has come into use at /);
+  t.truthy(await host.loops.at(device.number));
+});
+
+test('an entry of tmp/ is removed with its device; a device of another program keeps it', async (t) => {
+  const { node, list, administration, makeOld, pool } = await nodeInUse(t);
+  const old = await makeOld('1.00000000-0000-4000-8000-000000000000.v.562f2833');
+  const image = join(old, 'disk.img');
+  const number = await node.host.otherSoftware.attach(image);
+  const [refused] = await administration.removeLeftovers([old]);
+  t.regex(refused?.problem ?? '', /another program has attached it/);
+  const foreign = await node.host.loops.at(number);
+  if (foreign === undefined) throw new Error('it was detached');
+  await node.host.loops.detach(foreign);
+  const before = (await node.host.loops.list()).length;
+  await node.host.loops.attach(image, { ...attachOptions, label: 'v' });
+  t.deepEqual(await administration.removeLeftovers([old]), [{ path: old, problem: '' }]);
+  t.is((await node.host.loops.list()).length, before);
+  // A device whose entry was removed, as by an earlier version.
+  const removed = join(pool.directoryOf('tmp'), 'removed.img');
+  await writeFile(removed, Buffer.alloc(65_536));
+  const device = await node.host.loops.attach(removed, { ...attachOptions, label: 'v' });
+  await rm(removed);
+  t.deepEqual(await list(), [['loop-device', device.path, false]]);
+  t.deepEqual(await administration.removeLeftovers([device.path]), [
+    { path: device.path, problem: '' },
+  ]);
+});
+
+test('the capture that an export reads is not left over, and gone afterwards', async (t) => {
+  const { list, administration, pool } = await nodeInUse(t);
+  const input = {
+    kind: 'volume',
+    idOrName: 'used',
+    startingOffset: 0n,
+    expectedState: '',
+  } as const;
+  const steps = administration.exportImage(call(), input)[Symbol.asyncIterator]();
+  await steps.next();
+  const [entry] = await readdir(pool.directoryOf('tmp'));
+  const capture = join(pool.directoryOf('tmp'), String(entry));
+  const past = new Date(Date.now() - 3_600_000);
+  await utimes(capture, past, past);
+  t.deepEqual(await list(), []);
+  await administration.removeLeftovers([capture]);
+  t.true((await stat(join(capture, 'disk.img'))).isFile());
+  const findings = await administration.diagnose();
+  t.deepEqual(
+    findings.filter(({ name }) => name === 'pool:a:tmp'),
+    [],
+  );
+  await steps.return?.();
+  t.deepEqual(await readdir(pool.directoryOf('tmp')), []);
+});
+
+test('a pool that hangs is left out, also from the search for devices', async (t) => {
+  const node = await fakeNode(t);
+  const { administration, volumes, domain } = await node.open([
+    node.settings('a'),
+    node.settings('b'),
+  ]);
+  const devices = [];
+  for (const pool of ['a', 'b']) {
+    const input = volumeInput(`of-${pool}`, {
+      sizeBytes: 16n * MiB,
+      settings: { ...plainSettings, pool },
+    });
+    const { imagePath } = domain.pools.getVolume(
+      (await volumes.createVolume(call(), input)).record.id,
+    );
+    devices.push(await node.host.loops.attach(imagePath, { ...attachOptions, label: pool }));
+  }
+  const { files } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  files.imageStatus = async (path) => {
+    if (path.startsWith(`${domain.pools.named('b').root}/`)) throw new StuckError('stat', 'b', 0);
+    return imageStatus(path);
+  };
+  const found = await administration.listLeftovers();
+  t.deepEqual(
+    found.map(({ path }) => path),
+    [devices[0]?.path],
+  );
 });
 
 test('a device of another program is never listed', async (t) => {
@@ -151,6 +275,33 @@ test('empty mount directories and finished copies are removed; other content is 
   );
   t.deepEqual(await readdir(mounts), ['full']);
   t.deepEqual(await list(), []);
+});
+
+test('the progress of a copy is kept while a call works on its snapshot', async (t) => {
+  const { node, administration, used, volumes, pool, domain } = await nodeInUse(t);
+  const { record } = await volumes.createSnapshot(call(), {
+    name: 's',
+    sourceVolumeId: used.id,
+    settings: { freeze: true },
+    parameters: {},
+  });
+  const progress = pool.pathOf('snapshots', record.id, 'copy.json');
+  await writeFile(progress, '{}');
+  const { files } = node.host;
+  const imageStatus = files.imageStatus.bind(files);
+  let release = () => {};
+  files.imageStatus = async (path) => {
+    // The call begins after the search.
+    if (path === progress) {
+      const exclusive = [`snapshot:${record.id}`];
+      release = domain.operations.locks.acquire({ exclusive }, 'DeleteSnapshot');
+    }
+    return imageStatus(path);
+  };
+  const [refused] = await administration.removeLeftovers([progress]);
+  t.regex(refused?.problem ?? '', /DeleteSnapshot is in progress/);
+  release();
+  t.true((await stat(progress)).isFile());
 });
 
 test('a pool that vanished is reported, and not forgotten', async (t) => {
