@@ -1,13 +1,22 @@
 import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
-import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import * as v from 'valibot';
 import type { ExportImageResponse, ExportImageStart } from '../csi/admin-types.ts';
 import { zstd } from '../host/programs/zstd.ts';
 import { FailedError, rephraseForCli, UsageError } from './errors.ts';
+import {
+  openPart,
+  type PartProgress,
+  partOf,
+  progressOf,
+  readProgress,
+  recordProgress,
+  syncDirectory,
+  writeAll,
+} from './export-part.ts';
 import { encodeFacts, withZeros } from './image-stream.ts';
 import { getSnapshot, getVolume, requireField } from './lookup.ts';
 import { formatSize } from './output.ts';
@@ -215,7 +224,7 @@ async function exportCompressed(
   file: FileExport,
 ): Promise<Exported> {
   await requireNewFile(file);
-  const part = `${file.path}.part`;
+  const part = partOf(file.path);
   const handle = await open(part, 'w', 0o600);
   try {
     const exported = await exportStream(session, target, {
@@ -236,30 +245,6 @@ async function exportCompressed(
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
-}
-
-/** The progress of an export to a file, beside it: the first `doneBytes` bytes of `FILE.part` are complete and on the disk. */
-const progressSchema = v.object({
-  kind: v.picklist(['volume', 'snapshot']),
-  id: v.string(),
-  state: v.string(),
-  doneBytes: v.pipe(
-    v.string(),
-    v.regex(/^\d{1,19}$/),
-    v.transform((text) => BigInt(text)),
-  ),
-});
-type PartProgress = v.InferOutput<typeof progressSchema>;
-
-const partOf = (path: string): string => `${path}.part`;
-const progressOf = (path: string): string => `${path}.part.json`;
 /** Bytes of data between two syncs with a record of the progress. */
 const recordEveryBytes = 64 * 1024 * 1024;
 
@@ -269,7 +254,7 @@ async function exportToFile(session: Session, target: Target, file: FileExport):
   const interrupted = await findInterrupted(session, target, file);
   const from = { offset: interrupted?.doneBytes ?? 0n, state: interrupted?.state ?? '' };
   const { start, pieces } = await openExport(session, target, from);
-  const handle = await open(partOf(path), interrupted === undefined ? 'w+' : 'r+', 0o600);
+  const handle = await openPart(path, { isContinued: interrupted !== undefined });
   try {
     // Data behind the recorded progress may not be complete.
     await handle.truncate(Number(from.offset));
@@ -329,14 +314,6 @@ async function findInterrupted(
   return progress;
 }
 
-async function readProgress(path: string): Promise<PartProgress | undefined> {
-  try {
-    return v.parse(progressSchema, JSON.parse(await readFile(progressOf(path), 'utf8')));
-  } catch {
-    return undefined;
-  }
-}
-
 interface Part {
   readonly handle: FileHandle;
   readonly path: string;
@@ -352,30 +329,24 @@ async function writePieces(
     readonly from: bigint;
   },
 ): Promise<void> {
-  const { handle, start } = part;
+  const { handle, path, start, target } = part;
   const { pieces, hash, from } = image;
+  const { kind, id } = target;
+  const { state } = start;
   let [reached, unsynced] = [from, 0];
-  await recordProgress(part, reached);
+  await recordProgress(path, { kind, id, state, doneBytes: reached });
   for await (const { offset, data } of pieces) {
     hashZeros(hash, offset - reached);
     hash.update(data);
-    await handle.write(data, 0, data.length, Number(offset));
+    await writeAll(handle, data, offset);
     reached = offset + BigInt(data.length);
     unsynced += data.length;
     if (unsynced < recordEveryBytes) continue;
     await handle.datasync();
-    await recordProgress(part, reached);
+    await recordProgress(path, { kind, id, state, doneBytes: reached });
     unsynced = 0;
   }
   hashZeros(hash, start.size_bytes - reached);
-}
-
-async function recordProgress({ path, target, start }: Part, doneBytes: bigint): Promise<void> {
-  const { kind, id } = target;
-  const progress = { kind, id, state: start.state, doneBytes: doneBytes.toString() };
-  const temporary = `${progressOf(path)}.new`;
-  await writeFile(temporary, JSON.stringify(progress), { mode: 0o600 });
-  await rename(temporary, progressOf(path));
 }
 
 const hashedBytes = 1024 * 1024;
