@@ -557,6 +557,8 @@ export interface TreeSize {
   readonly dataBytes: bigint;
   /** Number of files, directories, symlinks and special files, the directory itself included. */
   readonly entries: bigint;
+  /** Changes when an entry is added, removed or changed: a digest of all names, sizes, modes, mtimes and ctimes. */
+  readonly fingerprint: string;
 }
 
 export interface TreeCopyOptions {

@@ -23,8 +23,10 @@ const importSource = looseRecord({
   kind: v.picklist(['directory', 'image', 'stream']),
   /** Empty for a stream. */
   path: v.string(),
-  /** `device:inode:size:mtime` of an image; empty for the others. */
+  /** `inode:size:mtime` of an image, the fingerprint of a directory (`TreeSize`), or empty for a stream. */
   state: v.string(),
+  /** The filesystem in the image kept its UUID. Absent for other sources. */
+  keepsUuid: v.optional(v.boolean()),
 });
 export type ImportSource = Readonly<v.InferOutput<typeof importSource>>;
 

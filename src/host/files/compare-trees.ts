@@ -33,7 +33,7 @@ export async function findTreeDifference(
   to: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const comparison = new TreeComparison(lane, from, to);
+  const comparison = new TreeComparison(lane, { root: from, copyRoot: to, signal });
   const root = Buffer.from(from);
   const stats = await statusOf(lane, root);
   const ofRoot = await comparison.find({ from: root, to: Buffer.from(to), stats });
@@ -50,13 +50,18 @@ class TreeComparison {
   readonly #lane: Lane;
   readonly #root: string;
   readonly #copyRoot: string;
+  readonly #signal: AbortSignal;
   /** The inode of the copy, by the inode of the original, for files with several names. */
   readonly #links = new Map<bigint, bigint>();
 
-  constructor(lane: Lane, root: string, copyRoot: string) {
+  constructor(
+    lane: Lane,
+    { root, copyRoot, signal }: { root: string; copyRoot: string; signal: AbortSignal },
+  ) {
     this.#lane = lane;
     this.#root = root;
     this.#copyRoot = copyRoot;
+    this.#signal = signal;
   }
 
   async find(pair: Pair): Promise<string | undefined> {
@@ -79,7 +84,7 @@ class TreeComparison {
     if (ofAttributes !== undefined) return ofAttributes;
     if (stats.isSymbolicLink()) return linkTargetDifference(lane, from, to);
     if (stats.isDirectory()) return this.#nameDifference(from, to);
-    if (stats.isFile() && !(await isContentEqual(lane, { from, to, stats })))
+    if (stats.isFile() && !(await isContentEqual(lane, { from, to, stats }, this.#signal)))
       return 'its content differs';
     return undefined;
   }
@@ -153,14 +158,19 @@ async function linkTargetDifference(
 }
 
 /** Compares two files of the same size. Reads only ranges in which one of them has data. */
-async function isContentEqual(lane: Lane, { from, to, stats }: Pair): Promise<boolean> {
+async function isContentEqual(
+  lane: Lane,
+  { from, to, stats }: Pair,
+  signal: AbortSignal,
+): Promise<boolean> {
+  signal.throwIfAborted();
   if (stats.size <= bufferBytes) return isSmallFileEqual(lane, from, to);
   const paths = [from.toString(), to.toString()] as const;
   const source = await openForRead(lane, from);
   try {
     const copy = await openForRead(lane, to);
     try {
-      return await isSameData(lane, [source, copy], paths);
+      return await isSameData(lane, [source, copy], { paths, signal });
     } finally {
       await closeHandle(lane, copy, paths[1]);
     }
@@ -187,11 +197,12 @@ function openForRead(lane: Lane, path: Buffer): Promise<FileHandle> {
 async function isSameData(
   lane: Lane,
   [a, b]: readonly [FileHandle, FileHandle],
-  paths: readonly [string, string],
+  { paths, signal }: { paths: readonly [string, string]; signal: AbortSignal },
 ): Promise<boolean> {
   const [ofA, ofB] = [Buffer.alloc(bufferBytes), Buffer.alloc(bufferBytes)];
   let offset = 0n;
   for (;;) {
+    signal.throwIfAborted();
     const starts = [
       await nextData(lane, a.fd, offset, paths[0]),
       await nextData(lane, b.fd, offset, paths[1]),

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
 import { KiB, roundUp } from '../../units.ts';
 import { KernelError } from '../errors.ts';
 import type { TreeSize } from '../host.ts';
@@ -15,12 +17,15 @@ export async function measureTree(
   signal: AbortSignal,
 ): Promise<TreeSize> {
   const root = Buffer.from(path);
-  const { dev } = await statusOf(lane, root);
+  const ofRoot = await statusOf(lane, root);
+  const { dev } = ofRoot;
+  const hash = createHash('sha256').update(changeText(ofRoot));
   const linked = new Set<bigint>();
   let dataBytes = 0n;
   let entries = 1n;
   for await (const { path: found, stats } of walkTree(lane, root, signal)) {
     if (stats.dev !== dev) throw new KernelError('copy', 'EXDEV', found.toString());
+    hash.update(found.subarray(root.length)).update(changeText(stats));
     if (stats.nlink > 1n && !stats.isDirectory()) {
       if (linked.has(stats.ino)) continue;
       linked.add(stats.ino);
@@ -28,7 +33,12 @@ export async function measureTree(
     entries += 1n;
     dataBytes += roundUp(storedBytes(stats), blockBytes);
   }
-  return { dataBytes, entries };
+  return { dataBytes, entries, fingerprint: hash.digest('hex') };
+}
+
+/** What changes with an entry. The kernel sets ctime at every change, but clocks may go back. */
+function changeText({ mode, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return `\0${mode}:${size}:${mtimeNs}:${ctimeNs}\n`;
 }
 
 /** A file with far fewer blocks than bytes has holes, which the copy keeps. With slightly fewer, it may be compressed. */

@@ -216,7 +216,7 @@ function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): voi
 }
 
 /** Returns the actual and the requested value of each parameter. */
-function comparedParameters(
+export function comparedParameters(
   { record, pool }: FoundVolume,
   { settings, source }: CreateVolumeInput,
 ): Readonly<Record<ParameterName, readonly [actual: unknown, requested: unknown]>> {

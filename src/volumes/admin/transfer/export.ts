@@ -7,6 +7,7 @@ import { inLane } from '../../engine/lanes.ts';
 import { volumeLock } from '../../engine/locks.ts';
 import type { Call } from '../../engine/operations.ts';
 import { createTemporaryDirectory } from '../../pool/commit.ts';
+import { callIdOf } from '../../pool/contents.ts';
 import { imageFile } from '../../pool/layout.ts';
 import type { FoundVolume, Pool } from '../../pool/pool.ts';
 import type { FoundSnapshot } from '../../pool/pools.ts';
@@ -65,10 +66,9 @@ export async function* exportImage(
   try {
     const opened =
       'area' in found
-        ? await openVolume(domain, call, { volume: found, subject })
-        : await openSnapshot(domain, found, subject);
+        ? await openVolume(domain, call, { volume: found, input, subject })
+        : await openSnapshot(domain, found, { input, subject });
     try {
-      requireState(opened.start, input, subject);
       yield { start: opened.start };
       yield* readData(opened, call.signal, input.startingOffset);
     } finally {
@@ -123,7 +123,7 @@ async function* readData(
 async function openSnapshot(
   domain: Domain,
   { record, pool, imagePath }: FoundSnapshot,
-  subject: string,
+  { input, subject }: { input: ExportInput; subject: string },
 ): Promise<Opened> {
   pool.requireServed();
   if (record.state !== 'ready') {
@@ -138,7 +138,8 @@ async function openSnapshot(
   );
   try {
     const { host } = inLane(domain, { kind: 'metadata', id: record.id, pool: pool.name });
-    const start = await startOf(host, imagePath, { record, isInUse: false, frozenMs: 0 });
+    const start = await startOf(host, { record, pool, imagePath, isInUse: false });
+    requireState(start, input, subject);
     return { host, path: imagePath, start, close: async () => release() };
   } catch (error) {
     release();
@@ -149,26 +150,29 @@ async function openSnapshot(
 async function openVolume(
   domain: Domain,
   call: Call,
-  { volume, subject }: { volume: FoundVolume; subject: string },
+  { volume, input, subject }: { volume: FoundVolume; input: ExportInput; subject: string },
 ): Promise<Opened> {
   const { record, pool } = volume;
   const lane = { kind: 'metadata', id: record.id, pool: pool.name } as const;
   const release = domain.operations.locks.acquire(
-    { shared: [volumeLock(record.id)] },
+    { shared: [volumeLock(callIdOf(volume))] },
     'ExportImage',
   );
   let isKept = false;
   try {
     const inOwnLane = inLane(domain, lane);
-    const found = volume.area === 'volumes' ? domain.pools.getVolume(record.id) : volume;
-    const capture = await planCapture(inOwnLane, found, { pool, freezeForCopy: false, subject });
-    if (capture.isShared) return await openCapture(inOwnLane, call, { capture, subject });
-    if (capture.flush !== undefined) await inOwnLane.host.loops.sync(capture.flush);
     const { host } = inOwnLane;
-    const isInUse = capture.flush !== undefined;
-    const start = await startOf(host, found.imagePath, { record, isInUse, frozenMs: 0 });
+    const found = volume.area === 'volumes' ? domain.pools.getVolume(record.id) : volume;
+    const { imagePath } = found;
+    const capture = await planCapture(inOwnLane, found, { pool, freezeForCopy: false, subject });
+    const isInUse = capture.flush !== undefined || capture.freeze !== undefined;
+    const start = await startOf(host, { record, pool, imagePath, isInUse });
+    // A refused export must neither freeze nor flush the volume.
+    requireState(start, input, subject);
+    if (capture.isShared) return await openCapture(inOwnLane, call, { capture, start, subject });
+    if (capture.flush !== undefined) await host.loops.sync(capture.flush);
     isKept = true;
-    return { host, path: found.imagePath, start, close: async () => release() };
+    return { host, path: imagePath, start, close: async () => release() };
   } finally {
     if (!isKept) release();
   }
@@ -178,13 +182,12 @@ async function openVolume(
 async function openCapture(
   domain: Domain,
   call: Call,
-  { capture, subject }: { capture: Capture; subject: string },
+  { capture, start, subject }: { capture: Capture; start: ExportStart; subject: string },
 ): Promise<Opened> {
-  const { record, pool, imagePath } = capture.source;
+  const { record, pool } = capture.source;
   const { host } = domain;
   // The source needs as many new blocks when it rewrites the shared ones.
   const reservation = await pool.space.reserve(capture.image.allocatedBytes, subject);
-  const isInUse = capture.flush !== undefined || capture.freeze !== undefined;
   let directory: string | undefined;
   const close = async (): Promise<void> => {
     try {
@@ -199,10 +202,9 @@ async function openCapture(
     directory = await createTemporaryDirectory(domain, pool, record.id);
     domain.exportCaptures.add(directory);
     const path = join(directory, imageFile);
-    const facts = await startOf(host, imagePath, { record, isInUse, frozenMs: 0 });
     const { signal } = call;
     const { frozenMs } = await captureVolumes(domain, [{ capture, to: path }], { subject, signal });
-    return { host, path, start: { ...facts, frozenMs }, close };
+    return { host, path, start: { ...start, frozenMs }, close };
   } catch (error) {
     await close();
     throw error;
@@ -214,28 +216,27 @@ async function removeCapture(host: Domain['host'], pool: Pool, directory: string
   pool.space.invalidate();
 }
 
+/** The state has no device number, which may change when the pool is mounted again. */
 async function startOf(
   { files }: Domain['host'],
-  path: string,
   {
     record,
+    pool,
+    imagePath,
     isInUse,
-    frozenMs,
-  }: {
-    readonly record: FoundVolume['record'] | FoundSnapshot['record'];
+  }: Pick<FoundVolume | FoundSnapshot, 'record' | 'pool' | 'imagePath'> & {
     readonly isInUse: boolean;
-    readonly frozenMs: number;
   },
 ): Promise<ExportStart> {
-  const { allocatedBytes } = await files.imageStatus(path);
-  const { device, inode, sizeBytes, modifiedNs } = await files.status(path);
+  const { allocatedBytes } = await files.imageStatus(imagePath);
+  const { inode, sizeBytes, modifiedNs } = await files.status(imagePath);
   return {
     name: record.name,
     sizeBytes,
     allocatedBytes,
-    state: isInUse ? '' : `${device}:${inode}:${sizeBytes}:${modifiedNs}`,
+    state: isInUse ? '' : `${pool.marker?.uuid ?? ''}:${inode}:${sizeBytes}:${modifiedNs}`,
     fsType: record.fsType,
     sectorSize: record.sectorSize,
-    frozenMs,
+    frozenMs: 0,
   };
 }

@@ -29,18 +29,18 @@ export async function importDirectory(
     );
   }
   await requireNoMount(domain, subject, path);
-  const tree = await measure(domain, operation, { subject, path });
+  const tree = await measureSource(domain, operation, { subject, path });
   const fsType = input.fsType ?? domain.settings.defaultFsType;
   const sizeBytes = chooseTreeSize(domain, draft, { tree, path });
   const record = {
     ...newVolumeRecord({
       id,
-      input: asCreateInput(draft, fsType),
+      input: asCreateInput(input, fsType),
       sizeBytes,
       mountOptions: [],
       createdAtMs: domain.now(),
     }),
-    importedFrom: { kind: 'directory', path, state: '' } as const,
+    importedFrom: { kind: 'directory', path, state: tree.fingerprint } as const,
   };
   const { dataBytes, entries } = tree;
   const result = { existed: false, isDirectory: true, fsType, sizeBytes, dataBytes, entries };
@@ -64,7 +64,8 @@ function mountedError(subject: string, target: string): VolumeError {
   );
 }
 
-async function measure(
+/** Throws `invalid` if a filesystem is mounted in the directory, `wrong-state` if it changes meanwhile. */
+export async function measureSource(
   domain: Domain,
   operation: Operation,
   { subject, path }: { subject: string; path: string },

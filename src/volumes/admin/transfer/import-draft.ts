@@ -47,7 +47,7 @@ export interface ImportDraft {
 }
 
 /** The request as one for an empty volume of this kind. */
-export function asCreateInput({ input }: ImportDraft, fsType: FsType | null): CreateVolumeInput {
+export function asCreateInput(input: ImportInput, fsType: FsType | null): CreateVolumeInput {
   return {
     name: input.name,
     range: { requiredBytes: input.sizeBytes, limitBytes: 0n },

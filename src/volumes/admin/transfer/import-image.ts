@@ -28,7 +28,8 @@ export async function importImage(
   await requireIdle(domain, subject, { path, image });
   const origin = `image ${path}`;
   const format = await findFormat(domain, draft, { path, image, origin });
-  const importedFrom = { kind: 'image', path, state } as const;
+  const { keepsUuid } = draft.input;
+  const importedFrom = { kind: 'image', path, state, keepsUuid } as const;
   const record = await importedRecord(domain, draft, { path, image, origin, format, importedFrom });
   const result = {
     isDirectory: false,
@@ -74,7 +75,7 @@ export async function importedRecord(
   const { path, image, format, importedFrom } = from;
   const { fsType, uuid, sectorSize } = format;
   const origin = { subject: from.origin, fsType, image };
-  const create = asCreateInput(draft, fsType);
+  const create = asCreateInput(input, fsType);
   const sizeBytes = chooseSize(domain.host.filesystems, create, origin, subject);
   await requireGrowable(domain, path, { origin, sizeBytes, subject });
   const record = newVolumeRecord({

@@ -8,7 +8,10 @@ import { toVolumeError } from '../../engine/failures.ts';
 export interface SourceStatus {
   readonly path: string;
   readonly isDirectory: boolean;
-  /** Changes when the image changes: `device:inode:size:mtime`. Empty for a directory. */
+  /**
+   * Changes when the image changes: `inode:size:mtime`. It has no device number, which may change at a reboot. Empty for a
+   * directory.
+   */
   readonly state: string;
 }
 
@@ -30,8 +33,8 @@ export async function openSource(
     );
   }
   const isDirectory = status.kind === 'directory';
-  const { device, inode, sizeBytes, modifiedNs } = status;
-  const state = isDirectory ? '' : `${device}:${inode}:${sizeBytes}:${modifiedNs}`;
+  const { inode, sizeBytes, modifiedNs } = status;
+  const state = isDirectory ? '' : `${inode}:${sizeBytes}:${modifiedNs}`;
   return { path, isDirectory, state };
 }
 

@@ -19,10 +19,12 @@ import type {
   StreamImportInput,
 } from '../../../../src/volumes/admin/transfer/import-draft.ts';
 import type { ImageChunks } from '../../../../src/volumes/admin/transfer/import-stream.ts';
+import { volumeLock } from '../../../../src/volumes/engine/locks.ts';
+import { claimParameters } from '../../../../src/volumes/owner.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { changeFakeSuperblock } from '../../../helpers/fake-superblock.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
-import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const base = {
   name: 'v',
@@ -116,6 +118,53 @@ test('an image that changed after its import is not taken for the imported one',
   await truncate(image, Number(17n * MiB));
   t.is(await reasonOf(importPath(image)), 'conflict');
 });
+
+test('a directory that changed after its import is not taken for the imported one', async (t) => {
+  const { importPath, source } = await transferNode(t);
+  await importPath(source);
+  await writeFile(join(source, 'sub', 'file'), Buffer.alloc(Number(3n * MiB), 2));
+  const error = await t.throwsAsync(importPath(source), { instanceOf: VolumeError });
+  t.is(error.reason, 'conflict');
+  t.regex(error.message, /source, which has changed since.*older data; .*delete the volume/);
+});
+
+test('an import of a source that is gone, or that was remounted, is repeated with success', async (t) => {
+  const { importPath, source, makeImage, node } = await transferNode(t);
+  await importPath(source);
+  await rename(source, `${source}-moved`);
+  t.like(await importPath(source), { existed: true });
+  const { image } = await makeImage();
+  await importPath(image, { name: 'w' });
+  const status = node.host.files.status.bind(node.host.files);
+  node.host.files.status = async (path) => {
+    const found = await status(path);
+    return path === image ? { ...found, device: found.device + 1n } : found;
+  };
+  t.like(await importPath(image, { name: 'w' }), { existed: true });
+});
+
+for (const [difference, input] of [
+  ['keep-uuid is false, not true', { keepsUuid: true }],
+  ['provisioning is thin, not thick', { parameters: { provisioning: 'thick' } }],
+  ['sectorSize is 4096, not 512', { parameters: { sectorSize: '512' } }],
+  ['pool is a, not b', { parameters: { pool: 'b' } }],
+  ['filesystem is ext4, not xfs', { fsType: 'xfs' }],
+  ['kind is mount, not block', { block: true }],
+  ['size is 16 MiB, not 1 GiB or more', { sizeBytes: 1024n * MiB }],
+  [
+    'owner is none, not claim shop/data',
+    { parameters: claimParameters({ namespace: 'shop', name: 'data' }) },
+  ],
+] as const) {
+  test(`a repeated import with other arguments is a conflict: ${difference}`, async (t) => {
+    const { importPath, makeImage } = await transferNode(t);
+    const { image } = await makeImage();
+    await importPath(image);
+    const error = await t.throwsAsync(importPath(image, input), { instanceOf: VolumeError });
+    t.is(error.reason, 'conflict');
+    t.true(error.message.includes(difference), error.message);
+  });
+}
 
 type Node = Awaited<ReturnType<typeof transferNode>>;
 
@@ -401,6 +450,41 @@ test('an idle volume is locked while it is exported from a pool that cannot shar
   t.is(await reasonOf(node.volumes.deleteVolume(call(), id)), 'ok');
 });
 
+test('the state of an export is the same after the pool got another device number', async (t) => {
+  const node = await transferNode(t);
+  const image = node.pool.imagePathOf('volumes', await blockVolume(node));
+  const { start } = await node.exportAll();
+  const { files } = node.node.host;
+  const status = files.status.bind(files);
+  files.status = async (path) => {
+    const found = await status(path);
+    return path === image ? { ...found, device: found.device + 1n } : found;
+  };
+  t.is((await node.exportAll()).start.state, start.state);
+});
+
+test('an inline volume is locked by the id of its calls while it is captured', async (t) => {
+  const node = await transferNode(t, { reflink: true });
+  const volumeId = 'csi-of-a-pod';
+  await node.volumes.publishVolume(call(), {
+    volumeId,
+    stagingTargetPath: '',
+    targetPath: join(node.node.directory, 'target'),
+    capability: capability(),
+    readOnly: false,
+    ephemeral: { sizeBytes: 16n * MiB, settings: plainSettings },
+  });
+  const { copies } = node.node.host;
+  const reflink = copies.reflink.bind(copies);
+  const locked: unknown[] = [];
+  copies.reflink = (from, to) => {
+    locked.push(node.domain.operations.locks.lockedBy(volumeLock(volumeId)));
+    return reflink(from, to);
+  };
+  await node.exportAll({ idOrName: volumeId });
+  t.deepEqual(locked, ['ExportImage']);
+});
+
 for (const reflink of [true, false]) {
   test(`a mounted volume is ${reflink ? 'captured and stays usable' : 'refused with advice'} with reflink ${String(reflink)}`, async (t) => {
     const node = await transferNode(t, { reflink });
@@ -421,6 +505,12 @@ for (const reflink of [true, false]) {
     const steps = node.administration.exportImage(call(), all)[Symbol.asyncIterator]();
     const first = await steps.next();
     t.like(first.value, { start: { state: '', sizeBytes: 16n * MiB } });
+    const isEffect = (one: string): boolean => /freeze|reflink/.test(one);
+    t.true(node.node.host.calls.some(isEffect));
+    const before = node.node.host.calls.length;
+    t.is(await reasonOf(node.exportAll({ expectedState: 'of an idle volume' })), 'wrong-state');
+    const effects = node.node.host.calls.slice(before).filter(isEffect);
+    t.deepEqual(effects, [], 'a refused export has no effect');
     t.is((await readdir(node.pool.directoryOf('tmp'))).length, 1);
     const unstage = { volumeId: record.id, stagingTargetPath };
     t.is(await reasonOf(node.volumes.unstageVolume(call(), unstage)), 'ok');

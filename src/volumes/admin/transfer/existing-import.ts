@@ -1,0 +1,116 @@
+import { VolumeError } from '../../../errors.ts';
+import type { ImportSource } from '../../../state/records.ts';
+import { formatBytes } from '../../../units.ts';
+import { isInRange } from '../../capacity.ts';
+import type { Domain } from '../../domain.ts';
+import type { Operation } from '../../engine/operations.ts';
+import { ownerOf, ownerText } from '../../owner.ts';
+import type { FoundVolume } from '../../pool/pool.ts';
+import { comparedParameters } from '../../volume/create.ts';
+import { measureSource } from './import-directory.ts';
+import {
+  asCreateInput,
+  type ImportInput,
+  type ImportResult,
+  type PathImportInput,
+} from './import-draft.ts';
+import { openSource } from './source.ts';
+
+/** Returns the volume if an equal call created it from a source that has not changed since; otherwise throws `conflict`. */
+export async function existingImport(
+  domain: Domain,
+  operation: Operation,
+  volume: FoundVolume,
+  { input, request }: { input: ImportInput; request: PathImportInput | undefined },
+): Promise<ImportResult> {
+  const { pool, record } = volume;
+  const subject = `volume '${input.name}'`;
+  const { importedFrom } = record;
+  if (request === undefined || importedFrom?.path !== request.path) {
+    const why = importedFrom === undefined ? '' : `, imported from ${sourceText(importedFrom)}`;
+    throw conflictError(subject, volume, `${why}, and is not the result of this import`);
+  }
+  const differences = differencesOf(volume, importedFrom, input);
+  if (differences.length > 0) {
+    const why = `, imported from ${importedFrom.path} with other arguments: ${differences.join('; ')}`;
+    throw conflictError(subject, volume, why);
+  }
+  if (!(await isUnchanged(domain, operation, { subject, importedFrom }))) {
+    const why = `, imported from ${importedFrom.path}, which has changed since, so it contains older data`;
+    throw conflictError(subject, volume, why);
+  }
+  await pool.sync();
+  return {
+    volumeId: request.isDryRun ? undefined : record.id,
+    existed: true,
+    isDirectory: importedFrom.kind === 'directory',
+    fsType: record.fsType,
+    sizeBytes: record.sizeBytes,
+    dataBytes: 0n,
+    entries: 0n,
+  };
+}
+
+function conflictError(subject: string, { record }: FoundVolume, why: string): VolumeError {
+  return new VolumeError(
+    'conflict',
+    `${subject} already exists with ${formatBytes(record.sizeBytes)}${why}; choose another name, or delete the volume and import again`,
+  );
+}
+
+/** Says what is not as requested. What the request does not specify may have any value. */
+function differencesOf(
+  volume: FoundVolume,
+  { keepsUuid = false }: ImportSource,
+  input: ImportInput,
+): readonly string[] {
+  const { record } = volume;
+  const create = asCreateInput(input, input.block ? null : (input.fsType ?? record.fsType));
+  const sectorSize = create.settings.sectorSize ?? record.sectorSize;
+  const parameters = comparedParameters(volume, {
+    ...create,
+    settings: { ...create.settings, sectorSize },
+  });
+  const [actualOwner, requestedOwner] = [ownerOf(record), ownerOf(input)];
+  const textOf = (owner: ReturnType<typeof ownerOf>): string =>
+    owner === undefined ? 'none' : ownerText(owner);
+  const compared = {
+    ...parameters,
+    kind: [record.kind, create.kind],
+    filesystem: [record.fsType, create.fsType],
+    'keep-uuid': [keepsUuid, input.keepsUuid],
+    owner: [textOf(actualOwner), textOf(requestedOwner ?? actualOwner)],
+  } as const;
+  const differences = Object.entries(compared).flatMap(([name, [actual, requested]]) =>
+    actual === requested ? [] : [`${name} is ${String(actual)}, not ${String(requested)}`],
+  );
+  return isInRange(record.sizeBytes, create.range)
+    ? differences
+    : [
+        ...differences,
+        `size is ${formatBytes(record.sizeBytes)}, not ${formatBytes(input.sizeBytes)} or more`,
+      ];
+}
+
+function sourceText({ kind, path }: ImportSource): string {
+  return kind === 'stream' ? 'a stream' : path;
+}
+
+/** Whether the source is the one that was imported. One that has been removed meanwhile counts as unchanged. */
+async function isUnchanged(
+  domain: Domain,
+  operation: Operation,
+  { subject, importedFrom }: { subject: string; importedFrom: ImportSource },
+): Promise<boolean> {
+  const { kind, path, state } = importedFrom;
+  try {
+    const found = await openSource(domain, subject, path);
+    if (found.isDirectory !== (kind === 'directory')) return false;
+    if (!found.isDirectory) return found.state === state;
+    const { fingerprint } = await measureSource(domain, operation, { subject, path });
+    return fingerprint === state;
+  } catch (error) {
+    if (error instanceof VolumeError && error.reason === 'not-found') return true;
+    throw error;
+  }
+}
