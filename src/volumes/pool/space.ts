@@ -69,7 +69,7 @@ export function capacityTermsOf(facts: SpaceFacts): CapacityTerms {
   const { snapshotBytes, inFlightBytes, trashBytes } = facts;
   const used = totalBytes - freeBytes;
   const otherBytes = used > facts.allocatedBytes ? used - facts.allocatedBytes : 0n;
-  const share = ((totalBytes - reserveBytes - otherBytes) * BigInt(overcommitPerMille)) / 1000n;
+  const share = overcommitted(totalBytes - reserveBytes - otherBytes, overcommitPerMille);
   const byPromises = share - facts.promisedBytes - snapshotBytes - inFlightBytes - trashBytes;
   const byBlocks = freeBytes - reserveBytes - facts.outstandingBytes - inFlightBytes;
   const isLimitedByBlocks = !isOvercommitted(facts) && byBlocks < byPromises;
@@ -97,24 +97,32 @@ export function promisableBytesOf(facts: SpaceFacts): bigint {
   return capacityTermsOf(facts).capacityBytes;
 }
 
-/** Names each term that is not 0, in the order in which they are subtracted. */
+/** Names each term that is not 0. Their sum is the capacity, or 0 if too much is promised. */
 export function describeCapacity(terms: CapacityTerms): string {
-  const { totalBytes, overcommitPerMille } = terms;
-  const factor = overcommitPerMille === 1000 ? '' : ` with overcommit ${overcommitPerMille / 1000}`;
+  const { overcommitPerMille, capacityBytes } = terms;
+  const base = terms.totalBytes - terms.otherBytes - terms.reserveBytes;
   const parts: readonly (readonly [bigint, string])[] = [
-    [terms.otherBytes, 'used by other files'],
-    [terms.reserveBytes, 'reserve'],
-    [terms.volumeBytes, 'promised to volumes'],
-    [terms.snapshotBytes, 'for snapshots'],
-    [terms.inFlightBytes, 'for what is being created'],
-    [terms.trashBytes, 'of deleted entries'],
-    [terms.blocksBytes, 'for shared blocks'],
-    [terms.heldBackBytes, 'held back below the trim watermark'],
+    [-terms.otherBytes, 'used by other files'],
+    [-terms.reserveBytes, 'reserve'],
+    [overcommitted(base, overcommitPerMille) - base, `by overcommit ${overcommitPerMille / 1000}`],
+    [-terms.volumeBytes, 'promised to volumes'],
+    [-terms.snapshotBytes, 'for snapshots'],
+    [-terms.inFlightBytes, 'for what is being created'],
+    [-terms.trashBytes, 'of deleted entries'],
+    [-terms.blocksBytes, 'for shared blocks'],
+    [-terms.heldBackBytes, 'held back below the trim watermark'],
+    [atLeastZero(-capacityBytes), 'promised too much'],
   ];
-  const subtracted = parts
-    .filter(([bytes]) => bytes > 0n)
-    .map(([bytes, name]) => ` − ${formatBytes(bytes)} ${name}`);
-  return `${formatBytes(totalBytes)} in total${factor}${subtracted.join('')}`;
+  const added = parts
+    .filter(([bytes]) => bytes !== 0n)
+    .map(([bytes, name]) =>
+      bytes < 0n ? ` − ${formatBytes(-bytes)} ${name}` : ` + ${formatBytes(bytes)} ${name}`,
+    );
+  return `${formatBytes(terms.totalBytes)} in total${added.join('')}`;
+}
+
+function overcommitted(bytes: bigint, perMille: number): bigint {
+  return (bytes * BigInt(perMille)) / 1000n;
 }
 
 /** The configured reserve, in bytes of a filesystem of that size. */

@@ -179,7 +179,13 @@ test('the terms are named, and those that are 0 are left out', (t) => {
   const over = { ...empty, overcommitPerMille: 2500, watermarkBytes: 200n * GiB };
   t.is(
     describeCapacity(capacityTermsOf(over)),
-    '100 GiB in total with overcommit 2.5 − 250 GiB held back below the trim watermark',
+    '100 GiB in total + 150 GiB by overcommit 2.5 − 250 GiB held back below the trim watermark',
+  );
+  const under = { ...full, overcommitPerMille: 500, outstandingBytes: 0n };
+  t.is(
+    describeCapacity(capacityTermsOf(under)),
+    '100 GiB in total − 10 GiB used by other files − 5 GiB reserve − 42.5 GiB by overcommit 0.5 − 30 GiB promised to volumes − ' +
+      '20 GiB for snapshots − 2 GiB for what is being created − 1 GiB of deleted entries + 10.5 GiB promised too much',
   );
 });
 
