@@ -12,7 +12,7 @@ import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, onDiskOf } from '../engine/lanes.ts';
-import type { Call, Operation } from '../engine/operations.ts';
+import type { Call } from '../engine/operations.ts';
 import type { MountedThinVolume } from '../jobs/mounted-thin-volumes.ts';
 import { type TrimmedBytes, trimRanges } from '../jobs/trim-ranges.ts';
 import type { FoundVolume } from '../pool/pool.ts';
@@ -42,7 +42,12 @@ export async function trimVolume(
   const trimDeps = inLane(domain, { kind: 'inspect', id: record.id, pool: pool.name });
   const mounted = await findMount(trimDeps, volume);
   if (mounted === undefined) return trimUnused(domain, call, volume);
-  const { result, error, ...bytes } = await domain.trims.trim(pool, mounted, 'command');
+  const { result, error, ...bytes } = await domain.trims.trim(
+    pool,
+    mounted,
+    'command',
+    call.signal,
+  );
   if (result === 'failed') throw error;
   if (result === 'done' && record.trim === 'periodic') {
     await domain.trimClock.record(trimDeps, pool, volume);
@@ -95,20 +100,23 @@ async function findMount(
 
 /**
  * Trims a volume that is not attached in a private mount below `tmp/` of its pool, which a start removes if the driver is killed.
- * Only a filesystem that needs no repair is mounted.
+ * Only a filesystem that needs no repair is mounted. Waits until no other trim of the pool runs. Throws `cancelled` if the caller gives up.
  */
 async function trimUnused(domain: Domain, call: Call, found: FoundVolume): Promise<TrimReport> {
-  const { record, area } = found;
+  const { record, area, pool } = found;
   if (area === 'ephemeral') {
     throw new VolumeError('wrong-state', `inline volume '${record.name}' is not mounted`);
   }
   const plan = { name: 'TrimVolume', volumeId: record.id, request: {} };
-  return changeVolume(domain, call, plan, async (scope, volume, operation) => {
-    const deps = onDiskOf(scope, volume.pool);
-    await requireMountable(deps, volume);
-    operation.beginEffects();
-    return trimPrivately(deps, volume, operation);
-  });
+  // The turn comes first: a volume that waits for it is not locked.
+  return domain.trims.inTurn(pool, call.signal, (signal) =>
+    changeVolume(domain, call, plan, async (scope, volume, operation) => {
+      const deps = onDiskOf(scope, volume.pool);
+      await requireMountable(deps, volume);
+      operation.beginEffects();
+      return trimPrivately(deps, volume, AbortSignal.any([operation.signal, signal]));
+    }),
+  );
 }
 
 /** Throws unless the image is detached and its filesystem can be mounted without a repair. */
@@ -134,7 +142,7 @@ async function requireMountable(deps: Domain, volume: FoundVolume): Promise<void
 async function trimPrivately(
   deps: Domain,
   volume: FoundVolume,
-  { signal }: Operation,
+  signal: AbortSignal,
 ): Promise<TrimReport> {
   const { record, pool, imagePath } = volume;
   const { host } = deps;
@@ -142,9 +150,10 @@ async function trimPrivately(
   const bytes = { discardedBytes: 0n, allocatedBeforeBytes: 0n, allocatedAfterBytes: 0n };
   const startedAtMs = performance.now();
   const elapsedMs = (): number => Math.round(performance.now() - startedAtMs);
+  const stop = AbortSignal.any([signal, AbortSignal.timeout(privateTrimLimitMs)]);
   const control = {
-    isStopped: (): boolean => signal.aborted || elapsedMs() > privateTrimLimitMs,
-    pace: async (): Promise<void> => undefined,
+    isStopped: (): boolean => stop.aborted,
+    pace: (returnedBytes: bigint) => deps.trims.pause(returnedBytes, stop),
   };
   const mount = {
     fsType,

@@ -2,8 +2,11 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { GiB, MiB } from '../../../../src/units.ts';
+import { trimVolume } from '../../../../src/volumes/admin/trim.ts';
 import { findMountedThinVolumes } from '../../../../src/volumes/jobs/mounted-thin-volumes.ts';
+import { pauseMsAfter } from '../../../../src/volumes/jobs/trims.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
+import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
@@ -142,3 +145,101 @@ test('one volume of a pool is trimmed at a time; the guard does not wait, and tw
   t.is(outcomes[0], outcomes[1]);
   t.is(ranges.length, 2, 'the second one was waiting for its turn');
 });
+
+test('a caller that gives up leaves the queue, and a trim without callers ends', async (t) => {
+  const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
+  const other = { ...volume, record: { ...volume.record, id: 'other' as never } };
+  const aborts = Array.from({ length: 4 }, () => new AbortController());
+  const trim = (which: typeof volume, at: number) =>
+    domain.trims.trim(pool, which, 'command', aborts[at]?.signal);
+  const first = trim(volume, 0);
+  await until('the first range has started', () => ranges.length === 1);
+  const waiting = [trim(other, 1), trim(other, 2)] as const;
+  aborts[1]?.abort();
+  t.is((await waiting[0]).result, 'interrupted', 'at once, although another trim runs');
+  aborts[2]?.abort();
+  await waiting[1];
+  const late = trim(other, 3);
+  aborts[0]?.abort();
+  t.is((await first).result, 'interrupted');
+  ranges[0]?.end();
+  await until('the late call has its turn', () => ranges.length === 2);
+  t.like(domain.trims.countsOf(pool), { runs: { interrupted: 1 } }, 'the first one');
+  aborts[3]?.abort();
+  ranges[1]?.end();
+  await late;
+  await until('it has ended, too', () => domain.trims.countsOf(pool).runs.interrupted === 2);
+  t.is(ranges.length, 2);
+});
+
+test('two calls that wait for one volume get one trim; the guard begins it before its turn', async (t) => {
+  const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
+  const other = { ...volume, record: { ...volume.record, id: 'other' as never } };
+  const first = domain.trims.trim(pool, volume, 'command');
+  await until('the first range has started', () => ranges.length === 1);
+  const second = domain.trims.trim(pool, other, 'command');
+  const third = domain.trims.trim(pool, other, 'command');
+  const urgent = domain.trims.trim(pool, other, 'guard');
+  await until('the guard has started', () => ranges.length === 2);
+  const stopped = domain.trims.stop();
+  for (const { end } of ranges) end();
+  await stopped;
+  const outcomes = await Promise.all([first, second, third, urgent]);
+  t.deepEqual(
+    outcomes.slice(1).map((outcome) => outcome === outcomes[3]),
+    [true, true, true],
+  );
+  t.is(ranges.length, 2);
+});
+
+test('the guard ends the pause of a trim that it joins', async (t) => {
+  const trimmed = await slowlyTrimmed(t, 1n);
+  const { domain, pool, volume, ranges } = trimmed;
+  shrinking(trimmed);
+  const trim = domain.trims.trim(pool, volume, 'periodic');
+  await until('the first range has started', () => ranges.length === 1);
+  ranges[0]?.end();
+  const joined = domain.trims.trim(pool, volume, 'guard');
+  await until('the next range has started, without a pause', () => ranges.length === 2);
+  const stopped = domain.trims.stop();
+  ranges[1]?.end();
+  await stopped;
+  t.is(await trim, await joined);
+});
+
+test('the trim of an unused volume takes a turn without its lock, and none if its caller gives up', async (t) => {
+  const { domain, volumes, pool, volume, ranges, node } = await slowlyTrimmed(t);
+  const { record } = await volumes.createVolume(call(), volumeInput('u', { sizeBytes: 8n * GiB }));
+  const gone = new AbortController();
+  const first = domain.trims.trim(pool, volume, 'command');
+  await until('the first range has started', () => ranges.length === 1);
+  const attached = (await node.host.loops.list()).length;
+  const cancelled = reasonOf(trimVolume(domain, { ...call(), signal: gone.signal }, 'u'));
+  const trimmed = trimVolume(domain, call(), 'u');
+  gone.abort();
+  t.is(await cancelled, 'cancelled');
+  t.is(domain.operations.locks.lockedBy(`volume:${record.id}`), undefined);
+  t.is((await node.host.loops.list()).length, attached);
+  const interrupted = domain.trims.interrupt(volume.record.id);
+  ranges[0]?.end();
+  await interrupted;
+  await first;
+  await until('it has its turn', () => ranges.length === 2);
+  t.is((await node.host.loops.list()).length, attached + 1);
+  const stopped = domain.trims.stop();
+  ranges[1]?.end();
+  await stopped;
+  t.like(await trimmed, { isInterrupted: true, isMountedPrivately: true });
+});
+
+for (const [bytes, rate, ms] of [
+  [0n, MiB, 0],
+  [-MiB, MiB, 0],
+  [64n * MiB, MiB, 64_000],
+  [64n * GiB, 100n * MiB, 655_360],
+  [1n << 62n, 1n, 2 ** 31 - 1],
+] as const) {
+  test(`after ${bytes} bytes at ${rate} bytes per second, a trim pauses for ${ms} ms`, (t) => {
+    t.is(pauseMsAfter(bytes, rate), ms);
+  });
+}
