@@ -51,8 +51,8 @@ class TreeComparison {
   readonly #root: string;
   readonly #copyRoot: string;
   readonly #signal: AbortSignal;
-  /** The inode of the copy, by the inode of the original, for files with several names. */
-  readonly #links = new Map<bigint, bigint>();
+  /** The inode of the copy, by device and inode of the original, for files with several names. */
+  readonly #links = new Map<string, bigint>();
 
   constructor(
     lane: Lane,
@@ -91,8 +91,9 @@ class TreeComparison {
 
   #linkDifference(stats: BigIntStats, copy: BigIntStats): string | undefined {
     if (stats.nlink === 1n || stats.isDirectory()) return undefined;
-    const known = this.#links.get(stats.ino);
-    this.#links.set(stats.ino, copy.ino);
+    const inode = `${stats.dev}:${stats.ino}`;
+    const known = this.#links.get(inode);
+    this.#links.set(inode, copy.ino);
     return known === undefined || known === copy.ino ? undefined : 'its hard links differ';
   }
 

@@ -20,15 +20,18 @@ export async function measureTree(
   const ofRoot = await statusOf(lane, root);
   const { dev } = ofRoot;
   const hash = createHash('sha256').update(changeText(ofRoot));
-  const linked = new Set<bigint>();
+  const linked = new Set<string>();
   let dataBytes = 0n;
   let entries = 1n;
   for await (const { path: found, stats } of walkTree(lane, root, signal)) {
-    if (stats.dev !== dev) throw new KernelError('copy', 'EXDEV', found.toString());
+    // On an overlay only directories have its device number; other files have that of their layer.
+    if (stats.isDirectory() && stats.dev !== dev)
+      throw new KernelError('copy', 'EXDEV', found.toString());
     hash.update(found.subarray(root.length)).update(changeText(stats));
     if (stats.nlink > 1n && !stats.isDirectory()) {
-      if (linked.has(stats.ino)) continue;
-      linked.add(stats.ino);
+      const inode = `${stats.dev}:${stats.ino}`;
+      if (linked.has(inode)) continue;
+      linked.add(inode);
     }
     entries += 1n;
     dataBytes += roundUp(storedBytes(stats), blockBytes);
