@@ -2,8 +2,8 @@
  * The packages on a new Debian 12 without Node and Docker, as `npm run package` builds them: installed, upgraded while a volume is
  * used, removed, purged. The .rpm is installed with Debian's rpm, without the dependencies, whose names rpm cannot look up there.
  */
-import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import test from 'ava';
 import { attempt, eventually } from '../../scripts/command.ts';
@@ -11,6 +11,7 @@ import { buildPackages } from '../../scripts/package/build.ts';
 import { debianRoot } from '../helpers/debian-root.ts';
 import { type Lab, openLab } from './lab.ts';
 import { type Machine, makeMachine } from './machine.ts';
+import { findPostgres, postgresConfig, postgresPackage } from './postgres.ts';
 
 const [older, newer] = ['1.0.0', '1.1.0'] as const;
 /** The numbers of the nine capabilities that docs/security.md names (linux/capability.h). */
@@ -107,8 +108,10 @@ test.serial('the machine has neither Node nor Docker', async (t) => {
 test.serial('where policy-rc.d forbids it, an installed package starts nothing', async (t) => {
   const policy = machine.seen('/usr/sbin/policy-rc.d');
   await writeFile(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
-  // A later test needs rpm; to install both at once takes less time.
-  await aptInstall(packages.deb, 'rpm');
+  await mkdir(machine.seen(dirname(postgresConfig.path)));
+  await writeFile(machine.seen(postgresConfig.path), postgresConfig.text);
+  // Later tests need rpm and PostgreSQL; to install all at once takes less time.
+  await aptInstall(packages.deb, 'rpm', postgresPackage);
   t.is(await show('ActiveState'), 'inactive');
   await rm(policy);
   // As in a chroot or an image that is being built: without a running systemd, nothing is in /run.
@@ -143,6 +146,36 @@ test.serial('the manual page and the completions can be read', async (t) => {
   const directory = '/usr/share/bash-completion/completions/loopcsi';
   t.regex(await machine.run('bash', '-c', `. ${directory}; complete -p loopcsi`), /loopcsi$/);
 });
+
+test.serial(
+  'PostgreSQL moves from the local-path of k3s to a volume, with equal rows',
+  async (t) => {
+    const postgres = await findPostgres(machine);
+    const storage = '/var/lib/rancher/k3s/storage';
+    const source = `${storage}/pvc-3f0a6c1e-92f5-4b52-8a0e-5d6f0a7c9b21_shop_data`;
+    await shell(`mkdir -p ${storage}; chmod 0701 ${storage}`);
+    await machine.run('install', '--directory', '--owner=postgres', '--mode=0700', source);
+    await postgres.makeDatabase(source);
+    const query = "select count(*), md5(string_agg(id || text, ',' order by id)) from notes";
+    const rows = await postgres.serve(source, async (sql) => {
+      await sql('create table notes (id int primary key, text text)');
+      await sql('insert into notes select n, md5(n::text) from generate_series(1, 20000) n');
+      return sql(query);
+    });
+    t.regex(rows, /^20000\|/);
+
+    await machine.run('loopcsi', 'volume', 'import', 'pg-data', source, '--size=512Mi');
+
+    const manifest = await machine.run('loopcsi', 'volume', 'manifest', 'pg-data', 'shop/data');
+    t.regex(manifest, /volumeHandle: pg-data\.[0-9a-f]{8}/);
+    await machine.run('loopcsi', 'volume', 'mount', 'pg-data', '/mnt/pg-data');
+    t.is(await postgres.serve('/mnt/pg-data', (sql) => sql(query)), rows);
+    await machine.run('rm', '--recursive', source);
+    t.is(await postgres.serve('/mnt/pg-data', (sql) => sql(query)), rows, 'without the source');
+    await machine.run('loopcsi', 'volume', 'unmount', 'pg-data');
+    await machine.run('loopcsi', 'volume', 'delete', 'pg-data', '--yes');
+  },
+);
 
 test.serial('an upgrade restarts the driver, and a volume in use stays mounted', async (t) => {
   // An administrator's change must survive without a question, since both versions have the same file.

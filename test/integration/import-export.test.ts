@@ -1,17 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import {
-  chmod,
-  chown,
-  copyFile,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
@@ -408,64 +397,4 @@ onNode('a data directory of rawfile-localpv is imported', async (t) => {
   t.is(refused.exitCode, 1);
   t.true(refused.stderr.includes(`attached to ${device}`), refused.stderr);
   await json('volume', 'unmount', 'pvc-2');
-});
-
-const postgresRoot = '/usr/lib/postgresql';
-const nobody = { uid: 65_534, gid: 65_534 };
-
-/** Starts PostgreSQL on a data directory while `work` runs. */
-async function withPostgres<T>(
-  data: string,
-  work: (sql: (text: string) => Promise<string>) => Promise<T>,
-): Promise<T> {
-  const [version = ''] = await readdir(postgresRoot);
-  const bin = (name: string) => join(postgresRoot, version, 'bin', name);
-  const sockets = await mkdtemp('/var/tmp/loopcsi-pg-');
-  await chown(sockets, nobody.uid, nobody.gid);
-  const options = `-c listen_addresses='' -c unix_socket_directories=${sockets}`;
-  const control = (...args: readonly string[]) =>
-    execa(bin('pg_ctl'), ['-D', data, '-w', ...args], { ...nobody, cwd: '/', stdio: 'ignore' });
-  await control('-o', options, '-l', '/dev/null', 'start');
-  try {
-    return await work(async (text) => {
-      const args = ['-h', sockets, '-U', 'nobody', '-d', 'postgres', '-Atc', text];
-      return (await execa(bin('psql'), args, { ...nobody, cwd: '/' })).stdout;
-    });
-  } finally {
-    await control('-m', 'fast', 'stop');
-    await rm(sockets, { recursive: true, force: true });
-  }
-}
-
-onNode("the data directory of local-path's PostgreSQL moves over, with equal rows", async (t) => {
-  const versions = await readdir(postgresRoot).catch(() => []);
-  if (versions.length === 0) {
-    t.log('skipped: PostgreSQL is not installed');
-    t.pass();
-    return;
-  }
-  const { directory, json, run } = await startMachine(t);
-  const source = join(directory, 'pvc-1_shop_data', 'pgdata');
-  await mkdir(source, { recursive: true });
-  await chown(source, nobody.uid, nobody.gid);
-  const initdb = join(postgresRoot, versions[0] ?? '', 'bin', 'initdb');
-  await execa(initdb, ['-D', source, '-U', 'nobody', '--no-sync', '-k'], { ...nobody, cwd: '/' });
-  const query = "select count(*), md5(string_agg(id || text, ',' order by id)) from notes";
-  const volumeSource = join(directory, 'pvc-1_shop_data');
-  const rows = await withPostgres(source, async (sql) => {
-    await sql('create table notes (id int primary key, text text)');
-    await sql('insert into notes select n, md5(n::text) from generate_series(1, 20000) n');
-    return sql(query);
-  });
-  await json('volume', 'import', 'pg', volumeSource, '--size', '512Mi');
-  const manifest = await json<{ manifest: string }>('volume', 'manifest', 'pg', 'shop/data');
-  t.regex(manifest.manifest, /volumeHandle: pg\.[0-9a-f]{8}/);
-  const target = join(directory, 'mnt');
-  await json('volume', 'mount', 'pg', target);
-  t.is(await withPostgres(join(target, 'pgdata'), (sql) => sql(query)), rows);
-  t.true(rows.startsWith('20000|'));
-  await json('volume', 'unmount', 'pg');
-  // The copy is not changed by what happens to the source afterwards.
-  await copyFile(join(source, 'PG_VERSION'), join(source, 'later'));
-  t.is((await run('volume', 'import', 'pg', volumeSource)).exitCode, 0);
 });
