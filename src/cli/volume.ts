@@ -4,21 +4,16 @@ import type { Volume } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
-import { count, formatPromisedSize, formatSize } from './output.ts';
+import { count, formatPromisedSize } from './output.ts';
 import { ownerTextOf, textOrNull } from './owner-format.ts';
 import { parseNewSize } from './parse-size.ts';
 import { printable } from './printable.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
 import { addCreateCommands } from './volume-create.ts';
+import { addDeleteCommand } from './volume-delete.ts';
 import { addExportCommand } from './volume-export.ts';
-import {
-  describeVolume,
-  expansionMessage,
-  formatOf,
-  volumeAsJson,
-  volumeColumns,
-} from './volume-format.ts';
+import { describeVolume, expansionMessage, volumeAsJson, volumeColumns } from './volume-format.ts';
 import { addImportCommands } from './volume-import.ts';
 import { addManifestCommand } from './volume-manifest.ts';
 import { addTrimCommand } from './volume-trim.ts';
@@ -57,17 +52,11 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .requiredOption('--size <SIZE>', 'new size, for example 20Gi, or an increase: +5Gi')
     .action(expandVolume.bind(null, session));
   addTrimCommand(volume, session);
-  addRemovalCommands(volume, session);
+  addDeleteCommand(volume, session);
+  addHealthCommand(volume, session);
 }
 
-function addRemovalCommands(volume: Command, session: Session): void {
-  volume
-    .command('delete')
-    .alias('rm')
-    .description('delete volumes with all their data; their snapshots are kept')
-    .argument('<volume...>', 'ids, names or claims')
-    .option('-y, --yes', 'do not ask for confirmation')
-    .action(deleteVolumes.bind(null, session));
+function addHealthCommand(volume: Command, session: Session): void {
   volume
     .command('health')
     .description('list problems of volumes; exits with 1 if there are any')
@@ -197,72 +186,6 @@ async function expandVolume(
       ? `Volume '${volume.name}' already has ${formatPromisedSize(volume.size_bytes)}; volumes cannot shrink.`
       : expansionMessage(volume, atNextMount),
   );
-}
-
-async function deleteVolumes(
-  session: Session,
-  idsOrNames: readonly string[],
-  options: { readonly yes?: boolean },
-): Promise<void> {
-  const volumes: Volume[] = [];
-  for (const idOrName of idsOrNames) volumes.push(await getVolume(session, idOrName));
-  for (const volume of volumes) requireUnmounted(volume);
-  if (options.yes !== true && !(await confirmDelete(session, volumes))) {
-    throw new FailedError('nothing was deleted');
-  }
-  for (const volume of volumes) {
-    await deleteVolume(session, volume);
-    // Each deletion is printed at once, so that it is clear which volumes were deleted if a later one fails.
-    if (session.isText) session.terminal.print(`Volume '${printable(volume.name)}' was deleted.`);
-  }
-  if (session.isText) return;
-  await session.show(
-    volumes.map(({ volume_id: id, name }) => ({ id, name })),
-    () => '',
-  );
-}
-
-async function deleteVolume(session: Session, volume: Volume): Promise<void> {
-  const { volume_id, name, ephemeral } = volume;
-  const { controller, admin } = await session.driver();
-  await retryWhileBusy(session.terminal, `deleting '${name}'`, () =>
-    rephraseForCli(volume, async () => {
-      // An inline volume is deleted by its unmount.
-      if (ephemeral) await admin.UnmountVolume({ volume_id: name, target_path: '' });
-      else await controller.DeleteVolume({ volume_id });
-    }),
-  );
-}
-
-/**
- * The driver also refuses to delete a mounted volume, but only after other volumes of the list were deleted, and its message
- * is written for orchestrators.
- */
-function requireUnmounted(volume: Volume): void {
-  const { published_at, staged_at, mount_ids, ephemeral } = volume;
-  // The driver decides whether an inline volume may be deleted.
-  if (ephemeral || published_at.length + staged_at.length === 0) return;
-  const name = printable(volume.name);
-  if (published_at.length > 0) {
-    throw new FailedError(
-      `volume '${name}' is mounted at ${published_at.join(', ')}; unmount it first: loopcsi volume unmount ${name}`,
-    );
-  }
-  const user = mount_ids.length > 0 ? 'Docker' : 'an orchestrator';
-  throw new FailedError(
-    `volume '${name}' is in use by ${user} (mounted at ${staged_at.join(', ')}); stop the containers or pods that use it first`,
-  );
-}
-
-async function confirmDelete(session: Session, volumes: readonly Volume[]): Promise<boolean> {
-  const lines = volumes.map((volume) => {
-    const { name, size_bytes, allocated_bytes, pool } = volume;
-    return `  ${printable(name)}  ${formatPromisedSize(size_bytes)} ${formatOf(volume)}, ${formatSize(allocated_bytes)} allocated, in pool '${pool}'`;
-  });
-  return session.terminal.confirm(`Delete ${count(volumes.length, 'volume')}?`, [
-    'These volumes will be deleted with all their data:',
-    ...lines,
-  ]);
 }
 
 async function showHealth(session: Session, idOrName: string | undefined): Promise<void> {

@@ -332,7 +332,13 @@ export const descriptor: object = {
               },
             },
             GetProgressRequest: { fields: { volume_name: { type: 'string', id: 1 }, snapshot_name: { type: 'string', id: 2 } } },
-            GetProgressResponse: { fields: { done_bytes: { type: 'int64', id: 1 }, total_bytes: { type: 'int64', id: 2 } } },
+            GetProgressResponse: {
+              fields: {
+                done_bytes: { type: 'int64', id: 1 },
+                total_bytes: { type: 'int64', id: 2 },
+                volume_id: { type: 'string', id: 3 },
+              },
+            },
             ListGroupSnapshotsRequest: { fields: {} },
             ListGroupSnapshotsResponse: { fields: { group_snapshots: { rule: 'repeated', type: 'GroupSnapshot', id: 1 } } },
             GroupSnapshot: {

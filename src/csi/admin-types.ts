@@ -607,6 +607,8 @@ export interface GetProgressResponse {
   /** Both are 0 if nothing is being copied. */
   readonly done_bytes: bigint;
   readonly total_bytes: bigint;
+  /** Id of the volume, if a call is creating it; otherwise empty. DeleteVolume with this id cancels that call. */
+  readonly volume_id: string;
 }
 
 export type ListGroupSnapshotsRequest = Readonly<Record<string, never>>;

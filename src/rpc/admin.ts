@@ -236,7 +236,11 @@ function diagnosticMethods(admin: Administration): Implementation<'loopcsi.v1.Ad
           ? ({ kind: 'snapshot', name: requireText(snapshot, 'snapshot_name') } as const)
           : ({ kind: 'volume', name: volume } as const);
       const progress = await admin.progress(target);
-      return { done_bytes: progress?.doneBytes ?? 0n, total_bytes: progress?.totalBytes ?? 0n };
+      return {
+        done_bytes: progress?.doneBytes ?? 0n,
+        total_bytes: progress?.totalBytes ?? 0n,
+        volume_id: (volume === '' ? undefined : admin.volumeBeingCreated(volume)) ?? '',
+      };
     },
 
     async MeasureVolumes(request) {

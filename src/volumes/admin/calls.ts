@@ -6,11 +6,12 @@ import type { GroupRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, type LaneSpec, poolCommandLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
-import { snapshotIdFor, volumeIdFor } from '../ids.ts';
+import { snapshotIdFor, type VolumeId, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import { makePoolQuery } from '../pool/pool-query.ts';
 import { listGroupRecords } from '../snapshot/group-get.ts';
+import { creatingCalls } from '../volume/delete.ts';
 import type { Finding } from './doctor.ts';
 import { checkClock } from './doctor-clock.ts';
 import { checkLeftovers } from './doctor-leftovers.ts';
@@ -99,6 +100,8 @@ export interface Administration {
   measureVolumes(pool: string): Promise<UsageReport>;
   /** Returns the progress of the copy for a volume or snapshot that is being created; undefined if no data is copied for it. */
   progress(target: CopyTarget): Promise<OperationProgress | undefined>;
+  /** Returns the id of the volume that a call is creating; undefined if none is. */
+  volumeBeingCreated(name: string): VolumeId | undefined;
   /** Lists what is left over on this node. Changes nothing. */
   listLeftovers(): Promise<readonly Leftover[]>;
   /** Removes the leftovers with these paths. Returns the problem of each; '' if it was removed. */
@@ -157,6 +160,11 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     listGroupSnapshots: async () => listGroupRecords(domain.pools),
     measureVolumes: makeUsageReport(domain),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
+    volumeBeingCreated: (name) => {
+      const id = volumeIdFor(name, domain.settings.nodeTag);
+      const running = domain.operations.nameOf({ kind: 'volume', id });
+      return creatingCalls.includes(running ?? '') ? id : undefined;
+    },
     listLeftovers: () => listLeftovers(domain, deps),
     removeLeftovers: (paths) => removeLeftovers(domain, deps, paths),
     diagnose: () => diagnose(domain, deps),

@@ -84,6 +84,11 @@ export class Operations {
     return this.#running.get(laneName(lane))?.progress;
   }
 
+  /** The name of the operation that runs in that lane; undefined if none runs. */
+  nameOf(lane: LaneSpec): string | undefined {
+    return this.#running.get(laneName(lane))?.name;
+  }
+
   /** Runs `work` under the locks of the plan, and passes it a copy of `deps` whose host runs in the lane of the operation. */
   async run<Deps extends { readonly host: Host }, T>(
     deps: Deps,

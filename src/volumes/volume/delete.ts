@@ -13,6 +13,9 @@ import { parseVolumeId, requireOwnNodeTag, type VolumeId } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 
+/** The operations that create a volume, which a delete cancels. */
+export const creatingCalls: readonly string[] = ['CreateVolume', 'ImportVolume'];
+
 /**
  * CSI spec, DeleteVolume. Succeeds for an unknown volume if every pool is served, otherwise throws `unavailable`. Throws
  * `wrong-state` if the volume is staged or published, belongs to another node, or is set aside as a duplicate or because a later
@@ -24,7 +27,7 @@ export async function deleteVolume(domain: Domain, call: Call, volumeId: string)
   requireOwnNodeTag(id, { nodeTag: domain.settings.nodeTag, kind: 'volume' });
   const lane = { kind: 'volume', id } as const;
   // A call in progress that creates it is cancelled. This call is still refused as busy, and its retry finds no volume.
-  for (const name of ['CreateVolume', 'ImportVolume'])
+  for (const name of creatingCalls)
     domain.operations.abort(lane, name, `volume '${id}' is being deleted`);
   await domain.operations.run(
     domain,

@@ -344,7 +344,9 @@ test('another volume of the name is a conflict', async (t) => {
 });
 
 test('a delete of the name ends an import in progress, and nothing is left', async (t) => {
-  const { importPath, volumes, source, node, domain, nothingIsLeft } = await transferNode(t);
+  const { importPath, volumes, source, node, administration, nothingIsLeft } =
+    await transferNode(t);
+  t.is(administration.volumeBeingCreated('v'), undefined);
   let begun = (): void => undefined;
   const copying = new Promise<void>((resolve) => {
     begun = resolve;
@@ -356,7 +358,7 @@ test('a delete of the name ends an import in progress, and nothing is left', asy
   };
   const importing = reasonOf(importPath(source));
   await copying;
-  const id = `v.${domain.settings.nodeTag}`;
+  const id = administration.volumeBeingCreated('v') ?? '';
   t.is(await reasonOf(volumes.deleteVolume(call(), id)), 'busy');
   t.is(await importing, 'cancelled');
   await nothingIsLeft();
