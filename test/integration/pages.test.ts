@@ -28,6 +28,9 @@ async function makeMachine(t: ExecutionContext): Promise<PageShell> {
   const bin = await makePrograms(directory, {
     loopcsi: `exec ${launcher} "$@"`,
     sudo: 'exec "$@"',
+    // As `exec -i` and ssh do, they pass standard input on in a pipe.
+    kubectl: 'while [ "$1" != -- ]; do shift; done; shift; cat | "$@"',
+    ssh: 'shift; cd /mnt; cat | sh -c "$*"',
   });
   const shell = {
     enter,
@@ -80,7 +83,8 @@ async function removeVolumes({ enter = [], environment = {} }: PageShell): Promi
   }
 }
 
-for (const page of ['README.md', 'docs/tasks.md', 'docs/csi-sanity.md']) {
+const pages = ['README.md', 'docs/tasks.md', 'docs/csi-sanity.md', 'docs/import-export.md'];
+for (const page of pages) {
   onNode(`${page}: the commands work as pasted, and print what the page shows`, async (t) => {
     const machine = await makeMachine(t);
     const blocks = await blocksOf(page, 'machine');

@@ -11,6 +11,7 @@ const pages = [
   'docs/tasks.md',
   'docs/csi-sanity.md',
   'docs/docker.md',
+  'docs/import-export.md',
   'docs/kubernetes.md',
 ];
 /** Each suite, and the file that runs its blocks. */

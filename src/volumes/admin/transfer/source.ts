@@ -46,7 +46,7 @@ async function statusOf(domain: Domain, subject: string, path: string): Promise<
     throw new VolumeError(
       'not-found',
       `${subject}: the driver cannot see ${path}: it does not exist on the driver's machine, or, if the driver runs in a container, it is not mounted into it; ` +
-        'send an image as a stream instead (loopcsi volume import NAME - < IMAGE), or see docs/import-export.md',
+        'send an image as a stream instead (loopcsi volume import NAME - --size SIZE < IMAGE), or see docs/import-export.md',
       { cause: error },
     );
   }
