@@ -15,6 +15,7 @@ import type { Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import { type Finding, ok, splitMessage, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
+import { deletedSuffix, remedyWithoutOwner } from './leftover-devices.ts';
 
 interface LeftoverContext {
   readonly devices: readonly LoopDevice[];
@@ -57,24 +58,26 @@ async function orphanDevices(
   context: LeftoverContext,
 ): Promise<readonly Finding[]> {
   const numbersOfVolumes = new Set(context.volumes.flatMap(({ device }) => device?.number ?? []));
-  const roots = domain.pools.served.map((pool) => `${pool.root}/`);
   const findings: Finding[] = [];
   for (const device of context.devices) {
     if (numbersOfVolumes.has(device.number) || !isLabelled(device)) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
-    if (!roots.some((root) => file.startsWith(root))) continue;
+    const pool = domain.pools.served.find(({ root }) => file.startsWith(`${root}/`));
+    if (pool === undefined) continue;
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (context.isOperationRunning && poolEntryAt(domain.pools.all, file)?.area === 'tmp') continue;
     const targets = context.mounts
       .filter((mount) => exposesDevice(mount, device))
       .map(({ target }) => target);
+    const isDeleted = file.endsWith(deletedSuffix);
+    const remedy =
+      remedyWithoutOwner({ device, file, pool, isDeleted }) ||
+      `run 'loopcsi gc', which detaches it`;
     findings.push(
       warn(
         `loop-device:${device.path}`,
         `${device.path} is attached to ${file}, which is no longer a volume${await usersText(domain, device)}${targets.length > 0 ? `, and mounted at ${targets.join(', ')}` : ''}`,
-        targets.length > 0
-          ? `unmount ${targets.join(', ')}, then run 'losetup --detach ${device.path}'`
-          : `run 'losetup --detach ${device.path}', or restart the driver, which detaches it`,
+        targets.length > 0 ? `unmount ${targets.join(', ')}, then ${remedy}` : remedy,
       ),
     );
   }

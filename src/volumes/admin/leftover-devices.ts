@@ -46,7 +46,7 @@ export async function leftDevices(
 }
 
 /** What the kernel appends to the path of an image that was unlinked. */
-const deletedSuffix = ' (deleted)';
+export const deletedSuffix = ' (deleted)';
 
 interface DeviceFacts {
   readonly device: LoopDevice;
@@ -81,16 +81,21 @@ async function leftDevice(domain: Domain, facts: DeviceFacts): Promise<Found> {
 }
 
 /** What to do about the device of an image that belongs to no volume or snapshot; '' if its content is certainly not needed. */
-function remedyWithoutOwner({ device, file, pool, isDeleted }: DeviceFacts): string {
+export function remedyWithoutOwner({
+  device,
+  file,
+  pool,
+  isDeleted,
+}: Pick<DeviceFacts, 'device' | 'file' | 'pool' | 'isDeleted'>): string {
   const detach = `'losetup --detach ${device.path}'`;
   const { area, entry } = poolEntryAt([pool], file) ?? { area: '', entry: '' };
   const recordArea = recordAreas.find((one) => one === area);
   const name = foundName(entry);
   const record = recordArea && pool.indexOf(recordArea).get(name);
   if (isDeleted && record !== undefined) {
-    return `it has the only copy of the image of '${record.name}', which was deleted; copy ${device.path} to a file, then run ${detach}`;
+    return `copy ${device.path}, the only copy of the deleted image of '${record.name}', to a file, then run ${detach}`;
   }
-  if (isDeleted || area === 'trash') return '';
+  if (isDeleted || area === 'tmp' || area === 'trash') return '';
   // It may be a volume whose record or image cannot be read.
   return `find out what ${file} is; if it is not needed, run ${detach}`;
 }

@@ -122,7 +122,11 @@ test('the device of a volume whose image was deleted is kept: it has the only co
   const device = await node.host.loops.attach(imagePath, { ...attachOptions, label: record.id });
   await rm(imagePath);
   const [result] = await administration.removeLeftovers([device.path]);
-  t.regex(result?.problem ?? '', /it has the only copy of the image of 'v'/);
+  const remedy = /^copy \/dev\/loop\d+, the only copy of the deleted image of 'v', to a file, then/;
+  t.regex(result?.problem ?? '', remedy);
+  const findings = await administration.diagnose();
+  const finding = findings.find(({ name }) => name === `loop-device:${device.path}`);
+  t.regex(finding?.remedy ?? '', remedy);
   t.truthy(await node.host.loops.at(device.number));
 });
 
