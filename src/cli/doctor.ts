@@ -6,6 +6,7 @@ import { NoDriverError } from './driver.ts';
 import { FailedError } from './errors.ts';
 import { removeLeftovers, requireRemoved } from './gc.ts';
 import { count } from './output.ts';
+import { printable } from './printable.ts';
 import type { Session } from './session.ts';
 
 export function addDoctorCommand(program: Command, session: Session): void {
@@ -136,8 +137,10 @@ export function formatReport(
 ): string {
   const width = Math.max(0, ...shown.map(({ name }) => name.length));
   const lines = shown.map(({ name, state, message, remedy }) => {
-    const head = `${terminal.style(styles[state], symbols[state])} ${name.padEnd(width)}  ${message}`;
-    return remedy === '' ? head : `${head}\n  ${' '.repeat(width)}  → ${remedy}`;
+    const mark = terminal.style(styles[state], symbols[state]);
+    // Messages may contain texts of other users, such as events of Kubernetes.
+    const head = `${mark} ${printable(name).padEnd(width)}  ${printable(message)}`;
+    return remedy === '' ? head : `${head}\n  ${' '.repeat(width)}  → ${printable(remedy)}`;
   });
   const warnings = all.filter(({ state }) => state === 'warn').length;
   const failures = all.filter(({ state }) => state === 'fail').length;

@@ -35,11 +35,23 @@ export function makeFakeCluster(nodes: readonly string[] = ['n1']): FakeCluster 
     pods: nodes.map((node) => driverPod(node)),
     'daemonsets.apps': [
       {
-        metadata: { name: 'loopcsi-node', namespace: 'loopcsi' },
+        metadata: {
+          name: 'loopcsi-node',
+          namespace: 'loopcsi',
+          labels: { 'app.kubernetes.io/part-of': 'loopcsi' },
+        },
         status: { desiredNumberScheduled: nodes.length, currentNumberScheduled: nodes.length },
       },
     ],
     'deployments.apps': [snapshotController(['--enable-distributed-snapshotting=true'])],
+    csidrivers: [
+      {
+        metadata: {
+          name: driverName,
+          annotations: { 'meta.helm.sh/release-namespace': 'loopcsi' },
+        },
+      },
+    ],
     csinodes: nodes.map((name) => ({
       metadata: { name },
       spec: { drivers: [{ name: driverName }] },
@@ -73,7 +85,9 @@ export function makeFakeCluster(nodes: readonly string[] = ['n1']): FakeCluster 
     if (exitCode !== 0) throw new Error(stderr);
     return stdout;
   };
-  return { objects, answers, commands, kubectl: { attempt, run } };
+  const attach = async (...args: readonly string[]): Promise<number> =>
+    (await attempt(...args)).exitCode;
+  return { objects, answers, commands, kubectl: { attempt, run, attach } };
 }
 
 function answer(
@@ -86,7 +100,8 @@ function answer(
   const failed = (stderr: string): KubectlResult => ({ exitCode: 1, stdout: '', stderr });
   switch (verb) {
     case 'get': {
-      const items = objects[kind];
+      const isOfDriver = args.some((arg) => arg.startsWith('--selector='));
+      const items = objects[kind]?.filter((item) => !isOfDriver || hasDriverLabels(item));
       return items === undefined
         ? failed(`the server doesn't have a resource type "${kind}"`)
         : done(JSON.stringify({ items }));
@@ -100,6 +115,10 @@ function answer(
     default:
       return done(`${args.join(' ')}\n`);
   }
+}
+
+function hasDriverLabels(item: KubeObject): boolean {
+  return JSON.stringify(item).includes('"app.kubernetes.io/part-of":"loopcsi"');
 }
 
 export function driverPod(

@@ -1,5 +1,5 @@
 /** What the cluster commands know: the API's objects around one driver, and what the driver answers on each node. */
-import type * as v from 'valibot';
+import * as v from 'valibot';
 import { mapConcurrently } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import type { Kubectl } from './kubectl.ts';
@@ -9,6 +9,7 @@ import {
   type CsiNode,
   capacityObject,
   claimObject,
+  csiDriverObject,
   csiNodeObject,
   type DaemonSet,
   type Deployment,
@@ -23,20 +24,25 @@ import {
   parseItems,
   persistentVolumeObject,
   podObject,
+  releaseNamespace,
   type SnapshotContent,
   type StorageClass,
   snapshotContentObject,
   storageClassObject,
 } from './objects.ts';
 
-export interface Cluster {
+/** The driver's own workload. */
+export interface DriverPods {
   /** Name of the CSI driver. */
   readonly driver: string;
+  readonly daemonSets: readonly DaemonSet[];
+  /** One for each node. */
+  readonly driverPods: readonly Pod[];
+}
+
+export interface Cluster extends DriverPods {
   readonly nodes: readonly KubeNode[];
   readonly pods: readonly Pod[];
-  /** The driver's own pods, one for each node. */
-  readonly driverPods: readonly Pod[];
-  readonly daemonSets: readonly DaemonSet[];
   readonly deployments: readonly Deployment[];
   readonly csiNodes: readonly CsiNode[];
   readonly classes: readonly StorageClass[];
@@ -44,8 +50,10 @@ export interface Cluster {
   /** Those of the driver. */
   readonly volumes: readonly PersistentVolume[];
   readonly claims: readonly Claim[];
-  /** Those of the driver; undefined if the cluster has no snapshot CRDs. */
+  /** Those of the driver; undefined if the cluster has no snapshot CRDs, or they cannot be read. */
   readonly snapshotContents: readonly SnapshotContent[] | undefined;
+  /** Why they cannot be read. */
+  readonly snapshotsProblem: string;
   readonly events: readonly KubeEvent[];
 }
 
@@ -59,59 +67,93 @@ type List = <T>(
   ...flags: readonly string[]
 ) => Promise<readonly T[]>;
 
-/** Reads everything at once. Throws `FailedError` with kubectl's message if a kind cannot be read, other than snapshots. */
-export async function loadCluster(kubectl: Kubectl, driver: string): Promise<Cluster> {
-  const get = ['get', '--all-namespaces', '--output=json'] as const;
-  const list: List = async (kind, schema, ...flags) =>
-    parseItems(schema, await kubectl.run(get[0], kind, ...get.slice(1), ...flags));
-  const [storage, workloads, snapshotContents] = await Promise.all([
-    loadStorage(list, driver),
-    loadWorkloads(list),
-    loadSnapshotContents(kubectl, driver),
-  ]);
-  const driverPods = workloads.pods.filter((pod) => isDriverPod(pod, driver));
-  return { driver, ...storage, ...workloads, driverPods, snapshotContents };
+/** Lists the objects of a kind in all namespaces. Throws `FailedError` with kubectl's message if that is not allowed. */
+export function makeList(kubectl: Kubectl): List {
+  return async (kind, schema, ...flags) => {
+    const args = ['get', kind, '--all-namespaces', '--output=json', ...flags];
+    return parseItems(schema, await kubectl.run(...args));
+  };
 }
 
-async function loadStorage(list: List, driver: string) {
+/**
+ * Finds the driver's pods. In a cluster where other users may create pods, the labels alone prove nothing: if Helm installed
+ * the CSIDriver object, only its namespace counts.
+ */
+export async function findDriver(kubectl: Kubectl, driver: string): Promise<DriverPods> {
+  const list = makeList(kubectl);
+  const selector = `--selector=${driverSelector}`;
+  const [drivers, daemonSets, pods] = await Promise.all([
+    list('csidrivers', csiDriverObject),
+    list('daemonsets.apps', daemonSetObject, selector),
+    list('pods', podObject, selector),
+  ]);
+  const installed = drivers.find(({ metadata }) => metadata.name === driver);
+  const namespace = installed?.metadata.annotations[releaseNamespace];
+  const isTrusted = ({ metadata }: Pod | DaemonSet): boolean =>
+    namespace === undefined || metadata.namespace === namespace;
+  const isOfDriver = ({ spec }: Pod): boolean =>
+    spec.containers.some(({ args }) => args.includes(`--driver-name=${driver}`));
+  return {
+    driver,
+    daemonSets: daemonSets.filter(isTrusted),
+    driverPods: pods.filter((pod) => isTrusted(pod) && isOfDriver(pod)),
+  };
+}
+
+/** The driver's own PersistentVolumes. */
+export async function listOwnVolumes(
+  kubectl: Kubectl,
+  driver: string,
+): Promise<readonly PersistentVolume[]> {
+  const all = await makeList(kubectl)('persistentvolumes', persistentVolumeObject);
+  return all.filter(({ spec }) => spec.csi?.driver === driver);
+}
+
+/** Reads everything. Throws `FailedError` with kubectl's message if a kind cannot be read, other than snapshots. */
+export async function loadCluster(kubectl: Kubectl, found: DriverPods): Promise<Cluster> {
+  const list = makeList(kubectl);
+  const [storage, workloads, snapshots] = await Promise.all([
+    loadStorage(kubectl, list, found.driver),
+    loadWorkloads(list),
+    loadSnapshotContents(kubectl, found.driver),
+  ]);
+  return { ...found, ...storage, ...workloads, ...snapshots };
+}
+
+async function loadStorage(kubectl: Kubectl, list: List, driver: string) {
   const [csiNodes, classes, capacities, volumes, claims] = await Promise.all([
     list('csinodes', csiNodeObject),
     list('storageclasses', storageClassObject),
     list('csistoragecapacities', capacityObject),
-    list('persistentvolumes', persistentVolumeObject),
+    listOwnVolumes(kubectl, driver),
     list('persistentvolumeclaims', claimObject),
   ]);
-  const own = volumes.filter(({ spec }) => spec.csi?.driver === driver);
-  return { csiNodes, classes, capacities, volumes: own, claims };
+  return { csiNodes, classes, capacities, volumes, claims };
 }
 
 async function loadWorkloads(list: List) {
-  const [nodes, pods, daemonSets, deployments, events] = await Promise.all([
+  const [nodes, pods, deployments, events] = await Promise.all([
     list('nodes', nodeObject),
     list('pods', podObject),
-    list('daemonsets.apps', daemonSetObject, `--selector=${driverSelector}`),
     list('deployments.apps', deploymentObject),
     list('events', eventObject),
   ]);
-  return { nodes, pods, daemonSets, deployments, events };
+  return { nodes, pods, deployments, events };
 }
 
 async function loadSnapshotContents(
   kubectl: Kubectl,
   driver: string,
-): Promise<readonly SnapshotContent[] | undefined> {
+): Promise<Pick<Cluster, 'snapshotContents' | 'snapshotsProblem'>> {
   const kind = 'volumesnapshotcontents.snapshot.storage.k8s.io';
-  const { exitCode, stdout } = await kubectl.attempt('get', kind, '--output=json');
-  if (exitCode !== 0) return undefined;
-  return parseItems(snapshotContentObject, stdout).filter(({ spec }) => spec.driver === driver);
-}
-
-function isDriverPod({ metadata, spec }: Pod, driver: string): boolean {
-  return (
-    metadata.labels['app.kubernetes.io/part-of'] === 'loopcsi' &&
-    metadata.labels['app.kubernetes.io/component'] === 'node' &&
-    spec.containers.some(({ args }) => args.includes(`--driver-name=${driver}`))
-  );
+  const { exitCode, stdout, stderr } = await kubectl.attempt('get', kind, '--output=json');
+  if (exitCode === 0) {
+    const contents = parseItems(snapshotContentObject, stdout);
+    const own = contents.filter(({ spec }) => spec.driver === driver);
+    return { snapshotContents: own, snapshotsProblem: '' };
+  }
+  const isUnknownKind = /doesn't have a resource type|could not find the requested/.test(stderr);
+  return { snapshotContents: undefined, snapshotsProblem: isUnknownKind ? '' : stderr.trim() };
 }
 
 /** The classes of the driver. */
@@ -127,29 +169,37 @@ export function isReady(pod: Pod): boolean {
 }
 
 /** What a driver answered on its node, or why it did not. */
-export interface NodeAnswer {
+export interface NodeAnswer<T> {
+  readonly pod: Pod;
   readonly node: string;
-  /** Standard output, for exit codes 0 and 1: `doctor` exits with 1 if it found a failure. */
-  readonly output: string | undefined;
+  readonly value: T | undefined;
   readonly problem: string;
 }
 
-const concurrentNodes = 8;
+export const concurrentNodes = 8;
 
-/** Runs `loopcsi ARGS` in the driver's container on every node that has a running one. */
-export async function askNodes(
+/** Runs `loopcsi ARGS --json` in the driver's container of each pod. */
+export async function askNodes<T>(
   kubectl: Kubectl,
   pods: readonly Pod[],
+  schema: v.GenericSchema<unknown, T>,
   ...args: readonly string[]
-): Promise<readonly NodeAnswer[]> {
+): Promise<readonly NodeAnswer<T>[]> {
   return mapConcurrently(pods, concurrentNodes, async (pod) => {
     const node = pod.spec.nodeName;
     try {
-      const { stdout, stderr } = await kubectl.attempt(...execInto(pod, ...args));
-      if (stdout.trim() !== '') return { node, output: stdout, problem: '' };
-      return { node, output: undefined, problem: stderr.trim() || 'no answer' };
+      const { stdout, stderr } = await kubectl.attempt(...execInto(pod, ...args, '--json'));
+      // doctor prints its findings and exits with 1 if one of them is a failure.
+      if (stdout.trim() === '')
+        return { pod, node, value: undefined, problem: stderr.trim() || 'no answer' };
+      return { pod, node, value: v.parse(schema, JSON.parse(stdout)), problem: '' };
     } catch (error) {
-      return { node, output: undefined, problem: messageOf(error) };
+      return {
+        pod,
+        node,
+        value: undefined,
+        problem: `its answer is not complete: ${messageOf(error)}`,
+      };
     }
   });
 }

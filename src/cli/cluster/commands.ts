@@ -4,15 +4,17 @@
  */
 import type { Command } from 'commander';
 import { formatReport } from '../doctor.ts';
-import { FailedError, UsageError } from '../errors.ts';
+import { exitCodes, FailedError, UsageError } from '../errors.ts';
 import { addListOptions, type ListOptions, showList } from '../list.ts';
 import { count } from '../output.ts';
+import { printable } from '../printable.ts';
 import type { Session } from '../session.ts';
-import { type Cluster, execInto, loadCluster } from './cluster.ts';
+import { type DriverPods, execInto, findDriver, listOwnVolumes, makeList } from './cluster.ts';
 import { diagnose } from './doctor.ts';
 import { type Kubectl, type KubectlOptions, makeKubectl } from './kubectl.ts';
-import { listNodeVolumes } from './node-volumes.ts';
+import { listNodeVolumes, type SilentNode } from './node-volumes.ts';
 import { listNodes, columns as nodeColumns } from './nodes.ts';
+import { podObject } from './objects.ts';
 import { writeBundle } from './support-bundle.ts';
 import { joinVolumes, columns as volumeColumns } from './volumes.ts';
 
@@ -22,7 +24,9 @@ interface ClusterOptions extends KubectlOptions {
 
 interface Access {
   readonly kubectl: Kubectl;
-  readonly load: () => Promise<Cluster>;
+  /** Name of the CSI driver. */
+  readonly driver: string;
+  readonly find: () => Promise<DriverPods>;
 }
 
 export function addClusterCommands(program: Command, session: Session): void {
@@ -36,7 +40,7 @@ export function addClusterCommands(program: Command, session: Session): void {
   const access = (): Access => {
     const { driverName, ...flags } = cluster.opts<ClusterOptions>();
     const kubectl = makeKubectl(flags);
-    return { kubectl, load: () => loadCluster(kubectl, driverName) };
+    return { kubectl, driver: driverName, find: () => findDriver(kubectl, driverName) };
   };
   const volumes = cluster
     .command('volumes')
@@ -60,7 +64,7 @@ export function addClusterCommands(program: Command, session: Session): void {
   cluster
     .command('support-bundle')
     .description(
-      'collect objects, logs and checks for a report; contains no secrets, but names of claims and paths',
+      'collect objects, logs and checks for a report; reads no Secrets, but contains names of claims and paths',
     )
     .argument('[directory]', 'a directory to create', defaultDirectory())
     .action((directory: string) => collect(session, access(), directory));
@@ -81,39 +85,55 @@ interface VolumesOptions extends ListOptions {
 
 async function listVolumes(
   session: Session,
-  { kubectl, load }: Access,
+  { kubectl, driver, find }: Access,
   options: VolumesOptions,
 ): Promise<void> {
-  let silent: readonly { readonly node: string; readonly problem: string }[] = [];
-  await showList(
-    session,
-    {
-      load: async () => {
-        const cluster = await load();
-        const found = await listNodeVolumes(kubectl, cluster);
-        silent = found.silent;
-        return joinVolumes(cluster, found).filter(
-          ({ claim, node }) =>
-            (options.namespace === undefined || claim.startsWith(`${options.namespace}/`)) &&
-            (options.node === undefined || node === options.node),
-        );
-      },
-      columns: volumeColumns,
-      asJson: (row) => row,
-      whenEmpty: 'there are no volumes',
-      remarks: () => silent.map(({ node, problem }) => `node ${node} did not answer: ${problem}`),
-    },
-    options,
+  const { namespace, node: wanted } = options;
+  let silent: readonly SilentNode[] = [];
+  const load = async () => {
+    const { driverPods } = await find();
+    const isWanted = (node: string): boolean => wanted === undefined || node === wanted;
+    // The API is read afterwards, so that a PersistentVolume that was created meanwhile is not missing.
+    const found = await listNodeVolumes(
+      kubectl,
+      driverPods.filter(({ spec }) => isWanted(spec.nodeName)),
+    );
+    silent = found.silent;
+    const [volumes, pods] = await Promise.all([
+      listOwnVolumes(kubectl, driver),
+      makeList(kubectl)('pods', podObject),
+    ]);
+    return joinVolumes({ driver, volumes, pods }, found).filter(
+      ({ claim, node }) =>
+        isWanted(node) && (namespace === undefined || claim.startsWith(`${namespace}/`)),
+    );
+  };
+  const listing = {
+    load,
+    columns: volumeColumns,
+    asJson: (row: object) => row,
+    whenEmpty: 'there are no volumes',
+    remarks: () => silent.map(silentText),
+  };
+  await showList(session, listing, options);
+  if (silent.length === 0) return;
+  if (!session.isText) for (const one of silent) session.terminal.printError(silentText(one));
+  throw new FailedError(
+    `${count(silent.length, 'node')} did not answer, so the list is incomplete`,
   );
+}
+
+function silentText({ node, problem }: SilentNode): string {
+  return printable(`node ${node} did not answer: ${problem}`);
 }
 
 async function showNodes(
   session: Session,
-  { kubectl, load }: Access,
+  { kubectl, find }: Access,
   options: ListOptions,
 ): Promise<void> {
   const listing = {
-    load: async () => listNodes(kubectl, await load()),
+    load: async () => listNodes(kubectl, await find()),
     columns: nodeColumns,
     asJson: (row: object) => row,
     whenEmpty: 'the cluster has no nodes',
@@ -123,10 +143,10 @@ async function showNodes(
 
 async function runDoctor(
   session: Session,
-  { kubectl, load }: Access,
+  { kubectl, driver }: Access,
   { quiet }: { quiet?: boolean },
 ): Promise<void> {
-  const findings = await diagnose(kubectl, await load());
+  const findings = await diagnose(kubectl, driver);
   const shown = quiet === true ? findings.filter(({ state }) => state !== 'ok') : findings;
   await session.show(shown, () => formatReport(session, findings, shown));
   if (findings.some(({ state }) => state === 'fail')) {
@@ -140,37 +160,34 @@ function defaultDirectory(): string {
 
 async function collect(
   session: Session,
-  { kubectl, load }: Access,
+  { kubectl, find }: Access,
   directory: string,
 ): Promise<void> {
-  const cluster = await load();
-  const findings = await diagnose(kubectl, cluster);
-  const files = await writeBundle(
-    kubectl,
-    cluster,
-    { version: session.version, findings },
-    directory,
-  );
+  const files = await writeBundle(kubectl, await find(), session.version, directory);
   await session.show(
     { directory, files },
     () =>
-      `${directory}: ${count(files, 'file')}. It has no secrets, but names of claims, nodes and paths: look through it before you share it.`,
+      `${directory}: ${count(files, 'file')}. It contains no Secrets, but names of claims, nodes and paths, and logs: look through it before you share it.`,
   );
 }
 
 async function runOnNode(
   session: Session,
-  { kubectl, load }: Access,
+  { kubectl, find }: Access,
   node: string,
   command: readonly string[],
 ): Promise<void> {
-  const { driverPods } = await load();
+  const { driverPods } = await find();
   const pod = driverPods.find(({ spec }) => spec.nodeName === node);
   if (pod === undefined) {
     const known = driverPods.map(({ spec }) => spec.nodeName).join(', ');
     throw new UsageError(`no driver runs on node '${node}'; it runs on: ${known || 'no node'}`);
   }
-  const { exitCode, stdout, stderr } = await kubectl.attempt(...execInto(pod, ...command));
-  if (stdout !== '') session.terminal.print(stdout);
-  if (exitCode !== 0) throw new FailedError(stderr.trim());
+  const [exec, ...rest] = execInto(pod, ...command);
+  // With a terminal, the command can ask questions; without one, its input can be a stream.
+  const input = session.terminal.isInteractive ? ['--stdin', '--tty'] : ['--stdin'];
+  const exitCode = await kubectl.attach(exec ?? 'exec', ...input, ...rest);
+  // kubectl and the command have printed their own messages.
+  if (exitCode === exitCodes.usageError) throw new UsageError('');
+  if (exitCode !== exitCodes.success) throw new FailedError('');
 }

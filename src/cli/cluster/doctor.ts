@@ -7,9 +7,10 @@ import { checkOrphans } from './checks/orphans.ts';
 import { checkPendingClaims } from './checks/pending-claims.ts';
 import { checkSidecars } from './checks/sidecars.ts';
 import { checkSnapshots } from './checks/snapshots.ts';
-import { askNodes, type Cluster, isReady } from './cluster.ts';
+import { askNodes, findDriver, isReady, loadCluster } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import { listNodeVolumes } from './node-volumes.ts';
+import type { Pod } from './objects.ts';
 
 const findings = v.array(
   v.object({
@@ -20,11 +21,16 @@ const findings = v.array(
   }),
 );
 
-export async function diagnose(kubectl: Kubectl, cluster: Cluster): Promise<readonly Finding[]> {
+/**
+ * The API is read after the nodes have answered, so that a PersistentVolume that was created meanwhile is not missing.
+ */
+export async function diagnose(kubectl: Kubectl, driver: string): Promise<readonly Finding[]> {
+  const found = await findDriver(kubectl, driver);
   const [volumes, nodes] = await Promise.all([
-    listNodeVolumes(kubectl, cluster),
-    nodeFindings(kubectl, cluster),
+    listNodeVolumes(kubectl, found.driverPods),
+    nodeFindings(kubectl, found.driverPods),
   ]);
+  const cluster = await loadCluster(kubectl, found);
   return [
     ...checkDriver(cluster),
     ...checkSidecars(cluster),
@@ -39,23 +45,23 @@ export async function diagnose(kubectl: Kubectl, cluster: Cluster): Promise<read
 /** What the doctor of each node found wrong, under the node's name. */
 async function nodeFindings(
   kubectl: Kubectl,
-  { driverPods }: Cluster,
+  driverPods: readonly Pod[],
 ): Promise<readonly Finding[]> {
-  const answers = await askNodes(kubectl, driverPods.filter(isReady), 'doctor', '--json');
-  return answers.flatMap(({ node, output, problem }) => {
-    if (output === undefined) {
+  const answers = await askNodes(kubectl, driverPods.filter(isReady), findings, 'doctor');
+  return answers.flatMap(({ node, pod, value, problem }) => {
+    if (value === undefined) {
+      const { namespace, name } = pod.metadata;
       return [
         fail(
           `node:${node}`,
           `the driver on node ${node} did not answer: ${problem}`,
-          'look at its log: kubectl logs --container driver',
+          `look at its log: kubectl logs --namespace ${namespace} ${name} --container driver`,
         ),
       ];
     }
-    const all = v.parse(findings, JSON.parse(output));
-    const bad = all.filter(({ state }) => state !== 'ok');
+    const bad = value.filter(({ state }) => state !== 'ok');
     if (bad.length === 0)
-      return [ok(`node:${node}`, `${all.length} checks on node ${node} found no problem`)];
+      return [ok(`node:${node}`, `${value.length} checks on node ${node} found no problem`)];
     return bad.map(({ name, state, message, remedy }) =>
       (state === 'fail' ? fail : warn)(`node:${node}:${name}`, message, remedy),
     );

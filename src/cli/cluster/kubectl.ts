@@ -17,20 +17,24 @@ export interface KubectlResult {
 
 export interface Kubectl {
   /** Runs kubectl and returns its output, whatever its exit code. Throws `FailedError` if there is no kubectl. */
-  attempt(...args: readonly string[]): Promise<KubectlResult>;
+  readonly attempt: (...args: readonly string[]) => Promise<KubectlResult>;
   /** Runs kubectl and returns its standard output. Throws `FailedError` with kubectl's own message. */
-  run(...args: readonly string[]): Promise<string>;
+  readonly run: (...args: readonly string[]) => Promise<string>;
+  /** Runs kubectl with this program's input and output, however long it takes. Returns its exit code. */
+  readonly attach: (...args: readonly string[]) => Promise<number>;
 }
+
+const missingKubectl = 'kubectl is not on the PATH: install it, or add its directory to the PATH';
 
 /** Time limit of one command. `exec` into a node that has just died would wait for minutes. */
 const timeoutMs = 60_000;
 
 export function makeKubectl(options: KubectlOptions): Kubectl {
-  const flags = [
+  const access = [
     ...(options.kubeconfig === undefined ? [] : [`--kubeconfig=${options.kubeconfig}`]),
     ...(options.context === undefined ? [] : [`--context=${options.context}`]),
-    `--request-timeout=${options.requestTimeout ?? '20s'}`,
   ];
+  const flags = [...access, `--request-timeout=${options.requestTimeout ?? '20s'}`];
   const attempt = async (...args: readonly string[]): Promise<KubectlResult> => {
     const { execa } = await import('execa');
     const result = await execa('kubectl', [...flags, ...args], {
@@ -39,11 +43,7 @@ export function makeKubectl(options: KubectlOptions): Kubectl {
       timeout: timeoutMs,
       maxBuffer: 512 * 1024 * 1024,
     });
-    if (result.code === 'ENOENT') {
-      throw new FailedError(
-        'kubectl is not on the PATH: install it, or add its directory to the PATH',
-      );
-    }
+    if (result.code === 'ENOENT') throw new FailedError(missingKubectl);
     const late = result.timedOut ? `kubectl did not answer within ${timeoutMs / 1000} s` : '';
     return {
       exitCode: result.exitCode ?? 1,
@@ -53,6 +53,16 @@ export function makeKubectl(options: KubectlOptions): Kubectl {
   };
   return {
     attempt,
+    attach: async (...args) => {
+      const { execa } = await import('execa');
+      // A request timeout would end commands that take long.
+      const result = await execa('kubectl', [...access, ...args], {
+        reject: false,
+        stdio: 'inherit',
+      });
+      if (result.code === 'ENOENT') throw new FailedError(missingKubectl);
+      return result.exitCode ?? 1;
+    },
     run: async (...args) => {
       const { exitCode, stdout, stderr } = await attempt(...args);
       if (exitCode !== 0) throw new FailedError(stderr.trim() || `kubectl exited with ${exitCode}`);

@@ -1,7 +1,8 @@
 /** The volumes that each node's driver lists. */
 import * as v from 'valibot';
-import { askNodes, type Cluster, isReady } from './cluster.ts';
+import { askNodes, isReady } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
+import type { Pod } from './objects.ts';
 
 /** A part of what `loopcsi volume list --json` prints (docs/command-line.md). */
 const volumeJson = v.object({
@@ -13,6 +14,8 @@ const volumeJson = v.object({
   sizeBytes: v.union([v.number(), v.string()]),
   allocatedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
   ephemeral: v.optional(v.boolean(), false),
+  createdAt: v.optional(v.string(), ''),
+  owner: v.optional(v.nullable(v.object({ persistentVolume: v.optional(v.nullable(v.string())) }))),
   publishedAt: v.optional(v.array(v.string()), []),
   problems: v.optional(v.array(v.object({ reason: v.string(), message: v.string() })), []),
 });
@@ -34,38 +37,52 @@ export interface NodeVolumes {
   readonly volumes: readonly NodeVolume[];
 }
 
+export interface SilentNode {
+  readonly node: string;
+  readonly problem: string;
+}
+
 export interface Volumes {
   readonly answers: readonly NodeVolumes[];
   /** Nodes that did not answer, with the reason. */
-  readonly silent: readonly { readonly node: string; readonly problem: string }[];
+  readonly silent: readonly SilentNode[];
 }
 
-export async function listNodeVolumes(kubectl: Kubectl, cluster: Cluster): Promise<Volumes> {
-  const pods = cluster.driverPods.filter(isReady);
+export async function listNodeVolumes(
+  kubectl: Kubectl,
+  driverPods: readonly Pod[],
+): Promise<Volumes> {
+  const pods = driverPods.filter(isReady);
   const [found, usages] = await Promise.all([
-    askNodes(kubectl, pods, 'volume', 'list', '--json'),
-    askNodes(kubectl, pods, 'top', '--once', '--json'),
+    askNodes(kubectl, pods, v.array(volumeJson), 'volume', 'list'),
+    askNodes(kubectl, pods, v.array(usageJson), 'top', '--once'),
   ]);
   const answers: NodeVolumes[] = [];
-  const silent: { node: string; problem: string }[] = cluster.driverPods
+  const silent: SilentNode[] = driverPods
     .filter((pod) => !isReady(pod))
     .map(({ spec, metadata }) => ({
       node: spec.nodeName,
       problem: `the driver's pod ${metadata.name} is not ready`,
     }));
-  for (const [index, { node, output, problem }] of found.entries()) {
-    const pod = pods[index]?.metadata;
-    if (output === undefined || pod === undefined) silent.push({ node, problem });
-    else answers.push({ node, pod, volumes: withUsage(output, usages[index]?.output) });
+  for (const [index, { pod, node, value, problem }] of found.entries()) {
+    if (value === undefined) silent.push({ node, problem });
+    // Without a measurement, only the used space is missing.
+    else
+      answers.push({
+        node,
+        pod: pod.metadata,
+        volumes: withUsage(value, usages[index]?.value ?? []),
+      });
   }
   return { answers, silent };
 }
 
-/** `usage` is undefined if it could not be measured. */
-function withUsage(list: string, usage: string | undefined): readonly NodeVolume[] {
-  const measured = v.parse(v.array(usageJson), JSON.parse(usage ?? '[]'));
-  const used = new Map(measured.map(({ id, usedBytes }) => [id, usedBytes ?? undefined]));
-  return v.parse(v.array(volumeJson), JSON.parse(list)).map((volume) => {
+function withUsage(
+  volumes: readonly v.InferOutput<typeof volumeJson>[],
+  usages: readonly v.InferOutput<typeof usageJson>[],
+): readonly NodeVolume[] {
+  const used = new Map(usages.map(({ id, usedBytes }) => [id, usedBytes ?? undefined]));
+  return volumes.map((volume) => {
     const usedBytes = used.get(volume.id);
     return { ...volume, usedBytes: usedBytes === undefined ? undefined : BigInt(usedBytes) };
   });

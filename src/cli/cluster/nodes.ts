@@ -1,8 +1,9 @@
 /** `kubectl loopcsi nodes`: the nodes with their driver and its pools. */
 import * as v from 'valibot';
 import { type Column, formatSize } from '../output.ts';
-import { askNodes, type Cluster, isReady } from './cluster.ts';
+import { askNodes, type DriverPods, driverContainer, isReady, makeList } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
+import { nodeObject, type Pod } from './objects.ts';
 
 export interface ClusterNode {
   readonly name: string;
@@ -31,35 +32,36 @@ export const columns: readonly Column<ClusterNode>[] = [
 const poolsJson = v.array(
   v.object({
     name: v.string(),
-    capacityBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
+    roomBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
   }),
 );
 
 export async function listNodes(
   kubectl: Kubectl,
-  cluster: Cluster,
+  { driverPods }: DriverPods,
 ): Promise<readonly ClusterNode[]> {
-  const answers = await askNodes(
-    kubectl,
-    cluster.driverPods.filter(isReady),
-    'pool',
-    'list',
-    '--json',
-  );
-  return cluster.nodes.map(({ metadata: { name } }) => {
-    const pod = cluster.driverPods.find(({ spec }) => spec.nodeName === name);
+  const nodes = await makeList(kubectl)('nodes', nodeObject);
+  const answers = await askNodes(kubectl, driverPods.filter(isReady), poolsJson, 'pool', 'list');
+  return nodes.map(({ metadata: { name } }) => {
+    const pod = driverPods.find(({ spec }) => spec.nodeName === name);
     const answer = answers.find(({ node }) => node === name);
-    const pools = answer?.output === undefined ? [] : v.parse(poolsJson, JSON.parse(answer.output));
-    const capacities = pools.flatMap(({ capacityBytes }) =>
-      capacityBytes === null || capacityBytes === undefined ? [] : [BigInt(capacityBytes)],
+    const pools = answer?.value ?? [];
+    const capacities = pools.flatMap(({ roomBytes }) =>
+      roomBytes === null || roomBytes === undefined ? [] : [BigInt(roomBytes)],
     );
     return {
       name,
-      driver: pod === undefined ? 'none' : isReady(pod) ? answer?.problem || 'ready' : 'not ready',
-      image: pod?.spec.containers.find((one) => one.name === 'driver')?.image ?? '',
+      driver: stateOf(pod, answer?.problem ?? ''),
+      image: pod?.spec.containers.find((one) => one.name === driverContainer)?.image ?? '',
       pools: pools.map((pool) => pool.name),
       capacityBytes:
         capacities.length === 0 ? null : capacities.reduce((sum, one) => sum + one, 0n),
     };
   });
+}
+
+function stateOf(pod: Pod | undefined, problem: string): string {
+  if (pod === undefined) return 'none';
+  if (!isReady(pod)) return 'not ready';
+  return problem || 'ready';
 }

@@ -64,6 +64,11 @@ export const podObject = v.object({
   ),
 });
 
+/** Helm's mark of the namespace of a release. Only administrators can change objects of the cluster. */
+export const releaseNamespace = 'meta.helm.sh/release-namespace';
+
+export const csiDriverObject = v.object({ metadata });
+
 export const daemonSetObject = v.object({
   metadata,
   status: v.optional(
@@ -176,6 +181,7 @@ export const eventObject = v.object({
 
 export type KubeNode = v.InferOutput<typeof nodeObject>;
 export type Pod = v.InferOutput<typeof podObject>;
+export type CsiDriver = v.InferOutput<typeof csiDriverObject>;
 export type DaemonSet = v.InferOutput<typeof daemonSetObject>;
 export type Deployment = v.InferOutput<typeof deploymentObject>;
 export type PersistentVolume = v.InferOutput<typeof persistentVolumeObject>;

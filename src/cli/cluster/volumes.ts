@@ -63,21 +63,33 @@ function optional(bytes: bigint | null, format: (bytes: bigint) => string): stri
   return bytes === null ? '' : format(bytes);
 }
 
+/** The API's objects around the volumes. */
+export type VolumeObjects = Pick<Cluster, 'driver' | 'volumes' | 'pods'>;
+
 /** Joins what the nodes have with what the API has. A row that only one of them knows says so in its status. */
-export function joinVolumes(cluster: Cluster, { answers }: Volumes): readonly ClusterVolume[] {
-  const byHandle = new Map(cluster.volumes.map((one) => [one.spec.csi?.volumeHandle ?? '', one]));
+export function joinVolumes(
+  objects: VolumeObjects,
+  { answers, silent }: Volumes,
+): readonly ClusterVolume[] {
+  const podsOf = podsByClaim(objects.pods);
+  const silentNodes = new Set(silent.map(({ node }) => node));
+  const byHandle = new Map(objects.volumes.map((one) => [one.spec.csi?.volumeHandle ?? '', one]));
   const rows = answers.flatMap(({ node, volumes }) =>
     volumes.map((volume) => {
       const object = byHandle.get(volume.id);
       byHandle.delete(volume.id);
-      return rowOf(cluster, node, volume, object);
+      return rowOf(podsOf, node, volume, object);
     }),
   );
-  return [...rows, ...[...byHandle.values()].map((object) => lostRow(cluster, object))];
+  const others = [...byHandle.values()].map((object) => {
+    const node = nodeOf(object, objects) ?? '';
+    return lostRow(podsOf, node, object, silentNodes.has(node));
+  });
+  return [...rows, ...others];
 }
 
 function rowOf(
-  cluster: Cluster,
+  podsOf: PodsOfClaim,
   node: string,
   volume: NodeVolume,
   object: PersistentVolume | undefined,
@@ -89,7 +101,7 @@ function rowOf(
     node,
     claim,
     persistentVolume: object?.metadata.name ?? '',
-    pods: podsOf(cluster, claim).map(nameOf),
+    pods: podsOf(claim),
     pool: volume.pool,
     format: volume.fsType ?? 'block',
     sizeBytes: BigInt(volume.sizeBytes),
@@ -99,22 +111,26 @@ function rowOf(
   };
 }
 
-function lostRow(cluster: Cluster, object: PersistentVolume): ClusterVolume {
+function lostRow(
+  podsOf: PodsOfClaim,
+  node: string,
+  object: PersistentVolume,
+  isSilent: boolean,
+): ClusterVolume {
   const claim = claimOf(object);
-  const node = nodeOf(object, cluster) ?? '';
   return {
     id: object.spec.csi?.volumeHandle ?? '',
     name: object.metadata.name,
     node,
     claim,
     persistentVolume: object.metadata.name,
-    pods: podsOf(cluster, claim).map(nameOf),
+    pods: podsOf(claim),
     pool: '',
     format: '',
     sizeBytes: null,
     allocatedBytes: null,
     usedBytes: null,
-    status: 'not on its node',
+    status: isSilent ? 'unknown, the node did not answer' : 'not on its node',
   };
 }
 
@@ -123,18 +139,22 @@ function claimOf(object: PersistentVolume | undefined): string {
   return reference === undefined ? '' : `${reference.namespace}/${reference.name}`;
 }
 
-function podsOf({ pods }: Cluster, claim: string): readonly Pod[] {
-  if (claim === '') return [];
-  return pods.filter(
-    ({ metadata, spec, status }) =>
-      !['Succeeded', 'Failed'].includes(status.phase ?? '') &&
-      spec.volumes.some(({ persistentVolumeClaim, ephemeral, name }) => {
-        const claimName =
-          persistentVolumeClaim?.claimName ??
-          (ephemeral === undefined ? undefined : `${metadata.name}-${name}`);
-        return claimName !== undefined && `${metadata.namespace}/${claimName}` === claim;
-      }),
-  );
+type PodsOfClaim = (claim: string) => readonly string[];
+
+/** Returns a function that finds the names of the pods that use a claim and have not ended. */
+function podsByClaim(pods: readonly Pod[]): PodsOfClaim {
+  const byClaim = new Map<string, string[]>();
+  for (const pod of pods) {
+    if (['Succeeded', 'Failed'].includes(pod.status.phase ?? '')) continue;
+    for (const { persistentVolumeClaim, ephemeral, name } of pod.spec.volumes) {
+      const own = ephemeral === undefined ? undefined : `${pod.metadata.name}-${name}`;
+      const claimName = persistentVolumeClaim?.claimName ?? own;
+      if (claimName === undefined) continue;
+      const claim = `${pod.metadata.namespace}/${claimName}`;
+      byClaim.set(claim, [...(byClaim.get(claim) ?? []), nameOf(pod)]);
+    }
+  }
+  return (claim) => byClaim.get(claim) ?? [];
 }
 
 function bytes(value: number | string | null | undefined): bigint | null {

@@ -45,12 +45,16 @@ function checkPodCount(
   ];
 }
 
-function podSecurityEvent({ events }: Cluster): Finding | undefined {
+/** Only events of the driver's own DaemonSets count: others may be of other users. */
+function podSecurityEvent({ events, daemonSets }: Cluster): Finding | undefined {
   const event = events.find(
     ({ message, involvedObject }) =>
       involvedObject.kind === 'DaemonSet' &&
       message.includes('violates PodSecurity') &&
-      message.includes('loopcsi'),
+      daemonSets.some(
+        ({ metadata }) =>
+          metadata.namespace === involvedObject.namespace && metadata.name === involvedObject.name,
+      ),
   );
   if (event === undefined) return undefined;
   const { namespace } = event.involvedObject;

@@ -1,7 +1,7 @@
 /** Volumes of the nodes that no PersistentVolume names, and PersistentVolumes without a volume. */
 import { type Finding, fail, ok, warn } from '../../../volumes/admin/doctor.ts';
 import type { Cluster } from '../cluster.ts';
-import type { NodeVolumes } from '../node-volumes.ts';
+import type { NodeVolume, NodeVolumes } from '../node-volumes.ts';
 import type { PersistentVolume } from '../objects.ts';
 
 export function checkOrphans(
@@ -22,22 +22,44 @@ export function checkOrphans(
   ];
 }
 
+/** A volume exists before its PersistentVolume. */
+const minAgeMs = 10 * 60_000;
+
 /** Only volumes that were created for a claim: others belong to Docker, the command line or a pod. */
 function volumesWithoutObject(
   cluster: Cluster,
   answers: readonly NodeVolumes[],
 ): readonly Finding[] {
   const handles = new Set(cluster.volumes.map(({ spec }) => spec.csi?.volumeHandle));
+  const isOld = ({ createdAt }: NodeVolume): boolean =>
+    !(Date.now() - Date.parse(createdAt) < minAgeMs);
   return answers.flatMap(({ node, pod, volumes }) =>
     volumes
-      .filter(({ id, ephemeral, name }) => !ephemeral && !handles.has(id) && isOfClaim(name))
-      .map(({ id, name }) =>
-        warn(
-          `volume:${id}`,
-          `volume ${id} on node ${node} has no PersistentVolume: its claim ${name} was deleted while the node could not be reached, or its policy is Retain`,
-          `if its data is not needed: kubectl exec --namespace ${pod.namespace} ${pod.name} --container driver -- loopcsi volume delete ${id} --yes`,
-        ),
-      ),
+      .filter((one) => !one.ephemeral && !handles.has(one.id) && isOfClaim(one.name) && isOld(one))
+      .map((volume) => adoptedVolume(cluster, node, volume) ?? forgottenVolume(node, pod, volume)),
+  );
+}
+
+/** `pool adopt` gives volumes new ids, which their PersistentVolumes do not have. */
+function adoptedVolume(
+  { volumes }: Cluster,
+  node: string,
+  { id, owner }: NodeVolume,
+): Finding | undefined {
+  const object = volumes.find(({ metadata }) => metadata.name === owner?.persistentVolume);
+  if (object === undefined) return undefined;
+  return warn(
+    `volume:${id}`,
+    `volume ${id} on node ${node} was made for PersistentVolume ${object.metadata.name}, which names ${object.spec.csi?.volumeHandle ?? 'another volume'}: its pool was moved to this node`,
+    `replace that PersistentVolume by one for the new id: loopcsi volume manifest ${id}`,
+  );
+}
+
+function forgottenVolume(node: string, pod: NodeVolumes['pod'], { id, name }: NodeVolume): Finding {
+  return warn(
+    `volume:${id}`,
+    `volume ${id} on node ${node} has no PersistentVolume: its claim ${name} was deleted while the node could not be reached, or its policy is Retain`,
+    `look at its files; if nobody needs them: kubectl exec -it --namespace ${pod.namespace} ${pod.name} --container driver -- loopcsi volume delete ${id}`,
   );
 }
 

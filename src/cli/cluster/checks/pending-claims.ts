@@ -23,12 +23,14 @@ export function explainClaim(cluster: Cluster, claim: Claim): Finding | undefine
       'set spec.storageClassName',
     );
   }
+  // An empty name asks for a PersistentVolume that somebody creates.
+  if (className === '') return undefined;
   const found = cluster.classes.find(({ metadata }) => metadata.name === className);
   if (found === undefined) {
-    return fail(
+    return warn(
       subject,
       `its StorageClass '${className}' does not exist`,
-      'create the class, or a claim with another one',
+      'create the class, or a claim with another one; it also binds to a PersistentVolume that names this class',
     );
   }
   if (!ownClasses(cluster).includes(found)) return undefined;
@@ -41,9 +43,9 @@ export function explainClaim(cluster: Cluster, claim: Claim): Finding | undefine
     );
   }
   return (
-    refusedByDriver(cluster, claim, subject) ??
-    boundByNodeName(users, cluster, subject) ??
     unschedulable(cluster, claim, users, subject) ??
+    boundByNodeName(users, cluster, { claim, subject }) ??
+    refusedByDriver(cluster, claim, subject) ??
     warn(
       subject,
       'the driver is creating it, or has not been asked yet',
@@ -98,17 +100,17 @@ function timeOf({ lastTimestamp, eventTime, metadata }: Cluster['events'][number
   return lastTimestamp ?? eventTime ?? metadata.creationTimestamp;
 }
 
-/** Such a pod was never scheduled, and only the scheduler chooses the node of a claim. */
+/** The scheduler's mark on a claim for whose node it has decided. */
+const selectedNode = 'volume.kubernetes.io/selected-node';
+
+/** Such a pod bypasses the scheduler, and only the scheduler chooses the node of a claim. */
 function boundByNodeName(
   users: readonly Pod[],
   { driver }: Cluster,
-  subject: string,
+  { claim, subject }: { claim: Claim; subject: string },
 ): Finding | undefined {
-  const pod = users.find(
-    ({ spec, status }) =>
-      spec.nodeName !== '' &&
-      !(status.conditions ?? []).some(({ type }) => type === 'PodScheduled'),
-  );
+  if (claim.metadata.annotations[selectedNode] !== undefined) return undefined;
+  const pod = users.find(({ spec }) => spec.nodeName !== '');
   if (pod === undefined) return undefined;
   return fail(
     subject,

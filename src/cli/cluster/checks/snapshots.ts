@@ -7,7 +7,11 @@ const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
 const distributed = '--enable-distributed-snapshotting';
 
 export function checkSnapshots(cluster: Cluster): readonly Finding[] {
-  const { snapshotContents } = cluster;
+  const { snapshotContents, snapshotsProblem } = cluster;
+  if (snapshotsProblem !== '') {
+    const message = `the contents of snapshots cannot be read: ${snapshotsProblem}`;
+    return [warn('snapshots', message, 'use a kubeconfig that may list volumesnapshotcontents')];
+  }
   if (snapshotContents === undefined) {
     return [ok('snapshots', 'the cluster has no snapshot CRDs, so it has no snapshots')];
   }

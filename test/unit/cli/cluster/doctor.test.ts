@@ -1,5 +1,4 @@
 import test, { type ExecutionContext } from 'ava';
-import { loadCluster } from '../../../../src/cli/cluster/cluster.ts';
 import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
 import {
   capacity,
@@ -17,7 +16,7 @@ import {
 
 /** Runs the doctor, and returns what it found wrong as lines of `state name: message -> remedy`. */
 async function problemsOf({ kubectl }: FakeCluster): Promise<readonly string[]> {
-  const findings = await diagnose(kubectl, await loadCluster(kubectl, driverName));
+  const findings = await diagnose(kubectl, driverName);
   return findings
     .filter(({ state }) => state !== 'ok')
     .map(({ state, name, message, remedy }) => `${state} ${name}: ${message} -> ${remedy}`);
@@ -41,7 +40,6 @@ test('no driver, and the event that says why', async (t) => {
   const cluster = makeFakeCluster();
   cluster.objects['pods'] = [];
   cluster.objects['csistoragecapacities'] = [];
-  cluster.objects['daemonsets.apps'] = [];
   await findsOnly(
     t,
     cluster,
@@ -179,6 +177,7 @@ test('why a claim is pending: nobody uses it, unknown class, another driver', as
   cluster.objects['persistentvolumeclaims'] = [
     claim('unused'),
     claim('typo', { className: 'loopcis' }),
+    claim('static', { className: '' }),
     claim('bound', { phase: 'Bound' }),
     claim('foreign', { className: 'other' }),
   ];
@@ -190,7 +189,7 @@ test('why a claim is pending: nobody uses it, unknown class, another driver', as
     t,
     cluster,
     /^warn claim:default\/unused: no pod uses it.* this is normal$/,
-    /^fail claim:default\/typo: its StorageClass 'loopcis' does not exist/,
+    /^warn claim:default\/typo: its StorageClass 'loopcis' does not exist/,
   );
 });
 
@@ -262,6 +261,33 @@ test('volumes without a PersistentVolume: only those of claims', async (t) => {
   );
   cluster.objects['persistentvolumes'] = [persistentVolume('pv', 'n1', ofClaim)];
   await findsOnly(t, cluster);
+});
+
+test('a new volume has no PersistentVolume yet, and an adopted one has one with another id', async (t) => {
+  const cluster = makeFakeCluster();
+  const list = (more: object): void => {
+    const volumes = JSON.stringify([nodeVolume(ofClaim, { ...more })]);
+    cluster.answers['n1'] = { ...cluster.answers['n1'], 'volume list --json': volumes };
+  };
+  list({ createdAt: new Date().toISOString() });
+  await findsOnly(t, cluster);
+  list({ createdAt: '2026-01-01T00:00:00Z', owner: { persistentVolume: 'pv' } });
+  cluster.objects['persistentvolumes'] = [persistentVolume('pv', 'n9', 'before.1')];
+  const [adopted] = await problemsOf(cluster);
+  t.regex(adopted ?? '', /names before\.1: its pool was moved .* -> .*loopcsi volume manifest/);
+});
+
+test('snapshots that may not be read are not taken for a cluster without snapshots', async (t) => {
+  const cluster = makeFakeCluster();
+  const { attempt } = cluster.kubectl;
+  const kubectl = {
+    ...cluster.kubectl,
+    attempt: async (...args: readonly string[]) =>
+      args[1]?.startsWith('volumesnapshotcontents') === true
+        ? { exitCode: 1, stdout: '', stderr: 'Error from server (Forbidden): cannot list' }
+        : attempt(...args),
+  };
+  await findsOnly(t, { ...cluster, kubectl }, /^warn snapshots: .*Forbidden/);
 });
 
 test('PersistentVolumes without a volume: lost node, volume not there, node that does not answer', async (t) => {

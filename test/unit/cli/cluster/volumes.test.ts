@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { loadCluster } from '../../../../src/cli/cluster/cluster.ts';
+import { findDriver, loadCluster } from '../../../../src/cli/cluster/cluster.ts';
 import { listNodeVolumes } from '../../../../src/cli/cluster/node-volumes.ts';
 import { listNodes } from '../../../../src/cli/cluster/nodes.ts';
 import { withoutSecrets, writeBundle } from '../../../../src/cli/cluster/support-bundle.ts';
@@ -36,8 +36,8 @@ test('a volume has its claim, its running pods and its node; what only one side 
       nodeVolume('docker.1', { kind: 'block', fsType: null, allocatedBytes: null }),
     ]),
   };
-  const cluster = await loadCluster(fake.kubectl, driverName);
-  const rows = joinVolumes(cluster, await listNodeVolumes(fake.kubectl, cluster));
+  const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
+  const rows = joinVolumes(cluster, await listNodeVolumes(fake.kubectl, cluster.driverPods));
   t.like(rows[0], {
     id: 'a.1',
     claim: 'default/data',
@@ -63,8 +63,8 @@ test('a node that does not answer is named, with the reason', async (t) => {
   const fake = makeFakeCluster(['n1', 'n2', 'n3']);
   fake.answers['n2'] = {};
   fake.objects['pods'] = [driverPod('n1'), driverPod('n2'), driverPod('n3', { isReady: false })];
-  const cluster = await loadCluster(fake.kubectl, driverName);
-  const { answers, silent } = await listNodeVolumes(fake.kubectl, cluster);
+  const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
+  const { answers, silent } = await listNodeVolumes(fake.kubectl, cluster.driverPods);
   t.deepEqual(
     answers.map(({ node }) => node),
     ['n1'],
@@ -75,17 +75,39 @@ test('a node that does not answer is named, with the reason', async (t) => {
   );
 });
 
+test('a volume of a node that did not answer is unknown, not lost', async (t) => {
+  const fake = makeFakeCluster(['n1']);
+  fake.answers['n1'] = { 'volume list --json': 'Terminat' };
+  fake.objects['persistentvolumes'] = [persistentVolume('pv', 'n1', 'a.1')];
+  const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
+  const found = await listNodeVolumes(fake.kubectl, cluster.driverPods);
+  t.regex(found.silent[0]?.problem ?? '', /not complete/);
+  t.is(joinVolumes(cluster, found)[0]?.status, 'unknown, the node did not answer');
+});
+
+test('pods of other namespaces are not the driver, whatever their labels are', async (t) => {
+  const fake = makeFakeCluster(['n1']);
+  const [pod] = fake.objects['pods'] ?? [];
+  const metadata = pod?.['metadata'] as object;
+  fake.objects['pods']?.push({ ...pod, metadata: { ...metadata, namespace: 'tenant' } });
+  const { driverPods } = await findDriver(fake.kubectl, driverName);
+  t.deepEqual(
+    driverPods.map(({ metadata: { namespace } }) => namespace),
+    ['loopcsi'],
+  );
+});
+
 test('the nodes: their driver, pools and capacity', async (t) => {
   const fake = makeFakeCluster(['n1', 'n2']);
   fake.objects['pods'] = [driverPod('n1')];
   fake.answers['n1'] = {
     'pool list --json': JSON.stringify([
-      { name: 'a', capacityBytes: 5 },
-      { name: 'b', capacityBytes: '7' },
+      { name: 'a', roomBytes: 5 },
+      { name: 'b', roomBytes: '7' },
       { name: 'c' },
     ]),
   };
-  const nodes = await listNodes(fake.kubectl, await loadCluster(fake.kubectl, driverName));
+  const nodes = await listNodes(fake.kubectl, await findDriver(fake.kubectl, driverName));
   t.deepEqual(nodes, [
     {
       name: 'n1',
@@ -103,9 +125,24 @@ test('a support bundle has objects, logs and checks, but no value of a variable 
   t.teardown(() => rm(parent, { recursive: true }));
   const directory = join(parent, 'bundle');
   const fake = makeFakeCluster();
-  const cluster = await loadCluster(fake.kubectl, driverName);
-  const contents = { version: '0.1.0', findings: [] };
-  const files = await writeBundle(fake.kubectl, cluster, contents, directory);
+  fake.objects['persistentvolumes'] = [
+    persistentVolume('own', 'n1', 'a.1'),
+    {
+      metadata: { name: 'foreign' },
+      spec: {
+        csi: {
+          driver: 'example.org',
+          volumeHandle: 'x',
+          volumeAttributes: { password: 'hunter2' },
+        },
+      },
+    },
+  ];
+  fake.objects['csinodes'] = [];
+  // A cluster in which something fails needs a bundle most.
+  fake.answers['n1'] = { ...fake.answers['n1'], 'volume list --json': '[{"id"' };
+  const found = await findDriver(fake.kubectl, driverName);
+  const files = await writeBundle(fake.kubectl, found, '0.1.0', directory);
   const written = (await readdir(directory, { recursive: true, withFileTypes: true })).filter(
     (one) => one.isFile(),
   );
@@ -123,7 +160,10 @@ test('a support bundle has objects, logs and checks, but no value of a variable 
   for (const name of names)
     t.false((await readFile(join(directory, name), 'utf8')).includes('hunter2'), name);
   t.false(fake.commands.some((command) => command.some((word) => /secret|configmap/i.test(word))));
-  await t.throwsAsync(writeBundle(fake.kubectl, cluster, contents, directory), {
+  const objects = await readFile(join(directory, 'objects/persistentvolumes.json'), 'utf8');
+  t.regex(objects, /"own"/);
+  t.notRegex(objects, /foreign/);
+  await t.throwsAsync(writeBundle(fake.kubectl, found, '0.1.0', directory), {
     message: /it must not exist/,
   });
 });
@@ -132,7 +172,11 @@ test('values that may be secret are removed wherever they are', (t) => {
   const input = {
     metadata: {
       managedFields: [1],
-      annotations: { 'kubectl.kubernetes.io/last-applied-configuration': 'x', kept: 'y' },
+      annotations: {
+        'kubectl.kubernetes.io/last-applied-configuration': 'x',
+        'storageclass.kubernetes.io/is-default-class': 'true',
+        note: 'y',
+      },
     },
     spec: {
       env: [
@@ -140,16 +184,26 @@ test('values that may be secret are removed wherever they are', (t) => {
         { name: 'B', valueFrom: {} },
       ],
       list: [{ token: 't' }],
+      csi: { volumeAttributes: { pool: 'fast', share: 's' } },
+      mountOptions: ['password=s'],
     },
   };
   t.deepEqual(withoutSecrets(input), {
-    metadata: { annotations: { kept: 'y' } },
+    metadata: {
+      annotations: {
+        'kubectl.kubernetes.io/last-applied-configuration': '(removed)',
+        'storageclass.kubernetes.io/is-default-class': 'true',
+        note: '(removed)',
+      },
+    },
     spec: {
       env: [
         { name: 'A', value: '(removed)' },
         { name: 'B', valueFrom: {} },
       ],
       list: [{ token: '(removed)' }],
+      csi: { volumeAttributes: { pool: 'fast', share: '(removed)' } },
+      mountOptions: '(removed)',
     },
   });
 });
