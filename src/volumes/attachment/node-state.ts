@@ -118,6 +118,32 @@ export async function writeNodeState(
   pool.nodeStates.set(record.id, nodeState);
 }
 
+/**
+ * Replaces the node state to add information that no call needs. A failure is logged, and the old file stays as it was: unlike
+ * `writeNodeState`, nothing is overwritten in place, because SIGKILL during that could tear an intact file.
+ */
+export async function tryWriteNodeState(
+  domain: Domain,
+  volume: FoundVolume,
+  nodeState: NodeState,
+): Promise<void> {
+  const { pool, record } = volume;
+  if (pool.laterNodeStates.has(record.id)) return;
+  try {
+    await writeRecord(domain.host.files, nodeStatePath(volume), {
+      schema: nodeStateSchema,
+      value: nodeState,
+      durable: false,
+    });
+    pool.nodeStates.set(record.id, nodeState);
+  } catch (error) {
+    domain.log.warn(
+      { volumeId: record.id, problem: messageOf(error) },
+      'the node state could not be written; it lacks only information that no call needs',
+    );
+  }
+}
+
 function isEmpty({ staged, published, dockerMountIds }: NodeState): boolean {
   return staged === null && published.length === 0 && dockerMountIds.length === 0;
 }

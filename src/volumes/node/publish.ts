@@ -17,6 +17,7 @@ import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import {
   readNodeState,
   requireWritableNodeState,
+  tryWriteNodeState,
   writeNodeState,
 } from '../attachment/node-state.ts';
 import { requireNotTruncated } from '../attachment/prepare-image.ts';
@@ -149,7 +150,7 @@ async function publish(domain: Domain, volume: FoundVolume, input: PublishInput)
 
 /**
  * Adds the pod to a publication that an earlier version recorded without it. The kubelet repeats its publish calls when it is
- * restarted.
+ * restarted. A publish succeeds without the pod too: only the metrics and the CLI show it.
  */
 async function recordPodOfEarlierPublish(
   domain: Domain,
@@ -162,7 +163,7 @@ async function recordPodOfEarlierPublish(
     one.targetPath === targetPath && one.pod === undefined;
   if (!nodeState.published.some(isMissing)) return;
   const published = nodeState.published.map((one) => (isMissing(one) ? { ...one, pod } : one));
-  await writeNodeState(domain, volume, { ...nodeState, published });
+  await tryWriteNodeState(domain, volume, { ...nodeState, published });
 }
 
 /**

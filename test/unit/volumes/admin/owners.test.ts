@@ -1,6 +1,7 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import type { NodeState } from '../../../../src/state/records.ts';
 import { readNodeState, writeNodeState } from '../../../../src/volumes/attachment/node-state.ts';
 import type { Pod, PublishInput } from '../../../../src/volumes/model.ts';
@@ -153,6 +154,25 @@ test('a publication of an earlier version gets its pod with the repeated publish
   const after = await readNodeState(node.domain, node.domain.pools.getVolume(id));
   t.is((after.published[0] as { laterField?: string }).laterField, 'kept');
 });
+
+for (const errno of ['EIO', 'EROFS', 'ENOSPC']) {
+  test(`a repeated publish succeeds if its pod cannot be recorded (${errno}), and leaves the file as it is`, async (t) => {
+    const node = await nodeWith(t);
+    const id = await node.create('pvc-1', claimParameters('data'));
+    await node.stage(id);
+    await node.publish(id, 'one');
+    const path = node.domain.pools.getVolume(id).pool.pathOf('volumes', id, 'node.json');
+    const text = await readFile(path, 'utf8');
+    const callsBefore = node.node.host.calls.length;
+    node.node.host.failNext('files.replaceFile', new KernelError('open', errno, path));
+    await node.publish(id, 'one', { pod: pod('web-0') });
+    t.is(await readFile(path, 'utf8'), text);
+    t.false(node.node.host.calls.slice(callsBefore).includes('files.overwrite'));
+    t.true(node.lines.some((line) => line.includes(errno) && line.includes(id)));
+    await node.publish(id, 'one', { pod: pod('web-0') });
+    t.regex(await readFile(path, 'utf8'), /web-0/, 'the next call records it');
+  });
+}
 
 test('the pod costs a publish no further write and no fsync', async (t) => {
   const node = await nodeWith(t);
