@@ -16,12 +16,19 @@ export interface MountedVolume {
 
 /** Number of filesystems that are queried concurrently. */
 const maxConcurrentQueries = 16;
-/** A filesystem that takes longer is left out of this scrape. */
-const queryTimeoutMs = 500;
 /** Without writes, the usage cannot change, except by writes that the kernel delays for up to half a minute. */
 const maxAgeMs = 60_000;
-/** After this number of filesystems that did not answer, a scrape queries no more: their disk probably hangs. */
+/** For this time, the last answer of a filesystem that cannot be queried is returned again. */
+const maxKeptMs = 300_000;
+/** After this number of filesystems of a pool that did not answer, the others of the pool are not queried: its disk probably hangs. */
 const maxUnanswered = 4;
+
+interface TimeLimits {
+  /** A filesystem that takes longer is left out of this scrape. */
+  readonly queryTimeoutMs: number;
+  /** After this time, a scrape starts no more queries. */
+  readonly queryingMs: number;
+}
 
 interface Answer {
   readonly atMs: number;
@@ -32,40 +39,50 @@ interface Answer {
 
 /**
  * Queries the mounted filesystems of volumes (statfs). One that nothing has written to since the last query is not queried again.
- * One that hangs is left out, occupies one thread, and is not queried again until it has answered.
+ * One that hangs is left out, occupies one thread, and is not queried again until it has answered. One that is not queried, for
+ * example because a call has locked its volume, keeps its last answer for five minutes.
  */
 export class FilesystemUsage {
   readonly #domain: Domain;
+  readonly #limits: TimeLimits;
   readonly #running = new Set<string>();
   #answers: ReadonlyMap<string, Answer> = new Map();
 
-  constructor(domain: Domain) {
+  constructor(domain: Domain, limits: Partial<TimeLimits> = {}) {
     this.#domain = domain;
+    this.#limits = { queryTimeoutMs: 500, queryingMs: 1_500, ...limits };
   }
 
   /** Returns the usage of each filesystem that answers in time, by volume id. Takes at most about two seconds. */
   async read(mounted: readonly MountedVolume[]): Promise<ReadonlyMap<string, Capacity>> {
+    const known = this.#answers;
+    const endMs = performance.now() + this.#limits.queryingMs;
     const answers = new Map<string, Answer>();
-    let unanswered = 0;
-    const queried = mounted.filter((volume) => {
-      const known = this.#answers.get(volume.volumeId);
-      if (known === undefined || !isCurrent(known, volume)) return true;
-      answers.set(volume.volumeId, known);
-      return false;
-    });
-    await mapConcurrently(queried, maxConcurrentQueries, async (volume) => {
-      const { volumeId, target, writes } = volume;
-      if (unanswered >= maxUnanswered || !this.#mayQuery(volumeId)) return;
+    const outdated: MountedVolume[] = [];
+    for (const volume of mounted) {
+      const answer = known.get(volume.volumeId);
+      if (answer !== undefined && isRecent(answer, maxKeptMs)) answers.set(volume.volumeId, answer);
+      if (answer === undefined || !isCurrent(answer, volume)) outdated.push(volume);
+    }
+    // The oldest answer first: otherwise the end of the time would always leave out the same filesystems.
+    const atMsOf = ({ volumeId }: MountedVolume): number => known.get(volumeId)?.atMs ?? 0;
+    outdated.sort((a, b) => atMsOf(a) - atMsOf(b));
+    const unanswered = new Map<string, number>();
+    await mapConcurrently(outdated, maxConcurrentQueries, async (volume) => {
+      const { volumeId, pool, target, writes } = volume;
+      const doesPoolAnswer = (unanswered.get(pool) ?? 0) < maxUnanswered;
+      if (!doesPoolAnswer || performance.now() >= endMs || !this.#mayQuery(volumeId)) return;
       const atMs = performance.now();
-      const capacity = await withTimeout(this.#query(volume), queryTimeoutMs);
-      if (capacity === timedOut) unanswered += 1;
-      else if (capacity !== undefined) answers.set(volumeId, { atMs, target, writes, capacity });
+      const capacity = await withTimeout(this.#query(volume), this.#limits.queryTimeoutMs);
+      if (capacity === timedOut) unanswered.set(pool, (unanswered.get(pool) ?? 0) + 1);
+      if (capacity === timedOut || capacity === undefined) answers.delete(volumeId);
+      else answers.set(volumeId, { atMs, target, writes, capacity });
     });
     this.#answers = answers;
     return new Map([...answers].map(([id, { capacity }]) => [id, capacity]));
   }
 
-  /** A query keeps the mount busy for a moment, so a volume that a call has locked, perhaps to unmount it, is left out. */
+  /** A query keeps the mount busy for a moment, so a volume that a call has locked, perhaps to unmount it, is not queried. */
   #mayQuery(volumeId: string): boolean {
     const { locks } = this.#domain.operations;
     return !this.#running.has(volumeId) && locks.lockedBy(volumeLock(volumeId)) === undefined;
@@ -85,7 +102,10 @@ export class FilesystemUsage {
   }
 }
 
+function isRecent({ atMs }: Answer, maxMs: number): boolean {
+  return performance.now() - atMs < maxMs;
+}
+
 function isCurrent(answer: Answer, { target, writes }: MountedVolume): boolean {
-  const isRecent = performance.now() - answer.atMs < maxAgeMs;
-  return isRecent && answer.target === target && answer.writes === writes;
+  return isRecent(answer, maxAgeMs) && answer.target === target && answer.writes === writes;
 }
