@@ -95,6 +95,10 @@ class RunningCall {
     const failure = toStatus(error);
     // A bug or damaged data, which an operator must examine. The causes of the error are logged but not returned.
     if (failure.code === status.INTERNAL) this.context.log.error({ err: error }, 'call failed');
+    // The end of a read call is usually not logged, and the alert LoopcsiCallsFailing counts it.
+    else if (failure.code === status.UNAVAILABLE) {
+      this.context.log.warn({ details: failure.details, cause: causeOf(error) }, 'call failed');
+    }
     this.#end(failure, error);
     return failure;
   }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
+import { until } from '../helpers/until.ts';
 import { MonitoredNode } from './monitored-node.ts';
 import { alertsFile, type RuleTest, testRules } from './promtool.ts';
 import { durationOf, inputSeries, type TimelineEntry } from './timeline.ts';
@@ -24,11 +25,18 @@ if (!isRoot) test('skipped: loop devices and mounts need root', (t) => t.pass())
 /** Longer than any alert waits, and than any range of an expression reaches. */
 const longMinutes = 180;
 
+interface Timeline {
+  readonly healthy: string;
+  readonly broken: readonly TimelineEntry[];
+  /** The alerts of only this time at the end are asserted. */
+  readonly lastMinutes?: number;
+}
+
 /** Asserts that exactly these alerts fire during the last entries of the timeline, and none during the first entry. */
 async function assertFiring(
   t: ExecutionContext,
   name: string,
-  { healthy, broken }: { healthy: string; broken: readonly TimelineEntry[] },
+  { healthy, broken, lastMinutes = durationOf(broken) }: Timeline,
   expected: readonly string[],
 ): Promise<void> {
   const timeline = [{ text: healthy, minutes: longMinutes }, ...broken];
@@ -44,7 +52,7 @@ async function assertFiring(
     promql_expr_test: [
       { expr: firing(longMinutes), eval_time: `${longMinutes - 1}m`, exp_samples: [] },
       {
-        expr: firing(durationOf(broken)),
+        expr: firing(lastMinutes),
         eval_time: `${durationOf(timeline) - 1}m`,
         exp_samples: expected.map((alert) => ({ labels: `{alertname="${alert}"}`, value: 1 })),
       },
@@ -52,6 +60,13 @@ async function assertFiring(
   };
   await t.notThrowsAsync(testRules([ruleTest]));
   for (const alert of expected) provoked.add(alert);
+}
+
+/** Waits until a driver that is started later has another start time than in the scrape: the metric has whole seconds. */
+async function untilNextSecond(text: string): Promise<void> {
+  const [, seconds] = /^process_start_time_seconds (\d+)$/m.exec(text) ?? [];
+  if (seconds === undefined) throw new Error('the scrape has no process_start_time_seconds');
+  await until('the next second', () => Date.now() >= (Number(seconds) + 1) * 1_000);
 }
 
 /** The metric of a series of a histogram. */
@@ -66,6 +81,10 @@ onNode('no alert fires on a healthy node; full disks and volumes are reported', 
   const healthy = await node.scrape();
   t.regex(healthy, /^loopcsi_pool_served\{pool="thin"\} 1$/m);
 
+  await node.promiseRest('disk', 0);
+  const promised = { text: await node.scrape(), minutes: 30 };
+  await assertFiring(t, 'full without overcommit', { healthy, broken: [promised] }, []);
+
   // The volume first: on a full pool it could not be filled.
   await node.makeFiles(full, 4_000);
   await execa('dd', ['if=/dev/zero', `of=${join(full, 'data')}`, 'bs=64k'], { reject: false });
@@ -73,6 +92,14 @@ onNode('no alert fires on a healthy node; full disks and volumes are reported', 
   await node.makeFiles(join(node.pathOf('disk'), 'pool'), 1_100);
   const ballast = join(node.pathOf('disk'), 'pool', 'ballast');
   await execa('fallocate', ['--length', String(await node.freeBytes('disk', 4)), ballast]);
+  const used = { text: await node.scrape(), minutes: 30 };
+  await assertFiring(t, 'space of others', { healthy, broken: [used] }, [
+    'LoopcsiPoolAlmostFull',
+    'LoopcsiPoolInodesLow',
+    'LoopcsiPoolOutOfSpace',
+    'LoopcsiVolumeAlmostFull',
+    'LoopcsiVolumeInodesLow',
+  ]);
   const thinBallast = join(node.pathOf('thin'), 'pool', 'ballast');
   await execa('fallocate', ['--length', String(await node.freeBytes('thin', 96)), thinBallast]);
   const frozen = await node.scrapeUntil(/^loopcsi_pool_frozen_volumes\{pool="thin"\} 1$/m);
@@ -140,8 +167,10 @@ onNode(
     const restarts: TimelineEntry[] = [];
     for (let start = 0; start < 4; start += 1) {
       await node.start();
-      restarts.push({ text: await node.scrape(), minutes: 5 });
+      const text = await node.scrape();
+      restarts.push({ text, minutes: 5 });
       await node.stop();
+      await untilNextSecond(text);
     }
     await node.start();
     const unhealthy = await node.scrapeUntil(/^loopcsi_health_check_timestamp_seconds /m);
@@ -166,7 +195,12 @@ onNode(
       { healthy, broken: [{ text: undefined, isNoTarget: true, minutes: 30 }] },
       ['LoopcsiAbsent'],
     );
-    await assertFiring(t, 'restarts', { healthy, broken: restarts }, ['LoopcsiDriverRestarting']);
+    const isDown: TimelineEntry = { text: undefined, minutes: 4 };
+    const restarting = { healthy, broken: [...restarts, isDown] };
+    await assertFiring(t, 'restarts', restarting, ['LoopcsiDriverRestarting']);
+    await assertFiring(t, 'between two starts', { ...restarting, lastMinutes: 3 }, [
+      'LoopcsiDriverRestarting',
+    ]);
     await assertFiring(t, 'damaged', { healthy, broken: [{ text: unhealthy, minutes: 60 }] }, [
       'LoopcsiVolumeDamaged',
       'LoopcsiVolumeUnhealthy',
@@ -192,21 +226,24 @@ onNode('a disk that hangs is reported', async (t) => {
   const unavailable = await node.scrapeUntil(/^loopcsi_pool_served\{pool="hung"\} 0$/m);
   const staging_target_path = node.pathOf('staging-hung');
   await mkdir(staging_target_path);
-  await t.throwsAsync(node.stage(hung, staging_target_path), { message: /UNAVAILABLE/ });
-  const failed = await node.scrapeUntil(/^loopcsi_stuck_owners [1-9]/m);
+  const failed: string[] = [];
+  for (let call = 0; call < 5; call += 1) {
+    await t.throwsAsync(node.stage(hung, staging_target_path), { message: /UNAVAILABLE/ });
+    failed.push(await node.scrapeUntil(/^loopcsi_stuck_owners [1-9]/m));
+  }
   node.resume();
-  await assertFiring(
-    t,
-    'hung',
-    {
-      healthy,
-      broken: [
-        { text: unavailable, minutes: 5 },
-        { text: failed, minutes: 30 },
-      ],
-    },
-    ['LoopcsiCallsFailing', 'LoopcsiCallsSlow', 'LoopcsiKernelCallStuck', 'LoopcsiPoolUnavailable'],
-  );
+  const repeated = failed.map((text) => ({ text, minutes: 5 }));
+  const others = ['LoopcsiCallsSlow', 'LoopcsiKernelCallStuck', 'LoopcsiPoolUnavailable'];
+  const before = { text: unavailable, minutes: 5 };
+  await assertFiring(t, 'hung', { healthy, broken: [before, ...repeated] }, [
+    'LoopcsiCallsFailing',
+    ...others,
+  ]);
+  // The first sample of the counter shows no increase, so this is one failed call.
+  const [first, second] = repeated;
+  if (first === undefined || second === undefined) throw new Error('no call has failed');
+  const once = [before, first, { ...second, minutes: 30 }];
+  await assertFiring(t, 'one failed call', { healthy, broken: once }, others);
 });
 
 test.after('every alert was provoked', (t) => {

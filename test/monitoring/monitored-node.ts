@@ -9,6 +9,7 @@ import { GiB, MiB } from '../../src/units.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { httpFlag, metricsUrl, scrape } from '../helpers/scrape.ts';
 import { makePoolFs, removeAll } from '../helpers/scratch-pool.ts';
+import { scaledMs } from '../helpers/slowness.ts';
 import { StalledFuse } from '../helpers/stalled-fuse.ts';
 import { until } from '../helpers/until.ts';
 
@@ -19,7 +20,7 @@ const capability = {
 } as const;
 
 /**
- * A driver with three pools: `disk` has few inodes, `thin` promises more than it has and freezes for at most two seconds, and
+ * A driver with three pools: `disk` has few inodes, `thin` promises more than it has and freezes for at most ten seconds, and
  * `hung` can be stalled.
  */
 export class MonitoredNode {
@@ -64,10 +65,10 @@ export class MonitoredNode {
       `--pool=${name}=${join(this.pathOf(name), 'pool')},create${options}`;
     this.#driver = await startDriver(this.#directory, [
       httpFlag,
-      pool('disk', ',reserve=0'),
+      pool('disk', ',reserve=5%'),
       pool('thin', ',reserve=0,overcommit=4'),
       ...(this.#fuse === undefined ? [] : [pool('hung')]),
-      '--guard-freeze-limit=2s',
+      `--guard-freeze-limit=${scaledMs(10_000)}ms`,
     ]);
     this.#url = await metricsUrl(this.#driver);
     const address = `unix://${this.#driver.endpoint}`;
@@ -154,6 +155,13 @@ export class MonitoredNode {
   async makeFiles(directory: string, count: number): Promise<void> {
     const names = Array.from({ length: count }, (_, i) => join(directory, `file-${i}`));
     await Promise.allSettled(names.map((name) => writeFile(name, '')));
+  }
+
+  /** Promises and allocates all that the pool may promise, except for some MiB. */
+  async promiseRest(pool: string, exceptMib: number): Promise<void> {
+    const { available_capacity } = await this.controller.GetCapacity({ parameters: { pool } });
+    const mib = Number(available_capacity / MiB) - exceptMib;
+    await this.volume('rest', pool, mib, { provisioning: 'thick' });
   }
 
   /** Bytes of a pool's filesystem that can be allocated, except for some MiB. */

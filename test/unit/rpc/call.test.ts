@@ -127,6 +127,35 @@ test('changing calls are logged at info and others below, each with id and durat
   t.is(new Set(found.map((line) => JSON.stringify(Reflect.get(line, 'callId')))).size, 3);
 });
 
+test('a call that fails with UNAVAILABLE is logged as a warning with its message, even if it only reads', async (t) => {
+  const { controller, lines } = await serveFake(t, {
+    volumes: {
+      capacity: async () => {
+        throw new VolumeError('unavailable', "pool 'a' is not mounted", {
+          cause: new Error('EIO'),
+        });
+      },
+    },
+  });
+  t.is(await codeOf(controller.GetCapacity({})), 'UNAVAILABLE');
+  const failed = lines
+    .map(
+      (line) =>
+        JSON.parse(line) as {
+          msg: string;
+          level: number;
+          rpc: string;
+          details: string;
+          cause: string;
+        },
+    )
+    .filter(({ msg }) => msg === 'call failed');
+  t.like(failed, [
+    { level: 40, rpc: 'GetCapacity', details: "pool 'a' is not mounted", cause: 'EIO' },
+  ]);
+  t.is(failed.length, 1);
+});
+
 test('no log line of any level contains a secret, whether a call succeeds or fails', async (t) => {
   const secrets = { password: 'hunter2-marked', 'hunter2-key': 'x' };
   const { controller, node, lines } = await serveFake(t, {
