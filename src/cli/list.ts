@@ -22,7 +22,7 @@ export interface Listing<T> {
   readonly asJson: (row: T) => object;
   /** Printed on a terminal in place of an empty table. */
   readonly whenEmpty: string;
-  /** Lines after the table. */
+  /** Warnings, which are printed below the table. */
   readonly remarks?: (rows: readonly T[]) => readonly string[];
 }
 
@@ -90,9 +90,15 @@ async function formatRows<T>(
     case 'table':
     case 'wide': {
       if (rows.length === 0 && terminal.isInteractive) return whenEmpty;
-      const { formatTable } = await import('./table.ts');
+      const { formatTable, wrapLine } = await import('./table.ts');
       const shown = columns.filter(({ isWide }) => format === 'wide' || isWide !== true);
-      return [formatTable(terminal, rows, shown), ...(remarks?.(rows) ?? [])].join('\n');
+      // A redraw counts lines, so none may continue on the next line of the terminal.
+      const cutLines = watch === true && terminal.isInteractive;
+      const below = (remarks?.(rows) ?? []).flatMap((line) =>
+        cutLines ? wrapLine(line, terminal.columns) : [line],
+      );
+      const table = formatTable(terminal, rows, shown, { cutLines });
+      return [table, ...below.map((line) => terminal.style('yellow', line))].join('\n');
     }
   }
 }

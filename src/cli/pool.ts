@@ -121,9 +121,7 @@ async function listPools(session: Session, options: ListOptions): Promise<void> 
     asJson: poolAsJson,
     whenEmpty: 'The driver has no pools; its --pool option names them.',
     remarks: (pools: readonly Pool[]) =>
-      pools
-        .filter(({ reason }) => reason !== '')
-        .map(({ reason }) => session.terminal.style('yellow', reason)),
+      pools.filter(({ reason }) => reason !== '').map(({ reason }) => reason),
   };
   await showList(session, listing, options);
 }

@@ -6,12 +6,14 @@ import type { Terminal } from './terminal.ts';
 
 /**
  * Formats rows as aligned columns. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so
- * that awk can split it. On a terminal, `shrinks` columns are truncated to its width.
+ * that awk can split it. On a terminal, `shrinks` columns are truncated to its width. `cutLines` also truncates the lines that are still
+ * longer.
  */
 export function formatTable<T>(
   terminal: Terminal,
   rows: readonly T[],
   allColumns: readonly Column<T>[],
+  { cutLines = false }: { readonly cutLines?: boolean } = {},
 ): string {
   const isForPeople = terminal.isInteractive;
   const columns = isForPeople
@@ -27,12 +29,32 @@ export function formatTable<T>(
     [titles, ...cells].reduce((width, line) => Math.max(width, stringWidth(line[i] ?? '')), 0),
   );
   const widths = isForPeople ? fitWidths(needed, columns, terminal.columns) : needed;
-  const format = (line: readonly string[]): string =>
-    line
+  const format = (cellsOfLine: readonly string[]): string => {
+    const line = cellsOfLine
       .map((cell, i) => fit(cell, widths[i] ?? 0, columns[i]?.align))
       .join('  ')
       .trimEnd();
+    return cutLines && stringWidth(line) > terminal.columns
+      ? truncate(line, terminal.columns)
+      : line;
+  };
   return [terminal.style('bold', format(titles)), ...cells.map(format)].join('\n');
+}
+
+/** Breaks a line, which has no styles, where a terminal of this width does. */
+export function wrapLine(line: string, width: number): readonly string[] {
+  const lines = [''];
+  let left = width;
+  for (const { segment } of graphemes.segment(line)) {
+    const segmentWidth = stringWidth(segment);
+    if (segmentWidth > left) {
+      lines.push('');
+      left = width;
+    }
+    lines[lines.length - 1] += segment;
+    left -= segmentWidth;
+  }
+  return lines;
 }
 
 const minShrunkWidth = 12;

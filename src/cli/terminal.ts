@@ -53,8 +53,8 @@ export class Terminal {
   }
 
   /**
-   * Replaces the content of the terminal by this text, of which it keeps the lines that fit. In a pipe, writes the text after
-   * the previous one.
+   * Replaces the content of the terminal by this text, of which it keeps the lines that fit. The caller limits their width. In a
+   * pipe, writes the text after the previous one.
    */
   redraw(text: string): void {
     if (!this.isInteractive) {
@@ -67,8 +67,9 @@ export class Terminal {
       lines.length <= maxLines
         ? lines
         : [...lines.slice(0, maxLines - 1), `… ${lines.length - maxLines + 1} more lines`];
+    // Each line is cleared before it is written: after a line of the full width, some terminals would clear its last character.
     this.#streams.stdout.write(
-      `\u001b[H${shown.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`,
+      `\u001b[H${shown.map((line) => `\u001b[K${line}\n`).join('')}\u001b[J`,
     );
   }
 

@@ -57,7 +57,7 @@ export function ratesBetween(
 
 const columns: readonly Column<Row>[] = [
   { title: 'NAME', text: ({ usage }) => usage.name, shrinks: true },
-  { title: 'CLAIM', text: ({ usage }) => ownerTextOf(usage), shrinks: true },
+  { title: 'CLAIM', text: ({ usage }) => ownerTextOf(usage), shrinks: true, isOptional: true },
   {
     title: 'USED',
     align: 'right',

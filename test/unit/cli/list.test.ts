@@ -50,7 +50,10 @@ test('--sort accepts the names of the columns only', (t) => {
   });
 });
 
-function started(options: GlobalOptions, screen: { isTTY?: boolean; rows?: number } = {}) {
+function started(
+  options: GlobalOptions,
+  screen: { isTTY?: boolean; rows?: number; columns?: number } = {},
+) {
   const stdout = Object.assign(new PassThrough(), screen);
   const terminal = new Terminal(
     { stdin: new PassThrough(), stdout, stderr: new PassThrough() },
@@ -132,10 +135,26 @@ test('--watch prints a list again when it changes, with --json on one line', asy
 test('--watch on a terminal redraws the list in place, as many lines as fit', async (t) => {
   const text = await watched({}, [rows, rows.slice(1)], { isTTY: true, rows: 4 });
   const lines = (...all: readonly string[]): string =>
-    `\u001b[H${all.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`;
+    `\u001b[H${all.map((line) => `\u001b[K${line}\n`).join('')}\u001b[J`;
   t.is(
     text,
     lines('NAME  THE SIZE', 'v10   9B', '… 3 more lines') +
       lines('NAME  THE SIZE', 'v2    10B', '… 2 more lines'),
   );
+});
+
+test('--watch on a terminal cuts rows and wraps remarks that are wider than it, since the redraw counts lines', async (t) => {
+  const screen = { isTTY: true, columns: 7 };
+  t.is(
+    await watched({}, [rows.slice(0, 1)], screen),
+    '\u001b[H\u001b[KNAME  …\n\u001b[Kv10   …\n\u001b[K1 in al\n\u001b[Kl\n\u001b[J',
+  );
+  t.regex(await watched({ output: 'wide' }, [rows.slice(0, 1)], screen), /Kv10 {3}…$/m);
+  const { session, shown } = started({}, screen);
+  await showList(
+    session,
+    listing(async () => rows),
+    {},
+  );
+  t.regex(shown(), /^NAME {2}THE SIZE$/m, 'without --watch, lines are complete');
 });
