@@ -10,15 +10,18 @@ export interface TypedLine {
   readonly keptLength: number;
 }
 
+/** The characters of COMP_WORDBREAKS that need no quotes in a word. */
+const wordBreaks = /^[=:@]+$/;
+
 /**
- * bash splits words at `=` and `:` and completes only the part after them: `--size=1` arrives as `--size`, `=`, `1`. Spaces
- * around these characters are not known any more, but no argument is one of them.
+ * bash splits words at `=`, `:` and `@`, and completes only the part after them: `--size=1` arrives as `--size`, `=`, `1`. Spaces
+ * around these characters are not known any more, but no argument is one of them, and few begin with one.
  */
 export function joinBashWords(words: readonly string[]): TypedLine {
   const joined: string[] = [];
   let isOpen = false;
   for (const word of words) {
-    const isBreak = /^[=:]+$/.test(word);
+    const isBreak = wordBreaks.test(word);
     const last = joined.at(-1);
     if (last !== undefined && (isBreak || isOpen)) joined[joined.length - 1] = last + word;
     else joined.push(word);
@@ -26,7 +29,7 @@ export function joinBashWords(words: readonly string[]): TypedLine {
   }
   const current = joined.at(-1) ?? '';
   const part = words.at(-1) ?? '';
-  const keptLength = /^[=:]+$/.test(part) ? current.length : current.length - part.length;
+  const keptLength = wordBreaks.test(part) ? current.length : current.length - part.length;
   return { before: joined.slice(0, -1), current, keptLength };
 }
 

@@ -92,6 +92,10 @@ for (const { words, line } of [
     line: { before: ['--from', 'snapshot:a'], current: '', keptLength: 0 },
   },
   {
+    words: ['volume', 'get', 'data', '@', 'h'],
+    line: { before: ['volume', 'get'], current: 'data@h', keptLength: 5 },
+  },
+  {
     words: ['--endpoint', 'unix', ':', '/s', 'vol'],
     line: { before: ['--endpoint', 'unix:/s'], current: 'vol', keptLength: 0 },
   },
