@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { loadsFromOtherHosts } from './site-loads.ts';
 
 const docs = join(import.meta.dirname, '..', '..', 'docs');
 const site = join(docs, '.vitepress', 'dist');
@@ -14,13 +15,20 @@ function filesBelow(directory: string): readonly string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** What a browser loads by itself; links that a reader follows may lead anywhere. */
-const loaded = [
-  /<(?:script|img|iframe|source|video|audio)\b[^>]*\ssrc="(?:https?:)?\/\/[^"]*"/g,
-  /<link\b[^>]*\shref="(?:https?:)?\/\/[^"]*"/g,
-  /@import\s+(?:url\()?["']?(?:https?:)?\/\/[^"')]*/g,
-  /url\(["']?(?:https?:)?\/\/[^"')]*/g,
-];
+/** The theme loads the icon of a link from this host if the style sheets lack it. */
+const iconOfTheme = "url('https://api.iconify.design/simple-icons/$";
+
+/** Icons in pages without an image in a style sheet. */
+function iconsWithoutImage(): readonly string[] {
+  const textOf = (extension: string): string =>
+    built
+      .filter((path) => path.endsWith(extension))
+      .map((path) => readFileSync(path, 'utf8'))
+      .join('\n');
+  const styles = textOf('.css');
+  const icons = [...textOf('.html').matchAll(/\bvpi-social-[\w-]+/g)].map(([icon]) => icon);
+  return [...new Set(icons)].filter((icon) => !styles.includes(`.${icon}{--icon:url("data:`));
+}
 
 const built = filesBelow(site);
 const problems: string[] = [];
@@ -28,12 +36,13 @@ for (const page of readdirSync(docs).filter((name) => name.endsWith('.md'))) {
   const html = join(site, page.replace(/\.md$/, '.html'));
   if (!existsSync(html)) problems.push(`docs/${page} is not in the site`);
 }
-for (const file of built.filter((path) => /\.(?:html|css)$/.test(path))) {
-  const text = readFileSync(file, 'utf8');
-  for (const [found] of loaded.flatMap((pattern) => [...text.matchAll(pattern)])) {
+for (const file of built) {
+  const loads = loadsFromOtherHosts(file, () => readFileSync(file, 'utf8'));
+  for (const found of loads.filter((load) => !load.startsWith(iconOfTheme))) {
     problems.push(`${relative(site, file)} loads from another host: ${found}`);
   }
 }
+for (const icon of iconsWithoutImage()) problems.push(`the site has no image of icon ${icon}`);
 for (const problem of problems) console.error(problem);
 console.log(`the site has ${built.length} files in ${relative(process.cwd(), site)}`);
 process.exitCode = problems.length === 0 ? 0 : 1;
