@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
-import { makeClient } from '../../src/csi/client.ts';
+import { type Client, makeClient } from '../../src/csi/client.ts';
 import { scaledMs } from './slowness.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
@@ -93,6 +94,26 @@ export async function spawnDriver(
   };
 }
 
+function accepts(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  });
+}
+
+function answersProbe(client: Client<'csi.v1.Identity'>): Promise<boolean> {
+  return client.Probe({}, { timeoutMs: scaledMs(1_000) }).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Waits until the driver answers Probe. If it ends first or takes a minute, kills it and throws an error with its log. */
 export async function untilReady(driver: DriverProcess): Promise<void> {
   const { endpoint, ended } = driver;
@@ -106,11 +127,8 @@ export async function untilReady(driver: DriverProcess): Promise<void> {
       const deadline = Date.now() + scaledMs(60_000);
       Date.now() < deadline && end === undefined;
     ) {
-      const ready = await client.Probe({}, { timeoutMs: scaledMs(1_000) }).then(
-        () => true,
-        () => false,
-      );
-      if (ready) return;
+      // After a refused connection, grpc-js waits a second before the next one.
+      if ((await accepts(endpoint)) && (await answersProbe(client))) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   } finally {
