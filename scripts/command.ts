@@ -31,7 +31,8 @@ export async function attempt(
     ...(options.env === undefined ? {} : { env: { ...options.env } }),
   });
   if (result.exitCode === undefined) {
-    throw new Error(`${file} ${args.join(' ')}: ${result.shortMessage ?? 'did not run'}`);
+    const output = `${result.stdout ?? ''}\n${result.stderr ?? ''}`.trim().slice(-4000);
+    throw new Error(`${result.shortMessage ?? `${file} ${args.join(' ')} did not run`}\n${output}`);
   }
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode };
 }
@@ -48,7 +49,10 @@ export async function run(
   throw new Error(`${file} ${args.join(' ')} exited with ${result.exitCode}:\n${output}`);
 }
 
-/** Polls until `find` returns a value. Throws after `timeoutMs`, with the last error of `find`. */
+/** An error after which `eventually` does not try again, for example because the process that it waits for has ended. */
+export class FinalError extends Error {}
+
+/** Polls until `find` returns a value. Throws after `timeoutMs`, with the last error of `find`, or at once if that is a FinalError. */
 export async function eventually<T>(
   what: string,
   find: () => Promise<T | undefined>,
@@ -62,6 +66,7 @@ export async function eventually<T>(
       const found = await find();
       if (found !== undefined) return found;
     } catch (error) {
+      if (error instanceof FinalError) throw error;
       reason = error instanceof Error ? error.message : String(error);
     }
     if (performance.now() > endMs) {

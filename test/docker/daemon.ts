@@ -2,7 +2,7 @@
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { attempt, type CommandResult, eventually, FinalError, run } from '../../scripts/command.ts';
 import { makePaths } from '../../src/host/files/paths.ts';
 import { driverLane } from '../../src/host/lane.ts';
 import { busybox, type Lab, type NodeSpace } from './lab.ts';
@@ -86,7 +86,7 @@ export async function startDaemon(
     await eventually(
       'an answer of dockerd',
       async () => {
-        if (begun.hasEnded()) throw new Error(`dockerd ended:\n${await endOf(log)}`);
+        if (begun.hasEnded()) throw new FinalError(`dockerd ended:\n${await endOf(log)}`);
         return (await tryDocker('version')).exitCode === 0 ? true : undefined;
       },
       { timeoutMs: 60_000, everyMs: 100 },

@@ -1,7 +1,7 @@
 /** The environment of a test's daemons: a directory, and names for namespaces and cgroups, all of which are removed at the end. */
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { eventually, run } from '../../scripts/command.ts';
+import { eventually, FinalError, run } from '../../scripts/command.ts';
 import { mountsBelow } from '../helpers/scratch-pool.ts';
 import { packBusybox } from '../images/busybox.ts';
 import { claimLab, labPrefix, removeDeadLabs, removeLab } from './lab-leftovers.ts';
@@ -85,7 +85,7 @@ export async function makeNode(lab: Lab, name: string): Promise<NodeSpace> {
   await eventually(
     'the mount namespace of the node',
     async () => {
-      if (namespaceProcess.hasEnded()) throw new Error(await readFile(log, 'utf8'));
+      if (namespaceProcess.hasEnded()) throw new FinalError(await readFile(log, 'utf8'));
       return hasPlugins(namespaceProcess, plugins);
     },
     { everyMs: 10 },

@@ -5,10 +5,15 @@
 
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, type CommandResult, eventually, run } from '../../scripts/command.ts';
+import { attempt, type CommandResult, eventually, FinalError, run } from '../../scripts/command.ts';
 import { makePaths } from '../../src/host/files/paths.ts';
 import { driverLane } from '../../src/host/lane.ts';
-import { devicesBelow, devicesOn, makePoolFs } from '../helpers/scratch-pool.ts';
+import {
+  attachPoolFs,
+  devicesBelow,
+  devicesOn,
+  processesMounting,
+} from '../helpers/scratch-pool.ts';
 import type { Lab } from './lab.ts';
 import { type Service, startService } from './processes.ts';
 
@@ -34,15 +39,18 @@ interface MachineOptions {
   readonly root?: string;
   /** Whether the machine sees this checkout, at the same path. Default: yes. */
   readonly withProject?: boolean;
+  /** The time limit of a command that runs on the machine. Default: two minutes. */
+  readonly commandTimeoutMs?: number;
 }
 
 export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promise<Machine> {
   const directory = join(lab.directory, 'machine');
-  await mkdir(directory);
-  await makePoolFs(directory, { poolFs: 'ext4', poolFsBytes: 4n << 30n });
-  const disk = join(directory, 'pool');
-  const [poolDisk] = await devicesBelow(directory);
-  if (poolDisk === undefined) throw new Error('the disk of the machine is not attached');
+  const timeout =
+    options.commandTimeoutMs === undefined ? {} : { timeoutMs: options.commandTimeoutMs };
+  const disk = join(directory, 'disk');
+  await mkdir(disk, { recursive: true });
+  // Only the machine mounts it. If this process did, every mount namespace that is made meanwhile would have a copy of the mount.
+  const device = await attachPoolFs(directory, 'ext4', 4n << 30n);
   const log = join(directory, 'console.log');
   let service: Service | undefined;
   let init = 0;
@@ -51,8 +59,7 @@ export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promi
     ...['--mount', '--pid', '--cgroup', '--uts', '--ipc', '--root', '--wd'],
   ];
   const detachAll = async (): Promise<void> => {
-    for (const device of await devicesOn(poolDisk.device))
-      await run('losetup', ['--detach', device]);
+    for (const one of await devicesOn(device)) await run('losetup', ['--detach', one]);
   };
   const machine: Machine = {
     boot: async () => {
@@ -61,7 +68,7 @@ export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promi
           'sh',
           '-c',
           `${await joinCgroup(lab.cgroup)}exec ${namespaces} sh -euc "$0"`,
-          power(disk, options),
+          power(device, disk, options),
         ],
         log,
       );
@@ -70,7 +77,7 @@ export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promi
         'the machine to be up',
         async () => {
           if (begun.hasEnded())
-            throw new Error(`the machine ended:\n${await readFile(log, 'utf8')}`);
+            throw new FinalError(`the machine ended:\n${await readFile(log, 'utf8')}`);
           init = await initOf(begun.pid);
           const { stdout } = await machine.attempt('systemctl', 'is-system-running', '--wait');
           // A machine is `degraded` if one of Debian's services cannot start here. Tests check the services that matter.
@@ -87,20 +94,20 @@ export async function makeMachine(lab: Lab, options: MachineOptions = {}): Promi
       });
       await detachAll();
     },
-    run: (file, ...args) => run('nsenter', [...enter(), file, ...args]),
-    attempt: (file, ...args) => attempt('nsenter', [...enter(), file, ...args]),
+    run: (file, ...args) => run('nsenter', [...enter(), file, ...args], timeout),
+    attempt: (file, ...args) => attempt('nsenter', [...enter(), file, ...args], timeout),
     seen: (path) => join(`/proc/${init}/root`, path),
-    devices: () => devicesOn(poolDisk.device),
+    devices: () => devicesOn(device),
   };
   lab.atEnd(async () => {
-    if (service?.hasEnded() === false) process.kill(init, 'SIGKILL');
-    await service?.end();
+    await service?.end('SIGKILL');
     await detachAll();
-    await run('umount', ['--detach-loop', disk]);
+    await run('losetup', ['--detach', device]);
     // The kernel detaches it once the machine's mount namespace has ended, in the background.
-    await eventually('the disk of the machine to be detached', async () =>
-      (await devicesBelow(directory)).length === 0 ? true : undefined,
-    );
+    await eventually('the disk of the machine to be detached', async () => {
+      if ((await devicesBelow(directory)).length === 0) return true;
+      throw new Error(`processes that mount it: ${(await processesMounting(device)).join(', ')}`);
+    });
   });
   return machine;
 }
@@ -120,7 +127,7 @@ async function joinCgroup(name: string): Promise<string> {
 }
 
 /** The script that becomes systemd. */
-function power(disk: string, options: MachineOptions): string {
+function power(device: string, disk: string, options: MachineOptions): string {
   const { root: lower = '/', withProject = true } = options;
   const root = `${disk}/root`;
   // These services would change the shared kernel, or need a terminal.
@@ -134,6 +141,7 @@ function power(disk: string, options: MachineOptions): string {
     'console-getty.service',
   ];
   return `
+mount ${device} ${disk}
 mkdir -p ${disk}/upper ${disk}/work ${root} ${disk}/loopcsi ${disk}/docker ${disk}/units
 mount -t overlay -o lowerdir=${lower},upperdir=${disk}/upper,workdir=${disk}/work overlay ${root}
 mount -t proc proc ${root}/proc

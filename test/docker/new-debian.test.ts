@@ -6,11 +6,14 @@ import { cp, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../scripts/command.ts';
+import { makePaths } from '../../src/host/files/paths.ts';
+import { driverLane } from '../../src/host/lane.ts';
 import { debianRoot } from '../helpers/debian-root.ts';
 import { type Lab, openLab } from './lab.ts';
 import { type Machine, makeMachine } from './machine.ts';
 
 const project = join(import.meta.dirname, '..', '..', '..');
+const paths = makePaths(driverLane);
 const tree = '/srv/loopcsi';
 /** What a clone does not have, and what an archive does not have. */
 const omitted = ['node_modules', 'dist', 'coverage', '.git'];
@@ -21,7 +24,12 @@ let machine: Machine;
 test.before(async () => {
   lab = await openLab();
   const root = await debianRoot(['nodejs', 'npm']);
-  machine = await makeMachine(lab, { root, withProject: false });
+  machine = await makeMachine(lab, {
+    root,
+    withProject: false,
+    // `npm run demo` downloads Node and the packages of npm and Debian.
+    commandTimeoutMs: 8 * 60_000,
+  });
   await machine.boot();
   await cp(project, machine.seen(tree), {
     recursive: true,
@@ -145,4 +153,8 @@ test.serial('contrib/install installs a service with the Node that the tree uses
   t.regex(await runAs('root', 'loopcsi pool list'), /default/);
   t.regex(await runAs('root', '/usr/local/lib/loopcsi/bin/node --version'), /^v24\./);
   await runAs('root', 'systemctl stop loopcsi');
+  t.regex(await runAs('dev', 'kubectl-loopcsi --help'), /loopcsi cluster/);
+  await runAs('dev', `cd ${clone}; npm run build`);
+  t.false(await paths.exists(machine.seen('/usr/sbin/policy-rc.d')));
+  await machine.halt();
 });

@@ -54,6 +54,8 @@ async function extend(root: string, extraPackages: readonly string[]): Promise<v
   await contained('cp', '--archive', '--reflink=auto', await debianRoot(), root);
   const install = [
     'mount -t proc proc "$0/proc"',
+    // The cache may be older than the current versions of Debian's packages.
+    'chroot "$0" apt-get --quiet update',
     'chroot "$0" apt-get --quiet --yes --no-install-recommends install "$@"',
     'chroot "$0" apt-get clean',
   ];

@@ -13,16 +13,27 @@ export async function makePoolFs(
   directory: string,
   options: { poolFs?: PoolFs; poolFsBytes?: bigint; poolFsOptions?: readonly string[] },
 ): Promise<void> {
-  const { poolFs = 'directory', poolFsBytes = 8n * GiB, poolFsOptions = [] } = options;
+  const { poolFs = 'directory', poolFsBytes, poolFsOptions } = options;
   const poolPath = join(directory, 'pool');
   await mkdir(poolPath);
   if (poolFs === 'directory') return;
+  const device = await attachPoolFs(directory, poolFs, poolFsBytes, poolFsOptions);
+  await execa('mount', [device, poolPath]);
+}
+
+/** Makes the filesystem in `DIRECTORY/pool-fs.img`, and returns its loop device, which is not mounted. */
+export async function attachPoolFs(
+  directory: string,
+  fsType: FsType,
+  sizeBytes = 8n * GiB,
+  options: readonly string[] = [],
+): Promise<string> {
   const image = join(directory, 'pool-fs.img');
-  await execa('truncate', ['--size', String(poolFsBytes), image]);
-  const quiet = poolFs === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
-  await execa(`mkfs.${poolFs}`, [...quiet, ...poolFsOptions, image]);
+  await execa('truncate', ['--size', String(sizeBytes), image]);
+  const quiet = fsType === 'ext4' ? ['-q', '-F'] : ['-q', '-f'];
+  await execa(`mkfs.${fsType}`, [...quiet, ...options, image]);
   const { stdout } = await execa('losetup', ['--find', '--show', image]);
-  await execa('mount', [stdout, poolPath]);
+  return stdout;
 }
 
 /**
@@ -84,6 +95,24 @@ export async function mountsBelow(
     .filter((target) => target.startsWith(`${directory}/`));
 }
 
+/** IDs of processes in whose mount namespace the device is mounted. */
+export async function processesMounting(device: string): Promise<readonly string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const found = await Promise.all(
+    pids.map(async (pid) =>
+      (await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')).includes(
+        ` ${deviceNumber(device)} `,
+      ),
+    ),
+  );
+  return pids.filter((_, index) => found[index]);
+}
+
+/** 7 is the major number of loop devices, the number in the name the minor one. */
+function deviceNumber(device: string): string {
+  return `7:${device.replace('/dev/loop', '')}`;
+}
+
 export async function devicesBelow(
   directory: string,
 ): Promise<readonly { device: string; image: string }[]> {
@@ -101,8 +130,7 @@ export async function devicesBelow(
 export async function devicesOn(poolFs: string): Promise<readonly string[]> {
   const columns = ['--noheadings', '--output', 'NAME,BACK-MAJ:MIN'];
   const { stdout } = await execa('losetup', ['--list', ...columns]);
-  // 7 is the major number of loop devices, the number in the name the minor one.
-  const number = `7:${poolFs.replace('/dev/loop', '')}`;
+  const number = deviceNumber(poolFs);
   return stdout
     .split('\n')
     .map((line) => line.split(/\s+/))

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { eventually, run } from '../../scripts/command.ts';
+import { eventually, FinalError, run } from '../../scripts/command.ts';
 import { startService } from '../docker/processes.ts';
 import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
@@ -62,7 +62,7 @@ async function makeNamespace(t: ExecutionContext, directory: string): Promise<re
   const holder = await startService(unshare, log);
   t.teardown(() => holder.end());
   await eventually('the mounts of the namespace', async () => {
-    if (holder.hasEnded()) throw new Error(await readFile(log, 'utf8'));
+    if (holder.hasEnded()) throw new FinalError(await readFile(log, 'utf8'));
     const table = await readFile(`/proc/${holder.pid}/mountinfo`, 'utf8');
     return ownDirectories.every((path) => table.includes(`${path} ${path} `)) ? true : undefined;
   });
