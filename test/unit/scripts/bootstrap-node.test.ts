@@ -78,7 +78,7 @@ function makeMachine(directory: string): Machine {
     bootstrap: (env = { LOOPCSI_CACHE: cache }) =>
       spawnSync('/bin/sh', [join(tree, 'scripts/bootstrap'), 'packages', 'node', '-v'], {
         encoding: 'utf8',
-        env: { PATH: bin, CALLS: log, BIN: bin, ...env },
+        env: { PATH: bin, CALLS: log, BIN: bin, TMPDIR: directory, ...env },
       }),
     calls: () => shell(`cat '${log}'`).split('\n').slice(0, -1),
   };
