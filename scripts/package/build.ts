@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { attempt, run } from '../command.ts';
-import { stageFiles } from './stage.ts';
+import { stageFiles, stageVersion } from './stage.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
@@ -14,33 +14,43 @@ export const packageArchs: readonly PackageArch[] = ['amd64', 'arm64'];
 
 export interface PackageOptions {
   readonly arch: PackageArch;
-  readonly version: string;
+  readonly versions: readonly string[];
   readonly output: string;
-  readonly formats?: readonly ('deb' | 'rpm')[];
 }
 
-/** Builds the packages, and returns their paths. Needs nfpm and go-md2man on the PATH, npm's registry, and the compiled driver. */
+/** Builds a .deb and an .rpm of each version, and returns their paths in this order. Needs nfpm and go-md2man on the PATH, npm's registry, and the compiled driver. */
 export async function buildPackages(options: PackageOptions): Promise<readonly string[]> {
-  const { arch, version, output, formats = ['deb', 'rpm'] } = options;
+  const { arch, versions, output } = options;
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-package-'));
   try {
     const seconds = await sourceTime();
     const date = new Date(seconds * 1000).toISOString().slice(0, 10);
-    await stageFiles({ root, directory, arch: nodeArchs[arch], version, date });
+    await stageFiles({ root, directory, arch: nodeArchs[arch] });
     await mkdir(output, { recursive: true });
     const paths: string[] = [];
-    for (const format of formats) {
-      const args = ['package', '--config=nfpm.yaml', `--packager=${format}`, `--target=${output}/`];
+    for (const version of versions) {
+      await stageVersion({ root, directory, version, date });
       const env = { ARCH: arch, VERSION: version, SOURCE_DATE_EPOCH: String(seconds) };
-      const said = await run('nfpm', args, { cwd: directory, env });
-      const path = /created package: (.*)/.exec(said)?.[1];
-      if (path === undefined) throw new Error(`nfpm did not name the package:\n${said}`);
-      paths.push(path);
+      for (const format of ['deb', 'rpm']) paths.push(await pack(format, directory, output, env));
     }
     return paths;
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** Runs nfpm in the staging directory, and returns the path of the package. */
+async function pack(
+  format: string,
+  directory: string,
+  output: string,
+  env: Readonly<Record<string, string>>,
+): Promise<string> {
+  const args = ['package', '--config=nfpm.yaml', `--packager=${format}`, `--target=${output}/`];
+  const said = await run('nfpm', args, { cwd: directory, env });
+  const path = /created package: (.*)/.exec(said)?.[1];
+  if (path === undefined) throw new Error(`nfpm did not name the package:\n${said}`);
+  return path;
 }
 
 /** The time of the last commit in seconds since 1970, so that the same commit gives the same package; without git, the present. */

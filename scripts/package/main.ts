@@ -31,7 +31,7 @@ const manifest: unknown = JSON.parse(await readFile(join(root, 'package.json'), 
 const { version } = v.parse(v.object({ version: v.string() }), manifest);
 const paths = await buildPackages({
   arch: options.arch ?? (arch === 'arm64' ? 'arm64' : 'amd64'),
-  version: options.setVersion ?? version,
+  versions: [options.setVersion ?? version],
   output: resolve(options.output),
 });
 for (const path of paths) console.log(path);

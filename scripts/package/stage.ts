@@ -18,6 +18,9 @@ export interface StageOptions {
   readonly root: string;
   readonly directory: string;
   readonly arch: NodeArch;
+}
+
+interface VersionOptions extends Omit<StageOptions, 'arch'> {
   readonly version: string;
   readonly date: string;
 }
@@ -33,7 +36,10 @@ const lockShape = v.object({
   ),
 });
 
-/** Creates `directory/root`, and copies the configuration and scripts of the packages beside it. */
+/**
+ * Creates `directory/root`, and copies the configuration and scripts of the packages beside it. The files that name the version come
+ * from `stageVersion`.
+ */
 export async function stageFiles(options: StageOptions): Promise<void> {
   const { root, directory } = options;
   await cp(join(root, 'contrib/package'), directory, { recursive: true });
@@ -42,18 +48,41 @@ export async function stageFiles(options: StageOptions): Promise<void> {
   await stageDocs(options, join(usr, 'share'));
   await stageSystemFiles(options, join(directory, 'root'));
   await stageCompletion(root, join(usr, 'share'));
+  await normalizeModes(directory);
+}
+
+/** Writes the files that name the version, or replaces those of another version. */
+export async function stageVersion(options: VersionOptions): Promise<void> {
+  const { root, directory, version, date } = options;
+  const usr = join(directory, 'root/usr');
+  const { name, type, license } = await readManifest(root);
+  const manifest = { name, version, type, license, private: true };
+  const text = `${JSON.stringify(manifest, undefined, 2)}\n`;
+  await writeFile(join(usr, 'lib/loopcsi/package.json'), text);
+  const page = await makeManPage({
+    version,
+    date,
+    commandLine: await readText(root, 'docs/command-line.md'),
+    configuration: await readText(root, 'docs/configuration.md'),
+  });
+  await writeCompressed(join(usr, 'share/man/man8/loopcsi.8.gz'), page);
+  await normalizeModes(directory);
+}
+
+/** The umask of the builder, and that of the clone's owner, must not change the packages. */
+async function normalizeModes(directory: string): Promise<void> {
+  await run('chmod', ['--recursive', 'u=rwX,go=rX', join(directory, 'root')]);
 }
 
 /** The driver, the packages that it loads, Node, and koffi's library. */
 async function stageLibrary(
-  { root, arch, version, directory }: StageOptions,
+  { root, arch, directory }: StageOptions,
   library: string,
 ): Promise<void> {
   await mkdir(join(library, 'bin'), { recursive: true });
-  await copyAs(join(root, 'bin/loopcsi'), join(library, 'bin/loopcsi'), 0o755);
-  const { name, type, license } = await readManifest(root);
-  const manifest = { name, version, type, license, private: true };
-  await writeFile(join(library, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+  for (const program of ['loopcsi', 'kubectl-loopcsi']) {
+    await copyAs(join(root, 'bin', program), join(library, 'bin', program), 0o755);
+  }
   await cp(join(root, 'dist/bundle'), join(library, 'dist/bundle'), { recursive: true });
   for (const one of await findPackageClosure(root, unbundledPackages)) {
     await copyPackage(one, join(library, relative(root, one.directory)));
@@ -104,7 +133,7 @@ export async function lockedVersion(
 }
 
 async function stageDocs(options: StageOptions, share: string): Promise<void> {
-  const { root, directory, version, date } = options;
+  const { root, directory } = options;
   const doc = join(share, 'doc/loopcsi');
   await mkdir(doc, { recursive: true });
   for (const page of ['README.md', ...(await docPages(root))]) {
@@ -116,13 +145,6 @@ async function stageDocs(options: StageOptions, share: string): Promise<void> {
   const packages = await findPackageClosure(root, Object.keys(dependencies));
   const node = { version: nodeRelease, license };
   await writeFile(join(doc, 'copyright'), await makeCopyright({ root, packages, node }));
-  const page = await makeManPage({
-    version,
-    date,
-    commandLine: await readText(root, 'docs/command-line.md'),
-    configuration: await readText(root, 'docs/configuration.md'),
-  });
-  await writeCompressed(join(share, 'man/man8/loopcsi.8.gz'), page);
 }
 
 /** The pages and their drawings, without the decisions and the files of the site. */

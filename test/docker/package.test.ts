@@ -27,10 +27,11 @@ test.before(async () => {
   lab = await openLab();
   const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
   const output = join(lab.directory, 'packages');
-  const [[deb = '', rpm = ''], [newerDeb = '', newerRpm = '']] = await Promise.all([
-    buildPackages({ arch, version: older, output }),
-    buildPackages({ arch, version: newer, output }),
-  ]);
+  const [deb = '', rpm = '', newerDeb = '', newerRpm = ''] = await buildPackages({
+    arch,
+    versions: [older, newer],
+    output,
+  });
   machine = await makeMachine(lab, { root: await debianRoot(), withProject: false });
   await machine.boot();
   const copy = async (path: string): Promise<string> => {
@@ -111,6 +112,8 @@ test.serial('where policy-rc.d forbids it, an installed package starts nothing',
   await mkdir(machine.seen(dirname(postgresConfig.path)));
   await writeFile(machine.seen(postgresConfig.path), postgresConfig.text);
   // Later tests need rpm and PostgreSQL; to install all at once takes less time.
+  // The root may come from a cache that is older than the current versions of Debian's packages.
+  await machine.run('apt-get', '--quiet', 'update');
   await aptInstall(packages.deb, 'rpm', postgresPackage);
   t.is(await show('ActiveState'), 'inactive');
   await rm(policy);
@@ -134,6 +137,11 @@ test.serial('the installed service serves with nine capabilities', async (t) => 
   t.is(await machine.run('dpkg', '--verify', 'loopcsi'), '');
   const unit = '/usr/lib/systemd/system/loopcsi.service';
   t.is(await machine.run('systemd-analyze', 'verify', '--recursive-errors=no', unit), '');
+});
+
+test.serial('every user can read the files, and kubectl-loopcsi finds its program', async (t) => {
+  t.is(await shell('find /usr/lib/loopcsi ! -type l ! -perm -a=r'), '');
+  t.regex(await machine.run('kubectl-loopcsi', '--help'), /loopcsi cluster/);
 });
 
 test.serial('the manual page and the completions can be read', async (t) => {

@@ -65,20 +65,25 @@ test('the configuration file sets nothing, and its comments are valid settings',
 });
 
 const nfpm = v.object({
-  overrides: v.record(v.picklist(['deb', 'rpm']), v.object({ depends: v.array(v.string()) })),
+  overrides: v.record(
+    v.picklist(['deb', 'rpm']),
+    v.object({ depends: v.array(v.string()), recommends: v.array(v.string()) }),
+  ),
 });
 
 /** Of these, Debian's policy says that no package may depend on them without a version. */
 const essential = ['coreutils', 'util-linux'];
 
-test('both packages depend on the packages whose programs host/ runs', async (t) => {
+test('both packages name the packages whose programs host/ runs', async (t) => {
   const { overrides } = v.parse(nfpm, parse(await read('contrib/package/nfpm.yaml')));
   const programs = new Set([...debianPackages, 'util-linux']);
   for (const name of essential) t.true(programs.has(name), name);
   const deb = overrides.deb?.depends ?? [];
   for (const name of programs) t.is(deb.includes(name), !essential.includes(name), name);
   // In Fedora, mount and losetup are in util-linux.
-  const rpm = overrides.rpm?.depends ?? [];
+  const rpm = [...(overrides.rpm?.depends ?? []), ...(overrides.rpm?.recommends ?? [])];
+  // RHEL and its derivatives have no btrfs.
+  t.deepEqual(overrides.rpm?.recommends, ['btrfs-progs']);
   for (const name of programs) t.true(name === 'mount' || rpm.includes(name), name);
 });
 
