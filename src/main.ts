@@ -36,7 +36,8 @@ async function serveCommand(argv: readonly string[]): Promise<void> {
   const { endProcess } = await import('./host/kernel/calls.ts');
   const running = await serve(config, { log });
   stopOnSignals(running, { log, endProcess });
-  if (process.stdout.isTTY && isTextLog(config.logFormat)) await printOverview(config, running);
+  if (process.stdout.isTTY && isTextLog(config.logFormat, environment()))
+    await printOverview(config, running);
 }
 
 async function printOverview(config: Config, running: RunningDriver): Promise<void> {

@@ -130,7 +130,7 @@ export const optionTable = {
     kind: 'value',
     value: logFormats.join('|'),
     default: 'auto',
-    help: '`json` logs one JSON object a line, `text` lines for people, `auto` text on a terminal and JSON elsewhere.',
+    help: '`json` logs one JSON object a line, `text` lines for people, `auto` text on a terminal and in the journal of systemd, and JSON elsewhere.',
     schema: oneOf(...logFormats),
   },
   httpAddress: {

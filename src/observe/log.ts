@@ -8,7 +8,7 @@ export type { Logger } from 'pino';
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** `auto` is text on a terminal and JSON elsewhere. */
+/** `auto` is text on a terminal and in systemd's journal, and JSON elsewhere. */
 export const logFormats = ['auto', 'json', 'text'] as const;
 export type LogFormat = (typeof logFormats)[number];
 
@@ -17,14 +17,17 @@ interface LogOptions {
   /** Default: JSON. */
   readonly format?: LogFormat;
   /** The environment, which says whether the journal reads standard output, and whether colours are wanted. */
-  readonly variables?: Readonly<Record<string, string | undefined>>;
+  readonly variables?: Variables;
 }
 
 const stdout = 1;
 
-/** Whether the log is written as text for people, given the format of the options. */
-export function isTextLog(format: LogFormat): boolean {
-  return format === 'text' || (format === 'auto' && isatty(stdout));
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** Whether the log is written as text for people, given the format of the options and the environment. */
+export function isTextLog(format: LogFormat, variables: Variables): boolean {
+  const isForPeople = (): boolean => isatty(stdout) || isJournal(variables['JOURNAL_STREAM']);
+  return format === 'text' || (format === 'auto' && isForPeople());
 }
 
 /**
@@ -44,7 +47,7 @@ export function createLog({ level, format = 'json', variables = {} }: LogOptions
   };
   // Synchronous, so that the last lines before a crash are not lost. The driver logs little enough for that.
   const output = pino.destination({ dest: stdout, sync: true });
-  if (!isTextLog(format)) return pino(settings, output);
+  if (!isTextLog(format, variables)) return pino(settings, output);
   const isTerminal = isatty(stdout);
   const toText = textFormatter({
     isTerminal,
