@@ -48,7 +48,9 @@ function endOf(result: {
     : `exit code ${result.exitCode}`;
 }
 
-/** The command as root. */
-export function asRoot(argv: Argv): Argv {
-  return process.getuid?.() === 0 ? argv : ['sudo', ...argv];
+/** The command as root, with that environment variable if it is set: sudo would remove it. */
+export function asRoot(argv: Argv, variable = ''): Argv {
+  if (process.getuid?.() === 0) return argv;
+  const value = process.env[variable];
+  return value === undefined ? ['sudo', ...argv] : ['sudo', 'env', `${variable}=${value}`, ...argv];
 }

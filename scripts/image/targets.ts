@@ -26,7 +26,8 @@ const targets: Readonly<Record<TargetName, Target>> = {
   containerd: {
     check: ['ctr', '--version'],
     // The kubelet sees only this namespace.
-    load: (archive) => asRoot(['ctr', '--namespace', 'k8s.io', 'images', 'import', archive]),
+    load: (archive) =>
+      asRoot(['ctr', '--namespace', 'k8s.io', 'images', 'import', archive], 'CONTAINERD_ADDRESS'),
     advice:
       'containerd must run on this machine; if its socket is not /run/containerd/containerd.sock, set CONTAINERD_ADDRESS',
     oneNode: true,
