@@ -159,19 +159,30 @@ export async function runConcurrently(
   await mapConcurrently(jobs, concurrency, (job) => job());
 }
 
-/** Runs `work` once a slot is free. Calls start in order of arrival. */
-type Semaphore = <T>(work: () => Promise<T>) => Promise<T>;
+/** Runs `work` once a slot is free. Calls start in order of arrival. An abort ends the wait, but not `work`. */
+type Semaphore = <T>(work: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
 
 /** Allows `count` concurrent calls of `work`; others wait in order of arrival. A failed call frees its slot. */
 export function makeSemaphore(count: number): Semaphore {
   let free = count;
   const waiting: (() => void)[] = [];
-  return async (work) => {
+  const wait = (signal: AbortSignal | undefined): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const start = (): void => {
+        signal?.removeEventListener('abort', leave);
+        resolve();
+      };
+      const leave = (): void => {
+        waiting.splice(waiting.indexOf(start), 1);
+        reject(signal?.reason as Error);
+      };
+      waiting.push(start);
+      signal?.addEventListener('abort', leave, { once: true });
+    });
+  return async (work, signal) => {
+    signal?.throwIfAborted();
     if (free > 0) free -= 1;
-    else
-      await new Promise<void>((resolve) => {
-        waiting.push(resolve);
-      });
+    else await wait(signal);
     try {
       return await work();
     } finally {

@@ -216,3 +216,22 @@ test('periodic work is called one at a time, after the time that it asks for, un
   await new Promise((resume) => setTimeout(resume, 20));
   t.is(calls, 3);
 });
+
+test('an abort ends the wait for a slot, and the place in the queue passes on', async (t) => {
+  const slots = makeSemaphore(1);
+  let end = (): void => undefined;
+  const running = slots(
+    () =>
+      new Promise<void>((resolve) => {
+        end = resolve;
+      }),
+  );
+  const abort = new AbortController();
+  const aborted = slots(() => Promise.resolve('never'), abort.signal);
+  const next = slots(() => Promise.resolve('next'));
+  abort.abort(new Error('gave up'));
+  await t.throwsAsync(aborted, { message: 'gave up' });
+  end();
+  await running;
+  t.is(await next, 'next');
+});

@@ -48,6 +48,7 @@ async function copyIntoImage(
         timeoutMs: treeCopyTimeoutMs,
         image: imagePath,
         signal,
+        isLong: true,
       });
     } catch (error) {
       // cp has one exit code for all failures.

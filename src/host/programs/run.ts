@@ -24,6 +24,8 @@ interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]
    * late one.
    */
   readonly signal?: AbortSignal;
+  /** The program may run for hours, as a copy does. Only two of these run at once, beside the others, which they do not delay. */
+  readonly isLong?: boolean;
 }
 
 interface CommandResult<ExitCode extends number> {
@@ -60,6 +62,7 @@ interface RunnerOptions {
 }
 
 const environment = { PATH: programDirectories.join(':'), LC_ALL: 'C' } as const;
+const maxConcurrentLong = 2;
 const maxOutputBytes = 4 * 1024 * 1024;
 /** Number of characters from the end of standard error that a CommandError contains. */
 const maxStderrChars = 2000;
@@ -73,12 +76,10 @@ export function makeRun({
   maxConcurrent = 4 * availableParallelism(),
 }: RunnerOptions = {}): Run {
   const slots = makeSemaphore(maxConcurrent);
+  const longSlots = makeSemaphore(maxConcurrentLong);
   return async (lane, file, args, options) => {
     const { execa } = await loadExeca();
-    const result = await slots(async () => {
-      // execa ignores a signal that was already aborted.
-      if (options.signal?.aborted === true)
-        throw new CommandError(file, { message: cancelled(file) });
+    const run = async () => {
       const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
       try {
         return await execa(file, args, {
@@ -97,6 +98,13 @@ export function makeRun({
       } finally {
         await lock?.release();
       }
+    };
+    const turn = options.isLong === true ? longSlots : slots;
+    const result = await turn(run, options.signal).catch((error: unknown) => {
+      // The wait for a slot was aborted.
+      if (options.signal?.aborted === true && error === options.signal.reason)
+        throw new CommandError(file, { message: cancelled(file) }, { cause: error });
+      throw error;
     });
     onEnd?.({ file, args, exitCode: result.exitCode, durationMs: result.durationMs });
     const exitCodes: readonly number[] = options.exitCodes ?? [0];

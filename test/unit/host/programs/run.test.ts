@@ -141,3 +141,19 @@ test('every program is installed and has a package', async (t) => {
   t.deepEqual(debianPackages, ['btrfs-progs', 'coreutils', 'e2fsprogs', 'util-linux', 'xfsprogs']);
   t.true(Object.keys(programs).length > 0);
 });
+
+test('long programs have slots of their own, and an abort ends the wait for one', async (t) => {
+  await withFifo(async (fifo) => {
+    const run = makeRun({ maxConcurrent: 1 });
+    const [end, leave] = [new AbortController(), new AbortController()];
+    const start = ({ signal }: AbortController) =>
+      run(driverLane, 'tune2fs', ['-l', fifo], { timeoutMs, signal, isLong: true });
+    const running = Array.from({ length: 2 }, () => t.throwsAsync(start(end)));
+    const waiting = t.throwsAsync(start(leave), { instanceOf: CommandError, message: /cancelled/ });
+    leave.abort();
+    await waiting;
+    t.is((await run(driverLane, 'e2fsck', ['-V'], { timeoutMs })).exitCode, 0);
+    end.abort();
+    await Promise.all(running);
+  });
+});
