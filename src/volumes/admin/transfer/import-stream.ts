@@ -11,6 +11,7 @@ import { makeOwnVolume } from '../../snapshot/restore.ts';
 import { findFormat } from './image-format.ts';
 import type { ImportDraft, ImportResult } from './import-draft.ts';
 import { importedRecord } from './import-image.ts';
+import { stalledAfterMs, untilSourceStalls } from './stalls.ts';
 
 /** The data of an image in ascending order, and at last its number of bytes. Bytes that are not sent are zeros. */
 export type ImageChunks = AsyncIterable<
@@ -94,7 +95,16 @@ async function receive(
   const { files } = domain.host;
   let [reached, written, unsynced] = [0n, 0n, 0n];
   let endBytes: bigint | undefined;
-  for await (const chunk of chunks) {
+  const arriving = untilSourceStalls(chunks, {
+    signal: operation.signal,
+    limitMs: stalledAfterMs,
+    stalledError: () =>
+      new VolumeError(
+        'cancelled',
+        `${subject}: no data has arrived for ${stalledAfterMs / 60_000} minutes after ${reached} of ${imageBytes} bytes; nothing was imported: send it again`,
+      ),
+  });
+  for await (const chunk of arriving) {
     operation.signal.throwIfAborted();
     if ('endBytes' in chunk) {
       endBytes = chunk.endBytes;

@@ -414,6 +414,29 @@ for (const [name, reason, make] of [
   });
 }
 
+test('a delete of the name ends an import whose stream stands still', async (t) => {
+  const { importStream, volumes, administration, nothingIsLeft } = await transferNode(t);
+  let begun = (): void => undefined;
+  const waiting = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const importing = reasonOf(
+    importStream(
+      (async function* (): ImageChunks {
+        yield data(0n);
+        begun();
+        await new Promise(() => undefined);
+      })(),
+      block,
+    ),
+  );
+  await waiting;
+  const id = administration.volumeBeingCreated('v') ?? '';
+  t.is(await reasonOf(volumes.deleteVolume(call(), id)), 'busy');
+  t.is(await importing, 'cancelled');
+  await nothingIsLeft();
+});
+
 async function blockVolume(node: Node) {
   const input = volumeInput('v', { kind: 'block', sizeBytes: 4n * MiB });
   const { record } = await node.volumes.createVolume(call(), input);

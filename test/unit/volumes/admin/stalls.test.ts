@@ -1,0 +1,54 @@
+import test from 'ava';
+import {
+  untilConsumerStalls,
+  untilSourceStalls,
+} from '../../../../src/volumes/admin/transfer/stalls.ts';
+import { until } from '../../../helpers/until.ts';
+
+const stalledError = () => new Error('stalled');
+
+async function* first(after: Promise<void> = Promise.resolve()): AsyncGenerator<number> {
+  yield 1;
+  await after;
+  yield 2;
+}
+
+async function collect(items: AsyncIterable<number>): Promise<readonly number[]> {
+  const all: number[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+const never = new Promise<void>(() => undefined);
+const { signal } = new AbortController();
+
+test('a source that sends everything is passed on', async (t) => {
+  const limits = { signal, limitMs: 60_000, stalledError };
+  t.deepEqual(await collect(untilSourceStalls(first(), limits)), [1, 2]);
+});
+
+test('a source that sends nothing ends at the limit, or at once with an abort', async (t) => {
+  const stalled = untilSourceStalls(first(never), { signal, limitMs: 20, stalledError });
+  await t.throwsAsync(collect(stalled), { message: 'stalled' });
+  const abort = new AbortController();
+  const limits = { signal: abort.signal, limitMs: 60_000, stalledError };
+  const items = untilSourceStalls(first(never), limits);
+  t.is((await items.next()).value, 1);
+  const next = items.next();
+  abort.abort(new Error('deleted'));
+  await t.throwsAsync(next, { message: 'deleted' });
+});
+
+test('a consumer that stands still is given up, and finds that out when it goes on', async (t) => {
+  let stalls = 0;
+  const onStall = (): void => {
+    stalls += 1;
+  };
+  const items = untilConsumerStalls(first(), { limitMs: 20, stalledError, onStall });
+  t.is((await items.next()).value, 1);
+  await until('the consumer is given up', () => stalls === 1);
+  await t.throwsAsync(items.next(), { message: 'stalled' });
+  const limits = { limitMs: 60_000, stalledError, onStall };
+  t.deepEqual(await collect(untilConsumerStalls(first(), limits)), [1, 2]);
+  t.is(stalls, 1);
+});
