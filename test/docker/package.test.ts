@@ -254,7 +254,7 @@ test.serial('a purge removes the configuration, and keeps volumes', async (t) =>
   const said = await dpkg('--purge', 'loopcsi');
   t.regex(said, /\/var\/lib\/loopcsi was not removed, because it is not empty/);
   const left =
-    'ls -d /etc/loopcsi* /usr/lib/loopcsi /usr/bin/loopcsi /etc/systemd/system/*/loopcsi* 2>/dev/null';
+    'ls -d /etc/loopcsi* /usr/lib/loopcsi /usr/bin/*loopcsi /etc/systemd/system/*/loopcsi* 2>/dev/null';
   t.is((await machine.attempt('sh', '-c', left)).stdout, '');
   t.not(await shell('find /var/lib/loopcsi -name disk.img'), '');
   t.is((await machine.attempt('dpkg', '--status', 'loopcsi')).exitCode, 1);
@@ -263,9 +263,12 @@ test.serial('a purge removes the configuration, and keeps volumes', async (t) =>
 test.serial('the .rpm installs, upgrades and removes the same service', async (t) => {
   const rpm = (...args: readonly string[]): Promise<string> =>
     machine.run('rpm', '--nodeps', ...args);
-  const requires = await machine.run('rpm', '--query', '--requires', '--package', packages.rpm);
-  for (const name of ['btrfs-progs', 'e2fsprogs', 'util-linux', 'xfsprogs'])
+  const named = (kind: string): Promise<string> =>
+    machine.run('rpm', '--query', kind, '--package', packages.rpm);
+  const requires = await named('--requires');
+  for (const name of ['e2fsprogs', 'util-linux', 'xfsprogs'])
     t.true(requires.split('\n').includes(name), name);
+  t.is(await named('--recommends'), 'btrfs-progs');
   await rpm('--install', packages.rpm);
   t.is(await show('ActiveState'), 'active', "Debian's presets enable a new service");
   t.is(await driverVersion(), older);
