@@ -26,8 +26,8 @@ export interface InterruptedRestore {
 
 /**
  * Interrupted copies of snapshots or imported images for new volumes, on pools that cannot share blocks. A snapshot never
- * changes, and the state of an image shows whether it has, so copied data stays valid: a start keeps an interrupted copy in `tmp/`, and a repeated call resumes it. If no call comes within 10
- * minutes, the copy is removed.
+ * changes, and the state of an image shows whether it has, so copied data stays valid: a start keeps an interrupted copy in
+ * `tmp/`, and a repeated call resumes it. If no call comes within 10 minutes, the copy is removed.
  */
 export class InterruptedRestores {
   readonly #deps: { readonly host: Host; readonly log: Logger };

@@ -32,17 +32,10 @@ export const copies: Subject = {
       tests: ['volumes/snapshot/snapshot-rules'],
     },
     {
-      name: 'the unfinished copy of an earlier snapshot with the same name is resumed',
+      name: 'the unfinished copy of another snapshot or image is resumed',
       file: 'volumes/jobs/interrupted-restores.ts',
-      find: /[\w.]+\.createdAtMs === createdAtMs &&/,
-      replace: '',
-      tests: ['volumes/jobs/interrupted-restores'],
-    },
-    {
-      name: 'the unfinished copy of another image is resumed',
-      file: 'volumes/jobs/interrupted-restores.ts',
-      find: /&&\s+[\w.]+\.inode === inode;/,
-      replace: ';',
+      find: /isDeepStrictEqual\(found\.source, wanted\.source\)/,
+      replace: 'true',
       tests: ['volumes/jobs/interrupted-restores'],
     },
     {

@@ -20,8 +20,8 @@ export const freezes: Subject = {
     {
       name: 'a failed capture does not thaw',
       file: 'volumes/snapshot/capture.ts',
-      find: /\} finally \{\s*(frozenMs = await thaw\([^;]*;)\s*\}/,
-      replace: '} catch (error) { throw error; } $1',
+      find: /\} finally \{\s*(frozenMs = await thaw\([^;]*;)/,
+      replace: '} catch (error) { throw error; } {\n    $1',
       tests: ['volumes/snapshot/capture'],
     },
     {
