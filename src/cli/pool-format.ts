@@ -76,7 +76,7 @@ function capacityLines(pool: Pool): readonly string[] {
   const terms: readonly (readonly [bytes: bigint, text: string])[] = [
     [pool.total_bytes, 'size of the filesystem'],
     [-pool.other_bytes, 'used by other files'],
-    [-pool.reserve_bytes, 'reserve, never promised'],
+    [-pool.reserve_bytes, 'reserve, or blocks kept for root if more; never promised'],
     [overcommittedBytes(pool), `because of overcommit ${pool.overcommit}`],
     [-pool.volume_bytes, 'promised to volumes'],
     [-pool.snapshot_bytes, 'that snapshots may need'],
