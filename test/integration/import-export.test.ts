@@ -274,7 +274,7 @@ onNode('kill -9 of the driver while cp runs ends cp and leaves no half volume', 
   const machine = await startMachine(t);
   const { directory, json, run } = machine;
   const source = join(directory, 'source');
-  for (let group = 0; group < 30; group += 1) {
+  for (let group = 0; group < 60; group += 1) {
     const part = join(source, String(group));
     await mkdir(part, { recursive: true });
     const names = Array.from({ length: 100 }, (_, index) => join(part, String(index)));
@@ -291,7 +291,7 @@ onNode('kill -9 of the driver while cp runs ends cp and leaves no half volume', 
   await leavesNothing(t, machine, 'v');
   const imported = await json<ImportJson>('volume', 'import', 'v', source);
   t.false(imported.existed);
-  t.is(imported.entries, 30 * 101 + 1);
+  t.is(imported.entries, 60 * 101 + 1);
 });
 
 onNode(
