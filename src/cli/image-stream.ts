@@ -117,21 +117,31 @@ class StreamReader {
 const pieceBytes = 256 * 1024;
 const zeros = Buffer.alloc(pieceBytes);
 
-/** Cuts a stream into pieces and omits those that contain only zeros. `onBytes` gets all bytes. */
+/** The driver gives up a stream in which nothing arrives for some minutes. */
+const maxSilenceMs = 30_000;
+
+/**
+ * Cuts a stream into pieces and omits those that contain only zeros; in a long run of zeros, an empty piece says every half minute
+ * that the stream goes on. `onBytes` gets all bytes.
+ */
 export async function* dataPieces(
   source: AsyncIterable<Uint8Array>,
   onBytes: (bytes: Buffer) => void,
+  silenceMs = maxSilenceMs,
 ): AsyncGenerator<{ readonly offset: bigint; readonly data: Buffer }> {
   const piece = Buffer.alloc(pieceBytes);
   let filled = 0;
   let offset = 0n;
+  let yieldedAtMs = performance.now();
   const flush = () => {
     const data = Buffer.from(piece.subarray(0, filled));
     const at = offset;
     offset += BigInt(filled);
     filled = 0;
     onBytes(data);
-    return data.equals(zeros.subarray(0, data.length)) ? undefined : { offset: at, data };
+    if (!data.equals(zeros.subarray(0, data.length))) return { offset: at, data };
+    const isSilent = performance.now() - yieldedAtMs > silenceMs;
+    return isSilent ? { offset, data: Buffer.alloc(0) } : undefined;
   };
   for await (const chunk of source) {
     for (let from = 0; from < chunk.length; ) {
@@ -141,7 +151,9 @@ export async function* dataPieces(
       filled += length;
       if (filled < pieceBytes) continue;
       const data = flush();
-      if (data !== undefined) yield data;
+      if (data === undefined) continue;
+      yieldedAtMs = performance.now();
+      yield data;
     }
   }
   const last = filled === 0 ? undefined : flush();

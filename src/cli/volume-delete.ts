@@ -37,6 +37,7 @@ async function deleteVolumes(
     throw new FailedError('nothing was deleted');
   }
   for (const one of all) {
+    if (one.volume === undefined) await requireUnfinished(session, one);
     await deleteOne(session, one);
     // Each deletion is printed at once, so that it is clear which volumes were deleted if a later one fails.
     if (session.isText) session.terminal.print(doneText(one));
@@ -60,6 +61,19 @@ async function findForDelete(session: Session, idOrName: string): Promise<Doomed
     if (volume_id === '') throw error;
     return { volume_id, name: idOrName, volume: undefined };
   }
+}
+
+/** A creation may have ended while the question was answered. Then its volume may be in use, and nobody agreed to delete it. */
+async function requireUnfinished(session: Session, { name }: Doomed): Promise<void> {
+  try {
+    await getVolume(session, name);
+  } catch (error) {
+    if (failureOf(error).code === 'NOT_FOUND') return;
+    throw error;
+  }
+  throw new FailedError(
+    `volume '${printable(name)}' has been created meanwhile, so it was not deleted; to delete it, run the command again`,
+  );
 }
 
 function doneText({ name, volume }: Doomed): string {

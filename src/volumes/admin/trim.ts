@@ -153,7 +153,8 @@ async function trimPrivately(
   const stop = AbortSignal.any([signal, AbortSignal.timeout(privateTrimLimitMs)]);
   const control = {
     isStopped: (): boolean => stop.aborted,
-    pace: (returnedBytes: bigint) => deps.trims.pause(returnedBytes, stop),
+    // A pause would keep the volume locked, and its time is limited anyway.
+    pace: () => Promise.resolve(),
   };
   const mount = {
     fsType,

@@ -231,7 +231,7 @@ export class Trims {
           running.range = range;
         },
         pace: (returnedBytes) =>
-          this.pause(
+          this.#pause(
             returnedBytes,
             AbortSignal.any([running.abort.signal, running.unpaced.signal]),
           ),
@@ -244,7 +244,7 @@ export class Trims {
   }
 
   /** Waits as long as the bytes take at the maximum rate, or until the signal is aborted. */
-  async pause(returnedBytes: bigint, signal: AbortSignal): Promise<void> {
+  async #pause(returnedBytes: bigint, signal: AbortSignal): Promise<void> {
     const ms = pauseMsAfter(returnedBytes, this.#deps.bytesPerSecond);
     if (ms > 0) await delay(ms, undefined, { signal, ref: false }).catch(() => undefined);
   }

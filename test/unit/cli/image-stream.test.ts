@@ -66,6 +66,19 @@ test('pieces without data are omitted, and the zeros between them come back', as
   t.true((await collect(withZeros(sent(), BigInt(image.length)))).equals(image));
 });
 
+test('a run of zeros is not silent: empty pieces say that the stream goes on', async (t) => {
+  const pieces: { offset: bigint; data: Buffer }[] = [];
+  const zeros = Buffer.alloc(8 * 1024 * 1024);
+  for await (const piece of dataPieces(source(zeros), () => undefined, -1)) pieces.push(piece);
+  t.true(pieces.length > 1);
+  t.true(pieces.every(({ data }) => data.length === 0));
+  t.is(pieces.at(-1)?.offset, BigInt(zeros.length));
+  const sent = async function* () {
+    yield* pieces;
+  };
+  t.true((await collect(withZeros(sent(), BigInt(zeros.length)))).equals(zeros));
+});
+
 for (const usesProgram of [false, true]) {
   test(`zstd there and back, ${usesProgram ? 'with the program' : 'with what Node has'}`, async (t) => {
     const compressed = await collect(zstd('compress', source(image), { usesProgram }));

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { messageOf, VolumeError } from '../../../errors.ts';
+import { VolumeError } from '../../../errors.ts';
 import type { FsType, SectorSize } from '../../../host/host.ts';
 import type { Domain } from '../../domain.ts';
 import { toVolumeError } from '../../engine/failures.ts';
@@ -13,7 +13,6 @@ import type { FoundVolume, Pool } from '../../pool/pool.ts';
 import type { FoundSnapshot } from '../../pool/pools.ts';
 import { type Capture, captureVolumes, planCapture } from '../../snapshot/capture.ts';
 import { findSnapshot, findVolume } from '../inspect.ts';
-import { stalledAfterMs, untilConsumerStalls } from './stalls.ts';
 
 export interface ExportInput {
   readonly kind: 'volume' | 'snapshot';
@@ -52,8 +51,7 @@ interface Opened {
 /**
  * Reads an image: first its facts, then its data, without holes. An image in a pool with reflink is captured first, so its volume
  * stays usable; another one stays locked, and must not be in use. Throws `wrong-state`, with advice, for a volume in use that
- * cannot be captured, and if the data is not in the expected state; `not-found`, `busy`; `cancelled` if the caller does not read for
- * some minutes.
+ * cannot be captured, and if the data is not in the expected state; `not-found`, `busy`.
  */
 export async function* exportImage(
   domain: Domain,
@@ -70,39 +68,15 @@ export async function* exportImage(
       'area' in found
         ? await openVolume(domain, call, { volume: found, input, subject })
         : await openSnapshot(domain, found, { input, subject });
-    const close = once(opened.close);
     try {
-      yield* untilConsumerStalls(readImage(opened, call.signal, input.startingOffset), {
-        limitMs: stalledAfterMs,
-        stalledError: () => stalledError(subject),
-        // A lock that is kept would prevent mounts.
-        onStall: () => void close().catch((error: unknown) => logUnclosed(call, subject, error)),
-      });
+      // A reader may take any time, for example over a hole that it writes as zeros, so an export has no time limit.
+      yield* readImage(opened, call.signal, input.startingOffset);
     } finally {
-      await close();
+      await opened.close();
     }
   } catch (error) {
     throw await toVolumeError(error, subject, found.pool);
   }
-}
-
-function once(work: () => Promise<void>): () => Promise<void> {
-  let done: Promise<void> | undefined;
-  return () => {
-    done ??= work();
-    return done;
-  };
-}
-
-function stalledError(subject: string): VolumeError {
-  return new VolumeError(
-    'cancelled',
-    `the export of ${subject} was ended, because its data was not read for ${stalledAfterMs / 60_000} minutes; start it again`,
-  );
-}
-
-function logUnclosed({ log }: Call, subject: string, error: unknown): void {
-  log.warn({ subject, problem: messageOf(error) }, 'the capture of an export was not removed');
 }
 
 function requireState(

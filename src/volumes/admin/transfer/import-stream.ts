@@ -117,7 +117,8 @@ async function receive(
         `${subject}: ${length} bytes at offset ${chunk.offset} of the stream are out of order, or beyond the image of ${imageBytes} bytes; give the real size of the image`,
       );
     }
-    await files.writeRange(path, chunk.offset, chunk.data);
+    // An empty piece only says that the stream goes on.
+    if (length > 0n) await files.writeRange(path, chunk.offset, chunk.data);
     reached = chunk.offset + length;
     written += length;
     unsynced += length;

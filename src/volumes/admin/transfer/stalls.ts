@@ -1,6 +1,6 @@
-/** Streams whose other end stands still: a lock, a reservation or a capture must not be kept for it without limit. */
+/** Streams that arrive: a lock and a reservation must not be kept without limit for a source that sends nothing. */
 
-/** A caller that neither sends nor reads for this time is given up. */
+/** A caller that sends nothing for this time is given up. The command line sends something more often, even for zeros. */
 export const stalledAfterMs = 5 * 60_000;
 
 interface StallLimit {
@@ -53,27 +53,4 @@ function nextWithin<T>(
     signal.addEventListener('abort', onAbort, { once: true });
     items.next().then(resolve, reject).finally(end);
   });
-}
-
-/**
- * Passes on what the source yields. If the consumer does not ask for the next item for `limitMs` milliseconds, calls `onStall`; the
- * consumer gets the error of the limit when it asks again.
- */
-export async function* untilConsumerStalls<T>(
-  source: AsyncIterable<T>,
-  { limitMs, stalledError, onStall }: StallLimit & { readonly onStall: () => void },
-): AsyncGenerator<T> {
-  for await (const item of source) {
-    let hasStalled = false;
-    const timer = setTimeout(() => {
-      hasStalled = true;
-      onStall();
-    }, limitMs);
-    try {
-      yield item;
-    } finally {
-      clearTimeout(timer);
-    }
-    if (hasStalled) throw stalledError();
-  }
 }
