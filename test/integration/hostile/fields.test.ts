@@ -52,6 +52,10 @@ async function outcomeOf(
   }
 }
 
+async function* streamOf(message: object): AsyncGenerator<object> {
+  yield message;
+}
+
 async function attack(
   fixture: Fixture,
   name: (typeof services)[number],
@@ -67,7 +71,8 @@ async function attack(
       const type = method.resolvedRequestType;
       if (call === undefined || type === null || excluded.has(method.name)) continue;
       for (const message of fc.sample(hostile(type, texts), { numRuns: runs, seed })) {
-        const { code, details } = await outcomeOf(call, message);
+        const request = method.requestStream === true ? streamOf(message) : message;
+        const { code, details } = await outcomeOf(call, request);
         if (!wrongCodes.has(code) && code >= 0) continue;
         const shown = JSON.stringify(message, (_key, one: unknown) =>
           typeof one === 'bigint' ? `${one}n` : one,

@@ -113,6 +113,7 @@ const numbers = fc.constantFrom(
 
 function value(field: protobuf.Field, texts: fc.Arbitrary<string>): fc.Arbitrary<unknown> {
   if (field.resolvedType instanceof protobuf.Type) return hostile(field.resolvedType, texts);
+  if (field.type === 'bytes') return texts.map((text) => Buffer.from(text));
   if (field.resolvedType instanceof protobuf.Enum) {
     return fc.oneof(
       { weight: 9, arbitrary: fc.constantFrom(...Object.keys(field.resolvedType.values)) },
