@@ -6,6 +6,7 @@ import type {
   handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
+  sendUnaryData,
 } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { causeOf, VolumeError } from '../errors.ts';
@@ -137,25 +138,37 @@ export function makeUnaryHandler<Q, S>(
     call.on('cancelled', () => {
       running.cancel();
     });
-    const work = async (): Promise<S> => {
-      const release = hooks.admit();
-      try {
-        method.checkLimits(call.request);
-        return await handle(call.request, running.context);
-      } finally {
-        release();
-      }
-    };
-    work().then(
-      (response) => {
-        running.succeed(response);
-        answer(null, response);
-      },
-      (error: unknown) => {
-        answer(running.fail(error));
-      },
-    );
+    answerOnce(running, hooks, answer, async () => {
+      method.checkLimits(call.request);
+      return handle(call.request, running.context);
+    });
   };
+}
+
+/** Runs the handler within the limit of concurrent calls, and sends its response or its error. */
+function answerOnce<S>(
+  running: RunningCall,
+  hooks: ServerHooks,
+  answer: sendUnaryData<S>,
+  handle: () => Promise<S>,
+): void {
+  const work = async (): Promise<S> => {
+    const release = hooks.admit();
+    try {
+      return await handle();
+    } finally {
+      release();
+    }
+  };
+  work().then(
+    (response) => {
+      running.succeed(response);
+      answer(null, response);
+    },
+    (error: unknown) => {
+      answer(running.fail(error));
+    },
+  );
 }
 
 /**
@@ -185,23 +198,7 @@ export function makeRequestStreamHandler<S>(
       }
       if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
     };
-    const work = async (): Promise<S> => {
-      const release = hooks.admit();
-      try {
-        return await handle(requests(), running.context);
-      } finally {
-        release();
-      }
-    };
-    work().then(
-      (response) => {
-        running.succeed(response);
-        answer(null, response);
-      },
-      (error: unknown) => {
-        answer(running.fail(error));
-      },
-    );
+    answerOnce(running, hooks, answer, () => handle(requests(), running.context));
   };
 }
 

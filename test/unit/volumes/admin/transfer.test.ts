@@ -414,7 +414,7 @@ for (const [name, reason, make] of [
   });
 }
 
-test('a delete of the name ends an import whose stream stands still', async (t) => {
+test('a delete of the name ends an import whose stream has stalled', async (t) => {
   const { importStream, volumes, administration, nothingIsLeft } = await transferNode(t);
   let begun = (): void => undefined;
   const waiting = new Promise<void>((resolve) => {
