@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { FsType, ImageStatus } from '../../host/host.ts';
-import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
+import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
@@ -11,13 +11,12 @@ import type { VolumeId } from '../ids.ts';
 import { type InterruptedRestore } from '../jobs/interrupted-restores.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
-import { commitNew } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
-import { copyForVolume, copySourceOf, hasInterruptedCopy } from './restore-copy.ts';
+import { commitCopiedVolume, copyForVolume, copySourceOf } from './restore-copy.ts';
 import {
   chooseSize,
   type Origin,
@@ -71,32 +70,12 @@ async function makeCopy(
 ): Promise<VolumeRecord> {
   const { id, origin, pool, record, subject } = draft;
   const interrupted = await findInterruptedRestore(domain, id, { origin, pool });
-  // The blocks of an interrupted copy are no longer among the pool's free blocks.
-  const missing = record.sizeBytes - (interrupted?.allocatedBytes ?? 0n);
-  const bytes = (missing > 0n ? missing : 0n) + origin.sharedBytes;
-  const reservation = await pool.space.reserve(bytes, subject);
-  if (interrupted !== undefined) domain.interruptedRestores.claim(id);
-  try {
-    return await commitNew(domain, {
-      pool,
-      area: 'volumes',
-      id,
-      schema: volumeRecord,
-      images: [imageFile],
-      resumeDirectory: interrupted?.directory,
-      keepOnFailure: async (directory) =>
-        operation.isClosing() && (await hasInterruptedCopy(domain.host.files, directory)),
-      build: async (directory) => {
-        const resumeFrom = interrupted?.doneBytes ?? 0n;
-        await buildVolume(domain, origin, { directory, record, operation, resumeFrom });
-        return record;
-      },
-    });
-  } finally {
-    // Some blocks of the source are now shared, so its exclusive bytes have changed.
-    pool.space.invalidate();
-    reservation.release();
-  }
+  const { sharedBytes } = origin;
+  return commitCopiedVolume(domain, operation, {
+    ...{ pool, record, subject, interrupted, sharedBytes },
+    build: (directory, resumeFrom) =>
+      buildVolume(domain, origin, { directory, record, operation, resumeFrom }),
+  });
 }
 
 function findSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot | FoundVolume {

@@ -2,14 +2,13 @@ import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { ImageStatus } from '../../../host/host.ts';
-import { type ImportSource, type VolumeRecord, volumeRecord } from '../../../state/records.ts';
+import { type ImportSource, type VolumeRecord } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
 import type { Operation } from '../../engine/operations.ts';
-import { commitNew } from '../../pool/commit.ts';
 import { imageFile } from '../../pool/layout.ts';
 import { newVolumeRecord } from '../../pool/new-volume-record.ts';
 import { makeOwnVolume } from '../../snapshot/restore.ts';
-import { copyForVolume, hasInterruptedCopy } from '../../snapshot/restore-copy.ts';
+import { commitCopiedVolume, copyForVolume } from '../../snapshot/restore-copy.ts';
 import { chooseSize, requireGrowable } from '../../snapshot/restore-source.ts';
 import { findFormat, type ImageFormat } from './image-format.ts';
 import { asCreateInput, type ImportDraft, type ImportResult } from './import-draft.ts';
@@ -106,37 +105,19 @@ async function makeImported(
   const copySource = { kind: 'image', path, state } as const;
   const interrupted = domain.interruptedRestores.find(id, { pool, source: copySource });
   if (interrupted === undefined) await domain.interruptedRestores.discard(id);
-  const missing = record.sizeBytes - (interrupted?.allocatedBytes ?? 0n);
   const allocate = record.provisioning === 'thick' && interrupted === undefined;
-  const bytes = missing > 0n ? missing : 0n;
-  const reservation = await pool.space.reserve(bytes, subject, { allocate });
-  if (interrupted !== undefined) domain.interruptedRestores.claim(id);
-  try {
-    await commitNew(domain, {
-      pool,
-      area: 'volumes',
-      id,
-      schema: volumeRecord,
-      images: [imageFile],
-      resumeDirectory: interrupted?.directory,
-      keepOnFailure: async (directory) =>
-        operation.isClosing() && (await hasInterruptedCopy(domain.host.files, directory)),
-      build: async (directory) => {
-        const to = join(directory, imageFile);
-        const resumeFrom = interrupted?.doneBytes ?? 0n;
-        const copy = { to, volumeId: id, source: copySource, resumeFrom, operation };
-        if (resumeFrom > 0n || !(await tryReflink(domain, path, to)))
-          await copyForVolume(domain, path, copy);
-        await requireUnchanged(domain, subject, source);
-        const origin = { subject: `image ${path}`, image, provisioning: 'thin' as const };
-        await makeOwnVolume(domain, origin, { directory, record, keepsUuid: input.keepsUuid });
-        return record;
-      },
-    });
-  } finally {
-    pool.space.invalidate();
-    reservation.release();
-  }
+  await commitCopiedVolume(domain, operation, {
+    ...{ pool, record, subject, interrupted, allocate },
+    build: async (directory, resumeFrom) => {
+      const to = join(directory, imageFile);
+      const copy = { to, volumeId: id, source: copySource, resumeFrom, operation };
+      if (resumeFrom > 0n || !(await tryReflink(domain, path, to)))
+        await copyForVolume(domain, path, copy);
+      await requireUnchanged(domain, subject, source);
+      const origin = { subject: `image ${path}`, image, provisioning: 'thin' as const };
+      await makeOwnVolume(domain, origin, { directory, record, keepsUuid: input.keepsUuid });
+    },
+  });
 }
 
 /** Returns false if the two filesystems cannot share blocks. */
