@@ -1,10 +1,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Client, makeClient } from '../src/csi/client.ts';
+import { nodeTagOf, volumeIdFor } from '../src/ids.ts';
 import { encodeJson } from '../src/state/decode.ts';
 import type { VolumeRecord } from '../src/state/records.ts';
 import { MiB } from '../src/units.ts';
-import { nodeTagOf, volumeIdFor } from '../src/volumes/ids.ts';
 import { startDriver } from '../test/helpers/driver.ts';
 import { asMarkdown, elapsedMs, percentile, residentMiB } from './measure.ts';
 

@@ -36,6 +36,13 @@ export const protoSources: readonly ProtoSource[] = [
     services: 'LoopcsiServices',
   },
   {
+    proto: 'csi-proto/agent.proto',
+    packageName: 'loopcsi.agent.v1',
+    types: 'src/csi/agent-types.ts',
+    descriptor: 'src/csi/agent-descriptor.ts',
+    services: 'AgentServices',
+  },
+  {
     proto: 'csi-proto/registration.proto',
     packageName: 'pluginregistration',
     types: 'src/csi/registration-types.ts',

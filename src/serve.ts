@@ -4,6 +4,7 @@ import { type Config, configForLog } from './config/load.ts';
 import { flagOf } from './config/options.ts';
 import type { RunningPlugin } from './docker/server.ts';
 import { messageOf, VolumeError } from './errors.ts';
+import { nodeTagOf } from './ids.ts';
 import type { HttpListener } from './observe/http.ts';
 import { createLog, type Logger } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
@@ -14,7 +15,6 @@ import { requireNoListener } from './unix-socket.ts';
 import { readVersion } from './version.ts';
 import type { DomainSettings } from './volumes/domain.ts';
 import type { Reached } from './volumes/engine/fault-points.ts';
-import { nodeTagOf } from './volumes/ids.ts';
 import type { OpenedVolumes } from './volumes/open.ts';
 
 /** Time limit of the pool queries behind /metrics. */

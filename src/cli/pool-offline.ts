@@ -1,6 +1,6 @@
 /** Pool commands without a running driver: this process itself changes the pool and the node's state directory. */
 import { type Config, loadConfig } from '../config/load.ts';
-import { poolNamePattern } from '../volumes/ids.ts';
+import { poolNamePattern } from '../ids.ts';
 import { poolDefaults } from '../volumes/pool/settings.ts';
 import { FailedError, UsageError } from './errors.ts';
 import type { Session } from './session.ts';

@@ -4,8 +4,8 @@
 import { normalize } from 'node:path';
 import * as v from 'valibot';
 import { messageOf } from '../errors.ts';
+import { poolNamePattern } from '../ids.ts';
 import { parseBytes } from '../units.ts';
-import { poolNamePattern } from '../volumes/ids.ts';
 import { type PoolSettings, poolDefaults } from '../volumes/pool/settings.ts';
 
 /** Creates a schema from a parser. The message of an error that `parse` throws becomes the issue. */

@@ -7,6 +7,7 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import protobuf from 'protobufjs/light.js';
 import { descriptor as admin } from './admin-descriptor.ts';
+import { descriptor as agent } from './agent-descriptor.ts';
 import { descriptor as csi } from './descriptor.ts';
 import { descriptor as registration } from './registration-descriptor.ts';
 import type { Handlers, ServiceName } from './rpc-types.ts';
@@ -32,6 +33,11 @@ const protos: readonly {
 }[] = [
   { prefix: 'csi.v1.', descriptor: csi, root: lazily(() => protobuf.Root.fromJSON(csi)) },
   { prefix: 'loopcsi.v1.', descriptor: admin, root: lazily(() => protobuf.Root.fromJSON(admin)) },
+  {
+    prefix: 'loopcsi.agent.v1.',
+    descriptor: agent,
+    root: lazily(() => protobuf.Root.fromJSON(agent)),
+  },
   {
     prefix: 'pluginregistration.',
     descriptor: registration,

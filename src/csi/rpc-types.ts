@@ -1,16 +1,17 @@
-/** Types of the services of the three protos, for servers and clients. */
+/** Types of the services of the four protos, for servers and clients. */
 import type {
   handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
 } from '@grpc/grpc-js';
 import type { LoopcsiServices } from './admin-types.ts';
+import type { AgentServices } from './agent-types.ts';
 import type { RegistrationServices } from './registration-types.ts';
 import type { ClientStream, ServerStream, Unary } from './rpc-kinds.ts';
 import type { CsiServices } from './types.ts';
 
-/** Every service of the three protos, by its full name: `csi.v1.Controller`, `loopcsi.v1.Admin`. */
-export interface Services extends CsiServices, LoopcsiServices, RegistrationServices {}
+/** Every service of the four protos, by its full name: `csi.v1.Controller`, `loopcsi.v1.Admin`. */
+export interface Services extends CsiServices, LoopcsiServices, AgentServices, RegistrationServices {}
 
 export type ServiceName = keyof Services;
 

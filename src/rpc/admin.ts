@@ -1,8 +1,8 @@
 import type { MethodName } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
+import { poolNamePattern } from '../ids.ts';
 import type { Administration } from '../volumes/admin/calls.ts';
 import type { Volumes } from '../volumes/api.ts';
-import { poolNamePattern } from '../volumes/ids.ts';
 import {
   adminGroupMessage,
   adminSnapshotMessage,

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 
-/** Ids in records. They have their own types, so that only records and volumes/ids.ts can turn a string into an id. */
+/** Ids in records. They have their own types, so that only records and ids.ts can turn a string into an id. */
 export const volumeId = v.pipe(v.string(), v.brand('VolumeId'));
 export type VolumeId = v.InferOutput<typeof volumeId>;
 

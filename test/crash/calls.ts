@@ -2,8 +2,8 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
+import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import { MiB } from '../../src/units.ts';
-import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import { scaledMs } from '../helpers/slowness.ts';
 import { blockCapability, type Capability, mountCapability, type TestNode } from './test-node.ts';
 

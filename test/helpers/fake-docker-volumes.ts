@@ -1,6 +1,6 @@
 import { VolumeError } from '../../src/errors.ts';
+import { type VolumeId, volumeIdFor } from '../../src/ids.ts';
 import type { DockerVolumes } from '../../src/volumes/docker/volumes.ts';
-import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
 import type { CreateVolumeInput, Volume } from '../../src/volumes/model.ts';
 import { aVolume, fakeVolumes } from './fake-volumes.ts';
 

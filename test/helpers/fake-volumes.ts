@@ -1,5 +1,5 @@
+import { groupIdFor, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
-import { groupIdFor, snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
 import type {
   BlockRange,
   BlockRanges,

@@ -11,10 +11,11 @@ export const serviceNames = Object.keys({
   'csi.v1.SnapshotMetadata': true,
   'csi.v1.Node': true,
   'loopcsi.v1.Admin': true,
+  'loopcsi.agent.v1.Agent': true,
   'pluginregistration.Registration': true,
 } satisfies Record<ServiceName, true>) as readonly ServiceName[];
 
-/** All messages of the three protos, including nested ones, except google.protobuf. */
+/** All messages of the four protos, including nested ones, except google.protobuf. */
 export function everyMessage(): readonly protobuf.Type[] {
   const packages = new Set<protobuf.NamespaceBase>();
   for (const name of serviceNames) {

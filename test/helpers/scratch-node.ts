@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Host } from '../../src/host/host.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
+import { nodeTagOf } from '../../src/ids.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
@@ -11,7 +12,6 @@ import type { DockerVolumes } from '../../src/volumes/docker/volumes.ts';
 import type { Domain } from '../../src/volumes/domain.ts';
 import type { Reached } from '../../src/volumes/engine/fault-points.ts';
 import type { Call } from '../../src/volumes/engine/operations.ts';
-import { nodeTagOf } from '../../src/volumes/ids.ts';
 import type {
   AccessMode,
   Capability,

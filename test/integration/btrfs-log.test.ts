@@ -2,9 +2,9 @@ import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
+import { groupIdFor } from '../../src/ids.ts';
 import { GiB, MiB } from '../../src/units.ts';
 import type { FaultPoint, Reached } from '../../src/volumes/engine/fault-points.ts';
-import { groupIdFor } from '../../src/volumes/ids.ts';
 import { onNode } from '../helpers/on-node.ts';
 import {
   call,

@@ -1,9 +1,9 @@
 import { mkdtemp, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeRealHost } from '../../src/host/real-host.ts';
+import { nodeTagOf } from '../../src/ids.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { MiB } from '../../src/units.ts';
-import { nodeTagOf } from '../../src/volumes/ids.ts';
 import { openVolumes } from '../../src/volumes/open.ts';
 import { poolDefaults } from '../../src/volumes/pool/settings.ts';
 import { onNode } from '../helpers/on-node.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { LoopDevice } from '../../src/host/host.ts';
-import { type VolumeId, volumeIdFor } from '../../src/volumes/ids.ts';
+import { type VolumeId, volumeIdFor } from '../../src/ids.ts';
 import { until } from '../helpers/until.ts';
 import type { State, Volume } from './model.ts';
 import type { SnapshotName, TargetName, VolumeName } from './steps.ts';

@@ -1,7 +1,7 @@
 /** Runs steps on a driver and on the model, and compares every answer, and the state after each step. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { VolumeError } from '../../src/errors.ts';
-import { snapshotIdFor, volumeIdFor } from '../../src/volumes/ids.ts';
+import { snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import { trimDueVolumes } from '../../src/volumes/jobs/periodic-trim.ts';
 import { call, capability, plainSettings, volumeInput } from '../helpers/scratch-node.ts';
 import { until } from '../helpers/until.ts';

@@ -1,7 +1,7 @@
 /** Another driver of the same node, which has its own pools but the same state directory. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { volumeIdFor } from '../../src/volumes/ids.ts';
+import { volumeIdFor } from '../../src/ids.ts';
 import type { OpenedVolumes } from '../../src/volumes/open.ts';
 import { call, volumeInput } from '../helpers/scratch-node.ts';
 import type { Subject } from './subject.ts';

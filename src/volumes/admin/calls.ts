@@ -1,12 +1,12 @@
 /** The calls of the command line. The calls of CSI are in `api.ts`. */
 
 import { join } from 'node:path';
+import { snapshotIdFor, type VolumeId, volumeIdFor } from '../../ids.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { inLane, type LaneSpec, poolCommandLane } from '../engine/lanes.ts';
 import type { Call, OperationProgress } from '../engine/operations.ts';
-import { snapshotIdFor, type VolumeId, volumeIdFor } from '../ids.ts';
 import type { Page } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import { makePoolQuery } from '../pool/pool-query.ts';

@@ -1,11 +1,11 @@
 import { timedOut, withTimeout } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
+import { nodeTagOf } from '../../ids.ts';
 import { KnownPools } from '../../state/known-pools.ts';
 import { formatBytes } from '../../units.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
-import { nodeTagOf } from '../ids.ts';
 import { poolRootIn } from '../pool/embedded.ts';
 import { areaIn } from '../pool/layout.ts';
 import { filesystemOf, findMarker } from '../pool/open-directory.ts';

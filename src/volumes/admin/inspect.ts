@@ -4,6 +4,7 @@ import { mapConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount, MountUser } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
+import { parseVolumeId } from '../../ids.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
 import { readNodeState } from '../attachment/node-state.ts';
@@ -11,7 +12,6 @@ import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
-import { parseVolumeId } from '../ids.ts';
 import type {
   Page,
   Pod,

@@ -5,13 +5,13 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import type { VolumeId } from '../../ids.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isInMountDir } from '../attachment/mount-dir.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import type { VolumeId } from '../ids.ts';
 import type { Capability } from '../model.ts';
 import { nodeExpandVolume } from '../node/expand.ts';
 import { publishVolume } from '../node/publish.ts';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
+import { foundName } from '../../ids.ts';
 import type { Domain } from '../domain.ts';
-import { foundName } from '../ids.ts';
 import { parseTrashName, poolFiles, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { withTimeout } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
+import type { EntryId, EntryName } from '../../ids.ts';
 import { duplicateRecord, writeRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import type { EntryId, EntryName } from '../ids.ts';
 import { entryFiles, type RecordArea, recordAreas } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 import { duplicateMessage } from '../pool/set-aside.ts';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import type { Files } from '../../host/host.ts';
+import type { VolumeId } from '../../ids.ts';
 import type { NodeState } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import type { VolumeId } from '../ids.ts';
 import { lockForProcess, type ProcessLock } from '../pool/process-lock.ts';
 
 /**

@@ -1,14 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../errors.ts';
-import type { Domain } from '../domain.ts';
-import { inLane } from '../engine/lanes.ts';
 import {
   type EntryId,
   ephemeralIdFor,
   parseGroupId,
   parseSnapshotId,
   parseVolumeId,
-} from '../ids.ts';
+} from '../../ids.ts';
+import type { Domain } from '../domain.ts';
+import { inLane } from '../engine/lanes.ts';
 import type { RecordArea } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 

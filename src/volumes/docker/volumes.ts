@@ -4,12 +4,6 @@
  */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
-import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
-import { driverMountPathOf } from '../attachment/mount-dir.ts';
-import type { Domain } from '../domain.ts';
-import { withReason } from '../engine/failures.ts';
-import { inLane } from '../engine/lanes.ts';
-import type { Call } from '../engine/operations.ts';
 import {
   otherNodeTagIn,
   parseSnapshotId,
@@ -17,7 +11,13 @@ import {
   snapshotIdFor,
   type VolumeId,
   volumeIdFor,
-} from '../ids.ts';
+} from '../../ids.ts';
+import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
+import { driverMountPathOf } from '../attachment/mount-dir.ts';
+import type { Domain } from '../domain.ts';
+import { withReason } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
+import type { Call } from '../engine/operations.ts';
 import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';

@@ -2,10 +2,10 @@ import { join } from 'node:path';
 import { callPeriodically } from '../../async.ts';
 import { ImageInUseError } from '../../host/errors.ts';
 import type { Host } from '../../host/host.ts';
+import { parseVolumeId, type VolumeId } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
 import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
-import { parseVolumeId, type VolumeId } from '../ids.ts';
 import { imageFile, parseTemporaryName } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
 

@@ -3,6 +3,7 @@ import { makeSemaphore } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
+import type { SnapshotId } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
   copyProgress,
@@ -15,7 +16,6 @@ import { toVolumeError } from '../engine/failures.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { inLane } from '../engine/lanes.ts';
 import { type Locks, volumeLock } from '../engine/locks.ts';
-import type { SnapshotId } from '../ids.ts';
 import type { SnapshotProgress } from '../model.ts';
 import { rewriteRecord } from '../pool/commit.ts';
 import { entryFiles } from '../pool/layout.ts';

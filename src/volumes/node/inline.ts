@@ -1,4 +1,5 @@
 import { messageOf, VolumeError } from '../../errors.ts';
+import { ephemeralIdFor, parseVolumeId } from '../../ids.ts';
 import { formatBytes } from '../../units.ts';
 import { ensureAttached } from '../attachment/attach.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
@@ -23,7 +24,6 @@ import { withVolumeLock } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { ephemeralIdFor, parseVolumeId } from '../ids.ts';
 import type { PublishInput } from '../model.ts';
 import { podParameters } from '../owner.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';

@@ -2,6 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
+import type { VolumeId } from '../../ids.ts';
 import type { Publication } from '../../state/records.ts';
 import { attach, keepOpen, keepStagedAttached } from '../attachment/attach.ts';
 import {
@@ -37,7 +38,6 @@ import {
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import type { VolumeId } from '../ids.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { publishInline } from './inline.ts';

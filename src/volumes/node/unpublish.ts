@@ -2,6 +2,7 @@ import { VolumeError } from '../../errors.ts';
 import type { Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice, isNodeOf } from '../../host/mount/loop-mounts.ts';
+import { ephemeralIdFor } from '../../ids.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOfDevices, mountsAt } from '../attachment/attachment.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/attachment-for-teardown.ts';
@@ -12,7 +13,6 @@ import { checkedTargetPath, removeTarget, targetOptions } from '../attachment/ta
 import { unmountVolume } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import { ephemeralIdFor } from '../ids.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { detachAndDiscard } from '../volume/delete.ts';
 import { lockForTeardown } from './lock-for-teardown.ts';

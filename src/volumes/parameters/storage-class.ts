@@ -1,8 +1,8 @@
 /** Parameters of StorageClasses and snapshot classes, and attributes of inline volumes (docs/parameters.md). */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
+import { poolNamePattern } from '../../ids.ts';
 import { parseBytes } from '../../units.ts';
-import { poolNamePattern } from '../ids.ts';
 import type { SnapshotSettings, VolumeSettings } from '../model.ts';
 import { parseMkfsOptions } from './mkfs-options.ts';
 

@@ -3,6 +3,7 @@ import type * as v from 'valibot';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, Host } from '../../host/host.ts';
+import type { EntryId } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
   type groupRecord,
@@ -14,7 +15,6 @@ import {
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { onDiskOf } from '../engine/lanes.ts';
-import type { EntryId } from '../ids.ts';
 
 import { makeTemporaryName, parseTemporaryName, type RecordArea, recordFiles } from './layout.ts';
 import type { Pool } from './pool.ts';

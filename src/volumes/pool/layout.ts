@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import type { EntryId } from '../ids.ts';
+import type { EntryId } from '../../ids.ts';
 
 /** The directories whose entries have records. */
 export const recordAreas = ['volumes', 'ephemeral', 'snapshots', 'groups'] as const;

@@ -4,6 +4,7 @@ import { messageOf } from '../../errors.ts';
 import { hasErrno, isStorageFailure, StuckError } from '../../host/errors.ts';
 import { replacementOf } from '../../host/files/replace-file.ts';
 import type { Files } from '../../host/host.ts';
+import { type EntryName, foundName } from '../../ids.ts';
 import { decodeJson, LaterVersionError } from '../../state/decode.ts';
 import {
   duplicateRecord,
@@ -11,7 +12,6 @@ import {
   type SnapshotRecord,
   type VolumeRecord,
 } from '../../state/records.ts';
-import { type EntryName, foundName } from '../ids.ts';
 import { entryFiles } from './layout.ts';
 import type { RecordIndex } from './record-index.ts';
 import type { SetAside } from './set-aside.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import type { VolumeId } from '../../ids.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import type { VolumeId } from '../ids.ts';
 import type { CreateVolumeInput } from '../model.ts';
 
 /** The sector size of a volume whose request specifies none. */

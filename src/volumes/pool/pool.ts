@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { callWhenLate } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { Files, Host } from '../../host/host.ts';
+import type { EntryId, EntryName } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { LaterVersionError } from '../../state/decode.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
@@ -14,7 +15,6 @@ import {
 } from '../../state/records.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import { inLane, poolLane } from '../engine/lanes.ts';
-import type { EntryId, EntryName } from '../ids.ts';
 import type { PoolContents, VolumeImage } from './contents.ts';
 import { DirectorySync } from './directory-sync.ts';
 import { DiskWaits } from './disk-waits.ts';

@@ -1,5 +1,4 @@
 import { VolumeError } from '../../errors.ts';
-import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import {
   type EntryId,
   type GroupId,
@@ -8,7 +7,8 @@ import {
   requireOwnId,
   type SnapshotId,
   type VolumeId,
-} from '../ids.ts';
+} from '../../ids.ts';
+import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../../state/records.ts';
 import { type RecordArea } from './layout.ts';
 import type { FoundVolume, Pool } from './pool.ts';
 import { queryEachPool } from './pool-query.ts';

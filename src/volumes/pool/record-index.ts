@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import type { EntryId, EntryName, FoundName } from '../ids.ts';
+import type { EntryId, EntryName, FoundName } from '../../ids.ts';
 import type { Page } from '../model.ts';
 import type { SetAside } from './set-aside.ts';
 

@@ -1,4 +1,5 @@
 import type { Files } from '../../host/host.ts';
+import type { EntryId, EntryName } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
 import {
   type GroupRecord,
@@ -8,7 +9,6 @@ import {
   type VolumeRecord,
   volumeRecord,
 } from '../../state/records.ts';
-import type { EntryId, EntryName } from '../ids.ts';
 import { areaIn, type RecordArea, recordAreas, recordFiles } from './layout.ts';
 import { loadArea, loadEntries } from './load-records.ts';
 import { RecordIndex } from './record-index.ts';

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
+import { snapshotIdFor } from '../../ids.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import { MiB } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
@@ -7,7 +8,6 @@ import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
-import { snapshotIdFor } from '../ids.ts';
 import { sourceModifiedNs } from '../jobs/snapshot-copies.ts';
 import type { CreateSnapshotInput, Snapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';

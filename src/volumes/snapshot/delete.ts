@@ -1,9 +1,9 @@
 import { VolumeError } from '../../errors.ts';
+import { parseSnapshotId, requireOwnNodeTag, type SnapshotId } from '../../ids.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseSnapshotId, requireOwnNodeTag, type SnapshotId } from '../ids.ts';
 import type { Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 

@@ -1,11 +1,11 @@
 import { messageOf, VolumeError } from '../../errors.ts';
+import { type GroupId, groupIdFor, snapshotIdFor } from '../../ids.ts';
 import { type GroupRecord, groupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
-import { type GroupId, groupIdFor, snapshotIdFor } from '../ids.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';

@@ -1,9 +1,9 @@
+import { type GroupId, parseGroupId, parseSnapshotId, requireOwnNodeTag } from '../../ids.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
-import { type GroupId, parseGroupId, parseSnapshotId, requireOwnNodeTag } from '../ids.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { removeSnapshot } from './delete.ts';
 import { requireSameMembers } from './group-get.ts';

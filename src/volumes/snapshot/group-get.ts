@@ -1,7 +1,7 @@
 import { VolumeError } from '../../errors.ts';
+import { type GroupId, requireOwnId } from '../../ids.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
-import { type GroupId, requireOwnId } from '../ids.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { Pools } from '../pool/pools.ts';
 

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { settleAll } from '../../async.ts';
+import type { GroupId, SnapshotId } from '../../ids.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { onDiskOf } from '../engine/lanes.ts';
 import type { Operation } from '../engine/operations.ts';
-import type { GroupId, SnapshotId } from '../ids.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
 import { completeEntry, createTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';

@@ -1,8 +1,8 @@
 import { VolumeError } from '../../errors.ts';
+import { parseSnapshotId, type SnapshotId } from '../../ids.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseSnapshotId, type SnapshotId } from '../ids.ts';
 import type { Page, Snapshot, SnapshotFilter, SnapshotProgress } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';

@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import type { Files, Host, ImageStatus } from '../../host/host.ts';
+import type { SnapshotId, VolumeId } from '../../ids.ts';
 import {
   restoreProgress,
   type VolumeRecord,
@@ -9,7 +10,6 @@ import {
 import type { Domain } from '../domain.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { Operation } from '../engine/operations.ts';
-import type { SnapshotId, VolumeId } from '../ids.ts';
 import type { CopySource, InterruptedRestore } from '../jobs/interrupted-restores.ts';
 import { copyResumably } from '../jobs/resumable-copy.ts';
 import { commitNew } from '../pool/commit.ts';

@@ -1,5 +1,5 @@
+import type { GroupId, SnapshotId } from '../../ids.ts';
 import type { SnapshotRecord } from '../../state/records.ts';
-import type { GroupId, SnapshotId } from '../ids.ts';
 import type { Capture } from './capture.ts';
 
 /** The fields of a snapshot's record that are not derived from its source. */

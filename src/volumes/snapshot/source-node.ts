@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { nodeTagOf, otherNodeTagIn } from '../ids.ts';
+import { nodeTagOf, otherNodeTagIn } from '../../ids.ts';
 import type { VolumeSource } from '../model.ts';
 
 /**

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { KernelError } from '../../host/errors.ts';
+import { type VolumeId, volumeIdFor } from '../../ids.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatExactBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
@@ -10,7 +11,6 @@ import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
-import { type VolumeId, volumeIdFor } from '../ids.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import type { ParameterName } from '../parameters/storage-class.ts';

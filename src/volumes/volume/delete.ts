@@ -1,5 +1,6 @@
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
+import { parseVolumeId, requireOwnNodeTag, type VolumeId } from '../../ids.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, attachmentOfDevices } from '../attachment/attachment.ts';
 import { attachmentByLabel } from '../attachment/attachment-for-teardown.ts';
@@ -9,7 +10,6 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call } from '../engine/operations.ts';
-import { parseVolumeId, requireOwnNodeTag, type VolumeId } from '../ids.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { requireRemovable } from '../pool/set-aside.ts';
 

@@ -1,11 +1,11 @@
 import { hasErrno, isStorageFailure, KernelError, StuckError } from '../../host/errors.ts';
 import type { ImageStatus } from '../../host/host.ts';
+import { parseVolumeId } from '../../ids.ts';
 import { formatBytes } from '../../units.ts';
 import { type Attachment, attachmentOf } from '../attachment/attachment.ts';
 import { truncationOf } from '../attachment/prepare-image.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
-import { parseVolumeId } from '../ids.ts';
 import type { StorageCondition, VolumeCondition } from '../model.ts';
 import { recordAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';

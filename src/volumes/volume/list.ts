@@ -1,9 +1,9 @@
 import { messageOf, VolumeError } from '../../errors.ts';
+import { parseVolumeId, type VolumeId } from '../../ids.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
-import { parseVolumeId, type VolumeId } from '../ids.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
 import { makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import type { Pools } from '../pool/pools.ts';

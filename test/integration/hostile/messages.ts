@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import protobuf from 'protobufjs/light.js';
-import { nodeTagOf, volumeIdFor } from '../../../src/volumes/ids.ts';
+import { nodeTagOf, volumeIdFor } from '../../../src/ids.ts';
 import type { Fixture } from './fixture.ts';
 
 /** Texts with a special meaning for a shell, a path, an option parser, a log or a JavaScript object. */

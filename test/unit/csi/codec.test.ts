@@ -26,7 +26,7 @@ function wire(write: (writer: protobuf.Writer) => void): Uint8Array {
   return writer.finish();
 }
 
-test('everyMessage() finds the messages of all three protos', (t) => {
+test('everyMessage() finds the messages of all four protos', (t) => {
   const names = everyMessage().map(nameOf);
   t.true(names.length > 120, `${names.length} messages`);
   for (const name of [

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { nodeTagOf, volumeIdFor } from '../../../src/volumes/ids.ts';
+import { nodeTagOf, volumeIdFor } from '../../../src/ids.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
 

@@ -8,6 +8,7 @@ import { VolumeError } from '../../../src/errors.ts';
 import { makePaths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
 import { driverLane } from '../../../src/host/lane.ts';
+import { volumeIdFor } from '../../../src/ids.ts';
 import { LaterVersionError } from '../../../src/state/decode.ts';
 import * as records from '../../../src/state/records.ts';
 import {
@@ -24,7 +25,6 @@ import {
   volumeRecord,
   writeRecord,
 } from '../../../src/state/records.ts';
-import { volumeIdFor } from '../../../src/volumes/ids.ts';
 
 const paths = makePaths(driverLane);
 

@@ -4,6 +4,7 @@ import { hasErrno } from '../../../host/errors.ts';
 import type { Files, LoopDevice } from '../../../host/host.ts';
 import { isOnImage } from '../../../host/loop/status.ts';
 import { exposesDevice } from '../../../host/mount/loop-mounts.ts';
+import { foundName, withNodeTag } from '../../../ids.ts';
 import { LaterVersionError } from '../../../state/decode.ts';
 import type { KnownPools } from '../../../state/known-pools.ts';
 import {
@@ -19,7 +20,6 @@ import {
   writeRecord,
 } from '../../../state/records.ts';
 import type { Domain } from '../../domain.ts';
-import { foundName, withNodeTag } from '../../ids.ts';
 import { isEmbedded, openEmbedded } from '../../pool/embedded.ts';
 import {
   areaIn,

@@ -1,9 +1,9 @@
 import { VolumeError } from '../../../errors.ts';
 import type { Files, Host } from '../../../host/host.ts';
+import { nodeTagOf } from '../../../ids.ts';
 import { KnownPools } from '../../../state/known-pools.ts';
 import type { Domain } from '../../domain.ts';
 import { inLane, poolCommandLane } from '../../engine/lanes.ts';
-import { nodeTagOf } from '../../ids.ts';
 import { closeEmbedded, poolRootIn } from '../../pool/embedded.ts';
 import { findMarker, openPoolDirectory } from '../../pool/open-directory.ts';
 import type { Pool } from '../../pool/pool.ts';

@@ -1,5 +1,5 @@
 import type { FsType } from '../../../host/host.ts';
-import type { VolumeId } from '../../ids.ts';
+import type { VolumeId } from '../../../ids.ts';
 import type { CreateVolumeInput } from '../../model.ts';
 import { parseParameters } from '../../parameters/storage-class.ts';
 import type { Pool } from '../../pool/pool.ts';

@@ -1,9 +1,9 @@
+import { volumeIdFor } from '../../../ids.ts';
 import { reloadSetAside } from '../../attachment/duplicates.ts';
 import type { Domain } from '../../domain.ts';
 import { withReason } from '../../engine/failures.ts';
 import { volumeLock } from '../../engine/locks.ts';
 import type { Call, Operation } from '../../engine/operations.ts';
-import { volumeIdFor } from '../../ids.ts';
 import { parseParameters } from '../../parameters/storage-class.ts';
 import { requireNameFree } from '../../volume/create.ts';
 import { existingImport } from './existing-import.ts';

@@ -5,13 +5,13 @@ import test, { type ExecutionContext } from 'ava';
 import { makeFiles } from '../../../../src/host/files/files.ts';
 import { makePaths } from '../../../../src/host/files/paths.ts';
 import { driverLane } from '../../../../src/host/lane.ts';
+import { nodeTagOf } from '../../../../src/ids.ts';
 import { KnownPools } from '../../../../src/state/known-pools.ts';
 import { poolMarker, writeRecord } from '../../../../src/state/records.ts';
 import {
   checkPoolOffline,
   checkUnconfiguredPools,
 } from '../../../../src/volumes/admin/doctor-pools.ts';
-import { nodeTagOf } from '../../../../src/volumes/ids.ts';
 import { poolDefaults } from '../../../../src/volumes/pool/settings.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 

@@ -1,6 +1,6 @@
 import test from 'ava';
+import { volumeIdFor } from '../../../../src/ids.ts';
 import { isEntryOf, poolEntryAt } from '../../../../src/volumes/attachment/device-owner.ts';
-import { volumeIdFor } from '../../../../src/volumes/ids.ts';
 import { makeTrashName } from '../../../../src/volumes/pool/layout.ts';
 import { poolDefaults } from '../../../../src/volumes/pool/settings.ts';
 

@@ -1,6 +1,6 @@
 import test from 'ava';
+import { nodeTagOf, snapshotIdFor } from '../../../../src/ids.ts';
 import { MiB } from '../../../../src/units.ts';
-import { nodeTagOf, snapshotIdFor } from '../../../../src/volumes/ids.ts';
 import { fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 

@@ -3,7 +3,7 @@ import {
   isPrivateMountName,
   makePrivateMountName,
 } from '../../../../src/host/filesystem/private-mount-name.ts';
-import { volumeIdFor } from '../../../../src/volumes/ids.ts';
+import { volumeIdFor } from '../../../../src/ids.ts';
 import {
   makeTemporaryName,
   makeTrashName,

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
+import { snapshotIdFor } from '../../../../src/ids.ts';
 import { MiB } from '../../../../src/units.ts';
-import { snapshotIdFor } from '../../../../src/volumes/ids.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';

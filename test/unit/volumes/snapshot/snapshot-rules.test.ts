@@ -1,8 +1,8 @@
 import { chmod, mkdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { VolumeId } from '../../../../src/ids.ts';
 import { MiB } from '../../../../src/units.ts';
-import type { VolumeId } from '../../../../src/volumes/ids.ts';
 import type { CreateVolumeInput, VolumeSource } from '../../../../src/volumes/model.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';

@@ -1,8 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VolumeError } from '../../../../src/errors.ts';
+import type { VolumeId } from '../../../../src/ids.ts';
 import { MiB } from '../../../../src/units.ts';
-import type { VolumeId } from '../../../../src/volumes/ids.ts';
 import { pageOf, RecordIndex } from '../../../../src/volumes/pool/record-index.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { aVolumeId } from '../../../helpers/ids.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { VolumeError } from '../errors.ts';
-import type { EntryId, EntryName, FoundName, GroupId, SnapshotId, VolumeId } from '../state/ids.ts';
+import { VolumeError } from './errors.ts';
+import type { EntryId, EntryName, FoundName, GroupId, SnapshotId, VolumeId } from './state/ids.ts';
 
 export type { EntryId, EntryName, FoundName, GroupId, SnapshotId, VolumeId };
 

@@ -8,7 +8,7 @@ import {
   type VolumeId,
   volumeIdFor,
   withNodeTag,
-} from '../../../src/volumes/ids.ts';
+} from '../../src/ids.ts';
 
 const tag = nodeTagOf('node-1');
 
