@@ -131,7 +131,7 @@ const arrows: readonly { from: string; to: string; allowed: boolean }[] = [
   { from: 'src/host/files/files.ts', to: 'src/ids.ts', allowed: false },
   { from: 'src/host/mount/mounts.ts', to: 'src/ids.ts', allowed: false },
   { from: 'src/host/freeze/group.ts', to: 'src/ids.ts', allowed: false },
-  { from: 'src/csi/codec.ts', to: 'src/ids.ts', allowed: false },
+  { from: 'src/csi/codec.ts', to: 'src/volumes/model.ts', allowed: false },
   { from: 'src/rpc/node.ts', to: 'src/volumes/create.ts', allowed: true },
   { from: 'src/rpc/node.ts', to: 'src/csi/types.ts', allowed: true },
   { from: 'src/rpc/node.ts', to: 'src/host/host.ts', allowed: true },
