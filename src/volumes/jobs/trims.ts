@@ -98,7 +98,7 @@ export class Trims {
 
   /**
    * Trims the volume's filesystem. Never throws. If the volume is being trimmed already, or waits for that, returns the outcome of that
-   * trim. `signal`: the caller has given up; it then gets `interrupted` at once.
+   * trim; a trim that was aborted ends first, and another one follows. `signal`: the caller has given up; it then gets `interrupted` at once.
    */
   async trim(
     pool: Pool,
@@ -108,6 +108,11 @@ export class Trims {
   ): Promise<TrimOutcome> {
     if (signal?.aborted === true) return notTrimmed;
     const { id } = volume.record;
+    for (let ending = this.#trims.get(id); ending?.abort.signal.aborted === true; ) {
+      if ((await untilAborted(ending.outcome, signal)) === undefined) return notTrimmed;
+      this.#forget(id, ending);
+      ending = this.#trims.get(id);
+    }
     const trim = this.#trims.get(id) ?? this.#add(pool, volume, cause);
     if (cause === 'guard') {
       trim.unpaced.abort();

@@ -172,6 +172,28 @@ test('a caller that gives up leaves the queue, and a trim without callers ends',
   t.is(ranges.length, 2);
 });
 
+for (const cause of ['command', 'guard'] as const) {
+  test(`a trim (${cause}) does not join one that is being aborted, but follows it`, async (t) => {
+    const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
+    const [first, leave] = [new AbortController(), new AbortController()];
+    const aborted = domain.trims.trim(pool, volume, 'command', first.signal);
+    await until('the first range has started', () => ranges.length === 1);
+    first.abort();
+    t.is((await aborted).result, 'interrupted');
+    const next = domain.trims.trim(pool, volume, cause);
+    const gone = domain.trims.trim(pool, volume, cause, leave.signal);
+    leave.abort();
+    t.is((await gone).result, 'interrupted', 'at once');
+    t.is(ranges.length, 1);
+    for (let at = 0; (ranges[at - 1]?.offset ?? 0n) < 8n * GiB; at += 1) {
+      await until('the next range has started', () => ranges.length > at);
+      ranges[at]?.end();
+    }
+    t.is((await next).result, 'done');
+    t.like(domain.trims.countsOf(pool), { runs: { interrupted: 1, done: 1 } });
+  });
+}
+
 test('two calls that wait for one volume get one trim; the guard begins it before its turn', async (t) => {
   const { domain, pool, volume, ranges } = await slowlyTrimmed(t);
   const other = { ...volume, record: { ...volume.record, id: 'other' as never } };
