@@ -3,7 +3,7 @@ import type { ImportSource } from '../../../state/records.ts';
 import { formatBytes } from '../../../units.ts';
 import { isInRange } from '../../capacity.ts';
 import type { Domain } from '../../domain.ts';
-import type { Operation } from '../../engine/operations.ts';
+import type { Call } from '../../engine/operations.ts';
 import { ownerOf, ownerText } from '../../owner.ts';
 import type { FoundVolume } from '../../pool/pool.ts';
 import { comparedParameters } from '../../volume/create.ts';
@@ -16,31 +16,32 @@ import {
 } from './import-draft.ts';
 import { openSource } from './source.ts';
 
-/** Returns the volume if an equal call created it from a source that has not changed since; otherwise throws `conflict`. */
+/** A volume that an import with equal arguments created earlier. */
+export interface ExistingImport {
+  readonly volume: FoundVolume;
+  /** Its source at that time, which may have changed since. */
+  readonly importedFrom: ImportSource;
+  readonly result: ImportResult;
+}
+
+/** Returns the volume if a call with equal arguments created it; otherwise throws `conflict`. Reads only the record. */
 export async function existingImport(
-  domain: Domain,
-  operation: Operation,
   volume: FoundVolume,
   { input, request }: { input: ImportInput; request: PathImportInput | undefined },
-): Promise<ImportResult> {
+): Promise<ExistingImport> {
   const { pool, record } = volume;
-  const subject = `volume '${input.name}'`;
   const { importedFrom } = record;
   if (request === undefined || importedFrom?.path !== request.path) {
     const why = importedFrom === undefined ? '' : `, imported from ${sourceText(importedFrom)}`;
-    throw conflictError(subject, volume, `${why}, and is not the result of this import`);
+    throw conflictError(volume, `${why}, and is not the result of this import`);
   }
   const differences = differencesOf(volume, importedFrom, input);
   if (differences.length > 0) {
     const why = `, imported from ${importedFrom.path} with other arguments: ${differences.join('; ')}`;
-    throw conflictError(subject, volume, why);
-  }
-  if (!(await isUnchanged(domain, operation, { subject, importedFrom }))) {
-    const why = `, imported from ${importedFrom.path}, which has changed since, so it contains older data`;
-    throw conflictError(subject, volume, why);
+    throw conflictError(volume, why);
   }
   await pool.sync();
-  return {
+  const result = {
     volumeId: request.isDryRun ? undefined : record.id,
     existed: true,
     isDirectory: importedFrom.kind === 'directory',
@@ -49,12 +50,35 @@ export async function existingImport(
     dataBytes: 0n,
     entries: 0n,
   };
+  return { volume, importedFrom, result };
 }
 
-function conflictError(subject: string, { record }: FoundVolume, why: string): VolumeError {
+/**
+ * Throws `conflict` if the source has changed since it was imported. A walk through a large directory takes long, so this does not
+ * lock the volume, and equal calls share one walk.
+ */
+export async function requireSourceUnchanged(
+  domain: Domain,
+  call: Call,
+  { volume, importedFrom }: ExistingImport,
+): Promise<void> {
+  const { id, name } = volume.record;
+  const plan = {
+    name: 'ImportVolume',
+    lane: { kind: 'inspect', id: `source of ${id}` },
+    request: importedFrom,
+  } as const;
+  await domain.operations.run(domain, call, plan, async (domain, { signal }) => {
+    if (await isUnchanged(domain, signal, { subject: `volume '${name}'`, importedFrom })) return;
+    const why = `, imported from ${importedFrom.path}, which has changed since, so it contains older data`;
+    throw conflictError(volume, why);
+  });
+}
+
+function conflictError({ record }: FoundVolume, why: string): VolumeError {
   return new VolumeError(
     'conflict',
-    `${subject} already exists with ${formatBytes(record.sizeBytes)}${why}; choose another name, or delete the volume and import again`,
+    `volume '${record.name}' already exists with ${formatBytes(record.sizeBytes)}${why}; choose another name, or delete the volume and import again`,
   );
 }
 
@@ -99,7 +123,7 @@ function sourceText({ kind, path }: ImportSource): string {
 /** Whether the source is the one that was imported. One that has been removed meanwhile counts as unchanged. */
 async function isUnchanged(
   domain: Domain,
-  operation: Operation,
+  signal: AbortSignal,
   { subject, importedFrom }: { subject: string; importedFrom: ImportSource },
 ): Promise<boolean> {
   const { kind, path, state } = importedFrom;
@@ -107,7 +131,7 @@ async function isUnchanged(
     const found = await openSource(domain, subject, path);
     if (found.isDirectory !== (kind === 'directory')) return false;
     if (!found.isDirectory) return found.state === state;
-    const { fingerprint } = await measureSource(domain, operation, { subject, path });
+    const { fingerprint } = await measureSource(domain, signal, { subject, path });
     return fingerprint === state;
   } catch (error) {
     if (error instanceof VolumeError && error.reason === 'not-found') return true;

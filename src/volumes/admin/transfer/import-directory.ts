@@ -29,7 +29,7 @@ export async function importDirectory(
     );
   }
   await requireNoMount(domain, subject, path);
-  const tree = await measureSource(domain, operation, { subject, path });
+  const tree = await measureSource(domain, operation.signal, { subject, path });
   const fsType = input.fsType ?? domain.settings.defaultFsType;
   const sizeBytes = chooseTreeSize(domain, draft, { tree, path });
   const record = {
@@ -67,11 +67,11 @@ function mountedError(subject: string, target: string): VolumeError {
 /** Throws `invalid` if a filesystem is mounted in the directory, `wrong-state` if it changes meanwhile. */
 export async function measureSource(
   domain: Domain,
-  operation: Operation,
+  signal: AbortSignal,
   { subject, path }: { subject: string; path: string },
 ): Promise<TreeSize> {
   try {
-    return await domain.host.trees.measure(path, operation.signal);
+    return await domain.host.trees.measure(path, signal);
   } catch (error) {
     if (error instanceof KernelError && hasErrno(error, 'EXDEV'))
       throw mountedError(subject, error.subject);

@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from 'node:util';
 import { volumeIdFor } from '../../../ids.ts';
+import type { ImportSource } from '../../../state/records.ts';
 import { reloadSetAside } from '../../attachment/duplicates.ts';
 import type { Domain } from '../../domain.ts';
 import { withReason } from '../../engine/failures.ts';
@@ -6,7 +8,7 @@ import { volumeLock } from '../../engine/locks.ts';
 import type { Call, Operation } from '../../engine/operations.ts';
 import { parseParameters } from '../../parameters/storage-class.ts';
 import { requireNameFree } from '../../volume/create.ts';
-import { existingImport } from './existing-import.ts';
+import { type ExistingImport, existingImport, requireSourceUnchanged } from './existing-import.ts';
 import { importDirectory } from './import-directory.ts';
 import type {
   ImportDraft,
@@ -53,13 +55,38 @@ export async function importStream(
 
 type Import = (domain: Domain, operation: Operation, draft: ImportDraft) => Promise<ImportResult>;
 
-/** Runs an import under the lock of the new volume. Equal requests share one run; a stream has no request. */
+interface ImportPlan {
+  readonly input: ImportInput;
+  /** Undefined for a stream. */
+  readonly request?: PathImportInput;
+}
+
+/** Runs an import. If an equal one has created the volume, returns it once the source is known to be unchanged since. */
 async function runImport(
   domain: Domain,
   call: Call,
-  { input, request }: { input: ImportInput; request?: PathImportInput },
+  plan: ImportPlan,
   work: Import,
 ): Promise<ImportResult> {
+  let compared: ImportSource | undefined;
+  for (;;) {
+    const outcome = await importOrFind(domain, call, plan, work);
+    if (!('importedFrom' in outcome)) return outcome;
+    const { importedFrom, result } = outcome;
+    // The volume may have been deleted, and even imported again, while the source was compared.
+    if (isDeepStrictEqual(importedFrom, compared)) return result;
+    await requireSourceUnchanged(domain, call, outcome);
+    compared = importedFrom;
+  }
+}
+
+/** Imports, or finds the volume, under the lock of the volume. Equal requests share one run; a stream has no request. */
+async function importOrFind(
+  domain: Domain,
+  call: Call,
+  { input, request }: ImportPlan,
+  work: Import,
+): Promise<ImportResult | ExistingImport> {
   const id = volumeIdFor(input.name, domain.settings.nodeTag);
   const subject = `volume '${input.name}'`;
   const { pool: poolName } = parseParameters(input.parameters, input.fsType ?? null);
@@ -75,8 +102,7 @@ async function runImport(
     async (domain, operation) => {
       await reloadSetAside(domain, { area: 'volumes', id });
       const existing = domain.pools.findVolume(id);
-      if (existing !== undefined)
-        return existingImport(domain, operation, existing, { input, request });
+      if (existing !== undefined) return existingImport(existing, { input, request });
       if (poolName === undefined) await requireNameFree(domain, input.name);
       const pool = await domain.pools.choose(poolName);
       return withReason(domain, { subject, disk: pool }, async (domain) => {

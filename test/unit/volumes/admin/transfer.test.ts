@@ -25,6 +25,7 @@ import { fakeNode } from '../../../helpers/fake-node.ts';
 import { changeFakeSuperblock } from '../../../helpers/fake-superblock.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
 
 const base = {
   name: 'v',
@@ -126,6 +127,29 @@ test('a directory that changed after its import is not taken for the imported on
   const error = await t.throwsAsync(importPath(source), { instanceOf: VolumeError });
   t.is(error.reason, 'conflict');
   t.regex(error.message, /source, which has changed since.*older data; .*delete the volume/);
+});
+
+test('a repeated import compares its source without the lock of the volume, and looks the volume up again', async (t) => {
+  const { importPath, source, node, volumes, domain } = await transferNode(t);
+  const { volumeId = '' } = await importPath(source);
+  const walks: (() => void)[] = [];
+  const { trees } = node.host;
+  const measure = trees.measure.bind(trees);
+  trees.measure = async (...args) => {
+    await new Promise<void>((resolve) => walks.push(resolve));
+    return measure(...args);
+  };
+  const repeated = importPath(source);
+  await until('the source is being compared', () => walks.length === 1);
+  const joined = importPath(source);
+  const isUnlocked = () => domain.operations.locks.lockedBy(volumeLock(volumeId)) === undefined;
+  await until('an equal call waits for the comparison', isUnlocked);
+  t.is(await reasonOf(volumes.deleteVolume(call(), volumeId)), 'ok');
+  walks[0]?.();
+  await until('the deleted volume is imported again', () => walks.length === 2);
+  walks[1]?.();
+  t.like(await repeated, { existed: false, volumeId });
+  t.like(await joined, { existed: false, volumeId });
 });
 
 test('an import of a source that is gone, or that was remounted, is repeated with success', async (t) => {
