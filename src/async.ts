@@ -159,8 +159,14 @@ export async function runConcurrently(
   await mapConcurrently(jobs, concurrency, (job) => job());
 }
 
-/** Runs `work` once a slot is free. Calls start in order of arrival. An abort ends the wait, but not `work`. */
-type Semaphore = <T>(work: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+/**
+ * Runs `work` once a slot is free. Calls start in order of arrival. An abort ends the wait, but not `work`. `work` may free its slot
+ * before it ends.
+ */
+type Semaphore = <T>(
+  work: (freeSlot: () => void) => Promise<T>,
+  signal?: AbortSignal,
+) => Promise<T>;
 
 /** Allows `count` concurrent calls of `work`; others wait in order of arrival. A failed call frees its slot. */
 export function makeSemaphore(count: number): Semaphore {
@@ -183,13 +189,19 @@ export function makeSemaphore(count: number): Semaphore {
     signal?.throwIfAborted();
     if (free > 0) free -= 1;
     else await wait(signal);
-    try {
-      return await work();
-    } finally {
+    let isFreed = false;
+    const freeSlot = (): void => {
+      if (isFreed) return;
+      isFreed = true;
       const next = waiting.shift();
       // The slot passes directly to the next waiter, so that a later call cannot take it.
       if (next === undefined) free += 1;
       else next();
+    };
+    try {
+      return await work(freeSlot);
+    } finally {
+      freeSlot();
     }
   };
 }

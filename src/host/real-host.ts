@@ -13,6 +13,7 @@ import { readLoopLimits } from './loop/limits.ts';
 import { makeMounts } from './mount/mounts.ts';
 import { readPropagation } from './mount/propagation.ts';
 import { makeMountUsers } from './mount/users.ts';
+import { LongProgramSlots } from './programs/long-program-slots.ts';
 import { makeProgramCheck } from './programs/programs.ts';
 import { type EndedCommand, makeRun } from './programs/run.ts';
 import { findRunningPrograms } from './programs/running-programs.ts';
@@ -24,6 +25,7 @@ import { readProgramVersions } from './programs/versions.ts';
  */
 export function makeRealHost(options: { onCommand?: (command: EndedCommand) => void } = {}): Host {
   const run = makeRun(options.onCommand === undefined ? {} : { onEnd: options.onCommand });
+  const longProgramSlots = new LongProgramSlots();
   const child = new SharedFreezeChild();
   const state = new LoopState();
   const ext4State = new Ext4State();
@@ -42,7 +44,7 @@ export function makeRealHost(options: { onCommand?: (command: EndedCommand) => v
       filesystems: makeFilesystems(lane, { run, loops, mounts, ext4State, kernelRelease }),
       extents: makeExtents(lane),
       copies: makeCopies(lane),
-      trees: makeTrees(lane, { run, loops, mounts }),
+      trees: makeTrees(lane, { run, loops, mounts, longProgramSlots }),
       freezer: makeFreezer(child, mounts),
       users: makeMountUsers(lane, () => child.childPid),
       facts,

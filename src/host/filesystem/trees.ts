@@ -6,11 +6,13 @@ import { measureTree } from '../files/measure-tree.ts';
 import type { TreeCopyOptions, Trees } from '../host.ts';
 import { treeCopyTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
+import type { LongProgramSlots } from '../programs/long-program-slots.ts';
 import type { Run } from '../programs/run.ts';
 import { type PrivateMountDeps, withPrivateMount } from './private-mount.ts';
 
 interface TreeDeps extends PrivateMountDeps {
   readonly run: Run;
+  readonly longProgramSlots: LongProgramSlots;
 }
 
 type CopyOptions = Parameters<Trees['copyIntoImage']>[1];
@@ -39,27 +41,41 @@ async function copyIntoImage(
   imagePath: string,
   options: CopyOptions,
 ): Promise<void> {
-  const { from, signal, onProgress } = options;
-  await withPrivateMount(lane, deps, imagePath, options, async (target) => {
-    const endProgress = await reportUsage(lane, target, onProgress);
-    try {
-      const copy = ['--archive', '--one-file-system', '--sparse=auto', '--no-target-directory'];
-      await deps.run(lane, 'setpriv', ['--pdeathsig', 'KILL', 'cp', ...copy, from, target], {
-        timeoutMs: treeCopyTimeoutMs,
-        image: imagePath,
-        signal,
-        isLong: true,
-      });
-    } catch (error) {
-      // cp has one exit code for all failures.
-      const isFull = error instanceof CommandError && error.stderr.includes(noSpaceText);
-      throw isFull ? new KernelError('cp', 'ENOSPC', from, { cause: error }) : error;
-    } finally {
-      await endProgress();
-    }
-    // Errors of delayed allocation are reported here; umount(2) reports none.
-    await deps.mounts.syncFilesystem(target);
-  });
+  const copy = (freeSlot: () => void): Promise<void> =>
+    withPrivateMount(lane, deps, imagePath, options, async (target) => {
+      await runCopy(lane, deps, { ...options, imagePath, target, freeSlot });
+      // Errors of delayed allocation are reported here; umount(2) reports none.
+      await deps.mounts.syncFilesystem(target);
+    });
+  await deps.longProgramSlots.take(lane, copy, options.signal);
+}
+
+async function runCopy(
+  lane: Lane,
+  { run }: TreeDeps,
+  copy: CopyOptions & {
+    readonly imagePath: string;
+    readonly target: string;
+    readonly freeSlot: () => void;
+  },
+): Promise<void> {
+  const { from, target, imagePath, signal, freeSlot, onProgress } = copy;
+  const endProgress = await reportUsage(lane, target, onProgress);
+  try {
+    const options = ['--archive', '--one-file-system', '--sparse=auto', '--no-target-directory'];
+    await run(lane, 'setpriv', ['--pdeathsig', 'KILL', 'cp', ...options, from, target], {
+      timeoutMs: treeCopyTimeoutMs,
+      image: imagePath,
+      signal,
+      freeSlot,
+    });
+  } catch (error) {
+    // cp has one exit code for all failures.
+    const isFull = error instanceof CommandError && error.stderr.includes(noSpaceText);
+    throw isFull ? new KernelError('cp', 'ENOSPC', from, { cause: error }) : error;
+  } finally {
+    await endProgress();
+  }
 }
 
 /** Reports periodically how many bytes the filesystem uses more than at the start. */

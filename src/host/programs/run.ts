@@ -9,6 +9,7 @@ import { type Program, programDirectories, programs } from './programs.ts';
 interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]> {
   /**
    * Time limit, after which the program gets SIGTERM, and SIGKILL two seconds later. Waiting for a slot does not count.
+   * A program that cannot be killed gives its slot back, but the call waits for its end.
    */
   readonly timeoutMs: number;
   /**
@@ -24,8 +25,8 @@ interface CommandOptions<ExitCodes extends readonly number[] = readonly number[]
    * late one.
    */
   readonly signal?: AbortSignal;
-  /** The program may run for hours, as a copy does. Only two of these run at once, beside the others, which they do not delay. */
-  readonly isLong?: boolean;
+  /** Frees the slot that the caller has taken for a long program (long-program-slots.ts). The program then takes no other slot. */
+  readonly freeSlot?: () => void;
 }
 
 interface CommandResult<ExitCode extends number> {
@@ -59,10 +60,15 @@ interface RunnerOptions {
   readonly onEnd?: (command: EndedCommand) => void;
   /** Maximum number of concurrent programs; four for each core by default. Others wait in order of arrival. */
   readonly maxConcurrent?: number;
+  /** Time in milliseconds from the attempt to end a program until it counts as hung; it then gives its slot back. */
+  readonly hungAfterMs?: number;
 }
 
 const environment = { PATH: programDirectories.join(':'), LC_ALL: 'C' } as const;
-const maxConcurrentLong = 2;
+/** SIGKILL follows SIGTERM after this time. */
+const killDelayMs = 2_000;
+/** A program that still runs three seconds after SIGKILL is blocked in the kernel, for example by a disk that does not answer. */
+const defaultHungAfterMs = killDelayMs + 3_000;
 const maxOutputBytes = 4 * 1024 * 1024;
 /** Number of characters from the end of standard error that a CommandError contains. */
 const maxStderrChars = 2000;
@@ -74,35 +80,17 @@ const loadExeca = () => import('execa');
 export function makeRun({
   onEnd,
   maxConcurrent = 4 * availableParallelism(),
+  hungAfterMs = defaultHungAfterMs,
 }: RunnerOptions = {}): Run {
   const slots = makeSemaphore(maxConcurrent);
-  const longSlots = makeSemaphore(maxConcurrentLong);
   return async (lane, file, args, options) => {
-    const { execa } = await loadExeca();
-    const run = async () => {
-      const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
-      try {
-        return await execa(file, args, {
-          shell: false,
-          stdio: ['ignore', 'pipe', 'pipe', ...inherited(lock)],
-          extendEnv: false,
-          env: environment,
-          timeout: options.timeoutMs,
-          forceKillAfterDelay: 2000,
-          // If the driver ends first, the child finishes its work and keeps its image locked until then.
-          cleanup: false,
-          maxBuffer: maxOutputBytes,
-          reject: false,
-          ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
-        });
-      } finally {
-        await lock?.release();
-      }
-    };
-    const turn = options.isLong === true ? longSlots : slots;
-    const result = await turn(run, options.signal).catch((error: unknown) => {
+    const start = (freeSlot: () => void) =>
+      execute(lane, { file, args, options, hungAfterMs, freeSlot });
+    const { freeSlot, signal } = options;
+    const started = freeSlot === undefined ? slots(start, signal) : start(freeSlot);
+    const result = await started.catch((error: unknown) => {
       // The wait for a slot was aborted.
-      if (options.signal?.aborted === true && error === options.signal.reason)
+      if (signal?.aborted === true && error === signal.reason)
         throw new CommandError(file, { message: cancelled(file) }, { cause: error });
       throw error;
     });
@@ -115,6 +103,61 @@ export function makeRun({
     const message = failureMessage(file, result, options.timeoutMs, result.stderr);
     const stderr = result.stderr.slice(-maxStderrChars);
     throw new CommandError(file, { message, exitCode, stderr }, { cause: result.cause });
+  };
+}
+
+interface Execution {
+  readonly file: Program;
+  readonly args: readonly string[];
+  readonly options: CommandOptions;
+  readonly hungAfterMs: number;
+  readonly freeSlot: () => void;
+}
+
+/** Runs a program that has a slot, and frees the slot early if the program hangs. */
+async function execute(lane: Lane, { file, args, options, hungAfterMs, freeSlot }: Execution) {
+  const { execa } = await loadExeca();
+  const lock = options.image === undefined ? undefined : await lockImage(lane, options.image);
+  const endWatch = callWhenHung(options, hungAfterMs, freeSlot);
+  try {
+    return await execa(file, args, {
+      shell: false,
+      stdio: ['ignore', 'pipe', 'pipe', ...inherited(lock)],
+      extendEnv: false,
+      env: environment,
+      timeout: options.timeoutMs,
+      forceKillAfterDelay: killDelayMs,
+      // If the driver ends first, the child finishes its work and keeps its image locked until then.
+      cleanup: false,
+      maxBuffer: maxOutputBytes,
+      reject: false,
+      ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+    });
+  } finally {
+    endWatch();
+    await lock?.release();
+  }
+}
+
+/**
+ * Calls `onHung` when a program still runs `hungAfterMs` after its time limit or its abort, at which execa ends it. Returns a function
+ * that ends the watch.
+ */
+function callWhenHung(
+  { timeoutMs, signal }: CommandOptions,
+  hungAfterMs: number,
+  onHung: () => void,
+): () => void {
+  const leftMs = signal?.aborted === true ? 0 : timeoutMs;
+  let timer = setTimeout(onHung, leftMs + hungAfterMs);
+  const onAbort = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(onHung, hungAfterMs);
+  };
+  signal?.addEventListener('abort', onAbort, { once: true });
+  return () => {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
   };
 }
 

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { CommandError } from '../../../../src/host/errors.ts';
-import { driverLane } from '../../../../src/host/lane.ts';
+import { driverLane, onDisk } from '../../../../src/host/lane.ts';
+import { LongProgramSlots } from '../../../../src/host/programs/long-program-slots.ts';
 import {
   debianPackages,
   findProgram,
@@ -142,16 +143,27 @@ test('every program is installed and has a package', async (t) => {
   t.true(Object.keys(programs).length > 0);
 });
 
-test('long programs have slots of their own, and an abort ends the wait for one', async (t) => {
+test('a long program that the caller gave a slot takes no other, and an abort ends the wait for one', async (t) => {
   await withFifo(async (fifo) => {
     const run = makeRun({ maxConcurrent: 1 });
+    const slots = new LongProgramSlots();
     const [end, leave] = [new AbortController(), new AbortController()];
-    const start = ({ signal }: AbortController) =>
-      run(driverLane, 'tune2fs', ['-l', fifo], { timeoutMs, signal, isLong: true });
+    const start = ({ signal }: AbortController, lane = driverLane) =>
+      slots.take(
+        lane,
+        (freeSlot) => run(lane, 'tune2fs', ['-l', fifo], { timeoutMs, signal, freeSlot }),
+        signal,
+      );
     const running = Array.from({ length: 2 }, () => t.throwsAsync(start(end)));
-    const waiting = t.throwsAsync(start(leave), { instanceOf: CommandError, message: /cancelled/ });
-    leave.abort();
-    await waiting;
+    const waiting = reasonThrown(start(leave));
+    leave.abort(new Error('gone'));
+    t.is(await waiting, 'gone');
+    const otherDisk = new AbortController();
+    const beside = t.throwsAsync(start(otherDisk, onDisk(driverLane, 'other')), {
+      message: 'tune2fs was cancelled',
+    });
+    otherDisk.abort();
+    await beside;
     let hasEnded = false;
     void Promise.race(running).then(() => {
       hasEnded = true;
@@ -162,3 +174,34 @@ test('long programs have slots of their own, and an abort ends the wait for one'
     await Promise.all(running);
   });
 });
+
+function reasonThrown(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => (error instanceof Error ? error.message : error),
+  );
+}
+
+for (const [end, options] of [
+  ['its signal was aborted', () => ({ timeoutMs, signal: AbortSignal.timeout(100) })],
+  ['its time limit passed', () => ({ timeoutMs: 100 })],
+] as const) {
+  test(`a program that runs on after ${end} gives its slot back, but its call waits for its end`, async (t) => {
+    await withFifo(async (fifo) => {
+      const run = makeRun({ maxConcurrent: 1, hungAfterMs: 50 });
+      // The shell is killed. The process that it leaves keeps the output open, as a killed program does that the kernel blocks.
+      const script = 'exec 9<>"$1"; (head -c 1 <&9 >&2) & exec sleep 600';
+      const args = ['sh', '-c', script, 'sh', fifo];
+      let hasEnded = false;
+      const hung = t
+        .throwsAsync(run(driverLane, 'setpriv', args, options()), { instanceOf: CommandError })
+        .then(() => {
+          hasEnded = true;
+        });
+      t.is((await run(driverLane, 'e2fsck', ['-V'], { timeoutMs })).exitCode, 0);
+      t.false(hasEnded);
+      await writeFile(fifo, 'x');
+      await hung;
+    });
+  });
+}
