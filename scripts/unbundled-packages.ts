@@ -6,7 +6,9 @@ export const unbundledPackages = [
   // koffi loads its native library from its own directory.
   'koffi',
   // These are imported lazily. A bundled import() of a CommonJS package would lack the named exports that Node detects.
+  '@peculiar/x509',
   'execa',
   'prom-client',
+  'reflect-metadata',
   'yaml',
 ] as const;
