@@ -69,6 +69,12 @@ export function withNodeTag<Id extends string>(
   return findNodeTag(id) === from ? (`${id.slice(0, -from.length)}${to}` as Id) : id;
 }
 
+/** The tag of the node that made the id; undefined for an id without the form of this driver's ids. */
+export function tagOfId(id: string): string | undefined {
+  const parsed = parse(id);
+  return parsed === undefined ? undefined : nodeTagIn(parsed);
+}
+
 /**
  * Returns the tag of the node that an id belongs to; undefined for an id of this node, or one without the form of this driver's
  * ids.
@@ -79,6 +85,11 @@ export function otherNodeTagIn(id: string, nodeTag: string): string | undefined 
   return nodeTagIn(parsed);
 }
 
+/** The error for an id that no node has. */
+export function missing(kind: string, id: string): VolumeError {
+  return new VolumeError('not-found', `${kind} '${id}' does not exist`);
+}
+
 /** Throws `not-found` for an id that cannot exist on this node, because of its form or its node tag. */
 export function requireOwnId<T extends EntryId>(
   id: string,
@@ -86,7 +97,7 @@ export function requireOwnId<T extends EntryId>(
 ): T {
   const { nodeTag, kind } = options;
   const parsed = parse<T>(id);
-  if (parsed === undefined) throw new VolumeError('not-found', `${kind} '${id}' does not exist`);
+  if (parsed === undefined) throw missing(kind, id);
   if (nodeTagIn(parsed) !== nodeTag) {
     throw new VolumeError(
       'not-found',

@@ -52,6 +52,11 @@ export function makeClient<N extends ServiceName>(name: N, address: string): Cli
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
   });
+  return makeClientOn(name, channel);
+}
+
+/** Creates a client for one service of a channel, which the caller made; several services can share the channel. */
+export function makeClientOn<N extends ServiceName>(name: N, channel: Channel): Client<N> {
   const methods = Object.entries<Definition>(serviceDefinition(name)).map(([rpc, definition]) => [
     rpc,
     callOf(channel, definition),

@@ -16,6 +16,12 @@ import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import { type CallStatus, codeName, toStatus } from './status.ts';
 
+/** A call as the methods of a service see it. */
+export interface RpcCall extends Call {
+  /** When the caller gives up, in milliseconds since 1970; Infinity if it never does. */
+  readonly deadlineMs: number;
+}
+
 /** Dependencies that all methods of a server share. */
 export interface ServerHooks {
   readonly log: Logger;
@@ -58,19 +64,27 @@ let lastCallId = 0;
 
 /** A running call. It has the context for the domain, and logs and measures the end of the call. */
 class RunningCall {
-  readonly context: Call;
+  readonly context: RpcCall;
   readonly #method: Method;
   readonly #hooks: ServerHooks;
   readonly #startedMs = performance.now();
   readonly #abort = new AbortController();
   #hasEnded = false;
 
-  constructor(method: Method, hooks: ServerHooks, request: unknown) {
+  constructor(
+    method: Method,
+    hooks: ServerHooks,
+    { request, deadline }: { readonly request: unknown; readonly deadline: Date | number },
+  ) {
     this.#method = method;
     this.#hooks = hooks;
     lastCallId += 1;
     const fields = { rpc: method.rpc, callId: lastCallId, ...hooks.fieldsOf(request) };
-    this.context = { log: hooks.log.child(fields), signal: this.#abort.signal };
+    this.context = {
+      log: hooks.log.child(fields),
+      signal: this.#abort.signal,
+      deadlineMs: Number(deadline),
+    };
     if (this.context.log.isLevelEnabled('trace')) {
       this.context.log.trace({ request: method.redactRequest(request) }, 'call started');
     }
@@ -127,14 +141,22 @@ function levelOf(logClass: LogClass): 'info' | 'debug' | 'trace' {
   }
 }
 
+function startCall(
+  method: Method,
+  hooks: ServerHooks,
+  call: { readonly request: unknown; getDeadline(): Date | number },
+): RunningCall {
+  return new RunningCall(method, hooks, { request: call.request, deadline: call.getDeadline() });
+}
+
 /** Creates the grpc-js handler of a unary method. `handle` may throw anything. */
 export function makeUnaryHandler<Q, S>(
   method: Method,
   hooks: ServerHooks,
-  handle: (request: Q, call: Call) => Promise<S>,
+  handle: (request: Q, call: RpcCall) => Promise<S>,
 ): handleUnaryCall<Q, S> {
   return (call, answer) => {
-    const running = new RunningCall(method, hooks, call.request);
+    const running = startCall(method, hooks, call);
     call.on('cancelled', () => {
       running.cancel();
     });
@@ -178,10 +200,13 @@ function answerOnce<S>(
 export function makeRequestStreamHandler<S>(
   method: Method,
   hooks: ServerHooks,
-  handle: (requests: AsyncIterable<object>, call: Call) => Promise<S>,
+  handle: (requests: AsyncIterable<object>, call: RpcCall) => Promise<S>,
 ): handleClientStreamingCall<object, S> {
   return (call, answer) => {
-    const running = new RunningCall(method, hooks, undefined);
+    const running = new RunningCall(method, hooks, {
+      request: undefined,
+      deadline: call.getDeadline(),
+    });
     const { signal } = running.context;
     call.on('cancelled', () => {
       running.cancel();
@@ -209,10 +234,10 @@ export function makeRequestStreamHandler<S>(
 export function makeStreamHandler<Q, S>(
   method: Method,
   hooks: ServerHooks,
-  handle: (request: Q, call: Call) => AsyncIterable<S>,
+  handle: (request: Q, call: RpcCall) => AsyncIterable<S>,
 ): handleServerStreamingCall<Q, S> {
   return (call) => {
-    const running = new RunningCall(method, hooks, call.request);
+    const running = startCall(method, hooks, call);
     const { signal } = running.context;
     call.on('cancelled', () => {
       running.cancel();

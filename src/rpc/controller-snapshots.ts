@@ -1,5 +1,6 @@
 import { parseSnapshotParameters } from '../volumes/parameters/storage-class.ts';
 import type { CsiContext } from './context.ts';
+import { parseCreateSnapshotForm } from './forms.ts';
 import type { Implementation } from './handlers.ts';
 import { snapshotMessage } from './messages.ts';
 import { accessibleTopology, requireReachable } from './topology.ts';
@@ -16,8 +17,7 @@ export function controllerSnapshotMethods(
   return {
     async CreateSnapshot(request, call) {
       const input = {
-        name: requireText(request.name, 'name'),
-        sourceVolumeId: requireText(request.source_volume_id, 'source_volume_id'),
+        ...parseCreateSnapshotForm(request),
         settings: parseSnapshotParameters(request.parameters),
         parameters: request.parameters,
       };

@@ -8,6 +8,7 @@ import {
 import { controllerCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
 import { controllerSnapshotMethods } from './controller-snapshots.ts';
+import { parseCapacityForm, parseCreateVolumeForm, parseExpandForm } from './forms.ts';
 import type { Implementation } from './handlers.ts';
 import { healthMessage, volumeMessage } from './messages.ts';
 import {
@@ -16,14 +17,9 @@ import {
   mentionedNodeIds,
   requireReachable,
 } from './topology.ts';
-import { parsePage, parseRange, parseSource, requireRange, requireText } from './validate.ts';
+import { parsePage, requireText } from './validate.ts';
 import { findRefusal } from './validate-capabilities.ts';
-import {
-  combineCapabilities,
-  isFsTypeUnset,
-  parseCapabilities,
-  parseCapability,
-} from './volume-capability.ts';
+import { combineCapabilities, isFsTypeUnset } from './volume-capability.ts';
 
 type Methods = Implementation<'csi.v1.Controller'>;
 
@@ -92,14 +88,11 @@ function parseCreateVolume(
   request: CreateVolumeRequest,
   { settings, thisNode }: CsiContext,
 ): CreateVolumeInput {
-  const name = requireText(request.name, 'name');
-  const capabilities = parseCapabilities(request.volume_capabilities);
+  const { name, capabilities, range, source } = parseCreateVolumeForm(request);
   const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
-  const range = parseRange(request.capacity_range);
   // Mutable parameters take precedence (CSI spec, "CreateVolume").
   const parameters = { ...request.parameters, ...request.mutable_parameters };
   const volumeSettings = parseParameters(parameters, fsType);
-  const source = parseSource(request.volume_content_source);
   requireReachable(request.accessibility_requirements, thisNode);
   return {
     name,
@@ -119,10 +112,8 @@ function parseCreateVolume(
 function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
   return {
     async GetCapacity(request) {
-      const { volume_capabilities, parameters } = request;
-      const capabilities =
-        volume_capabilities.length === 0 ? [] : parseCapabilities(volume_capabilities);
-      const { fsType } = combineCapabilities(capabilities, settings.defaultFstype);
+      const { parameters } = request;
+      const { fsType } = combineCapabilities(parseCapacityForm(request), settings.defaultFstype);
       const pool =
         settings.clusterPools === undefined
           ? parsePoolParameter(parameters)
@@ -142,14 +133,7 @@ function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
     },
 
     async ControllerExpandVolume(request, call) {
-      const volumeId = requireText(request.volume_id, 'volume_id');
-      const range = requireRange(request.capacity_range);
-      const { volume_capability } = request;
-      const capability =
-        volume_capability === null
-          ? {}
-          : { capability: parseCapability(volume_capability, 'volume_capability') };
-      const grown = await volumes.expandVolume(call, { volumeId, range, ...capability });
+      const grown = await volumes.expandVolume(call, parseExpandForm(request));
       return {
         capacity_bytes: grown.sizeBytes,
         node_expansion_required: grown.nodeExpansionRequired,

@@ -1,8 +1,8 @@
 import type { GroupControllerServiceCapability } from '../csi/types.ts';
-import { VolumeError } from '../errors.ts';
 import { parseSnapshotParameters } from '../volumes/parameters/storage-class.ts';
 import { groupCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
+import { parseCreateGroupForm } from './forms.ts';
 import type { Implementation } from './handlers.ts';
 import { groupMessage } from './messages.ts';
 import { accessibleTopology } from './topology.ts';
@@ -27,8 +27,7 @@ export function groupControllerMethods(
 
     async CreateVolumeGroupSnapshot(request, call) {
       const group = await volumes.createGroupSnapshot(call, {
-        name: requireText(request.name, 'name'),
-        sourceVolumeIds: requireIds(request.source_volume_ids, 'source_volume_ids'),
+        ...parseCreateGroupForm(request),
         settings: parseSnapshotParameters(request.parameters),
         parameters: request.parameters,
       });
@@ -47,10 +46,4 @@ export function groupControllerMethods(
       return { group_snapshot: groupMessage(group, topology) };
     },
   };
-}
-
-function requireIds(ids: readonly string[], field: string): readonly string[] {
-  if (ids.length === 0) throw new VolumeError('invalid', `${field} is empty`);
-  for (const [index, id] of ids.entries()) requireText(id, `${field}[${index}]`);
-  return ids;
 }

@@ -4,24 +4,24 @@ import { rpcRedactors } from '../csi/redact.ts';
 import type { ClientStream, ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { Handlers, MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 import { VolumeError } from '../errors.ts';
-import type { Call } from '../volumes/engine/operations.ts';
 import type { LogClass } from './advertised.ts';
 import {
   type Method,
   makeRequestStreamHandler,
   makeStreamHandler,
   makeUnaryHandler,
+  type RpcCall,
   type ServerHooks,
 } from './call.ts';
 import { limitCheckFor } from './request-limits.ts';
 
 type Implemented<M> =
   M extends Unary<infer Q, infer S>
-    ? (request: Q, call: Call) => Promise<S>
+    ? (request: Q, call: RpcCall) => Promise<S>
     : M extends ServerStream<infer Q, infer S>
-      ? (request: Q, call: Call) => AsyncIterable<S>
+      ? (request: Q, call: RpcCall) => AsyncIterable<S>
       : M extends ClientStream<infer Q, infer S>
-        ? (requests: AsyncIterable<Q>, call: Call) => Promise<S>
+        ? (requests: AsyncIterable<Q>, call: RpcCall) => Promise<S>
         : never;
 
 /** The methods of a service that this driver implements. */
@@ -38,7 +38,7 @@ interface ServiceOptions {
 }
 
 type AnyImplementation = Readonly<
-  Record<string, ((request: object, call: Call) => unknown) | undefined>
+  Record<string, ((request: object, call: RpcCall) => unknown) | undefined>
 >;
 
 /**
@@ -95,8 +95,8 @@ function notOffered(rpc: string): () => never {
 }
 
 /** A generator, so that the wrapper also catches an error that `handle` throws synchronously. */
-function streaming(handle: (request: object, call: Call) => unknown) {
-  return async function* (request: object, call: Call): AsyncIterable<unknown> {
+function streaming(handle: (request: object, call: RpcCall) => unknown) {
+  return async function* (request: object, call: RpcCall): AsyncIterable<unknown> {
     yield* handle(request, call) as AsyncIterable<unknown>;
   };
 }

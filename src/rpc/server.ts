@@ -32,15 +32,18 @@ const grpcOptions: ServerOptions = {
   'grpc.enable_channelz': 0,
 };
 
-export interface CsiServerOptions {
+interface SocketServerOptions {
   /** Path of the socket. */
   readonly endpoint: string;
-  readonly context: CsiContext;
   readonly log: Logger;
   readonly callEnded: (call: CallMeasurement) => void;
+  readonly prefaceTimeoutMs?: number;
+}
+
+export interface CsiServerOptions extends SocketServerOptions {
+  readonly context: CsiContext;
   /** Further services on the same socket. */
   readonly otherServices?: (hooks: ServerHooks) => readonly Service[];
-  readonly prefaceTimeoutMs?: number;
 }
 
 /** A service with its handlers. */
@@ -66,16 +69,25 @@ export function makeService<N extends ServiceName>(name: N, handlers: Handlers<N
 
 /** Serves all services of csi.v1 on the socket. Throws `unavailable` if it cannot be bound. */
 export async function serveCsi(options: CsiServerOptions): Promise<RunningServer> {
-  const { endpoint, context, log, callEnded } = options;
-  const hooks: ServerHooks = {
-    log,
-    callEnded,
-    admit: limitCalls(maxRunningCalls),
+  const { context, otherServices } = options;
+  return serveOnSocket({
+    ...options,
     fieldsOf: (request) => callFields(request, context.volumes),
-  };
+    services: (hooks) => [...csiServices(context, hooks), ...(otherServices?.(hooks) ?? [])],
+  });
+}
+
+/** Serves the services on the socket. Throws `unavailable` if it cannot be bound. */
+export async function serveOnSocket(
+  options: SocketServerOptions & {
+    readonly services: (hooks: ServerHooks) => readonly Service[];
+    readonly fieldsOf: ServerHooks['fieldsOf'];
+  },
+): Promise<RunningServer> {
+  const { endpoint, log, callEnded, fieldsOf } = options;
+  const hooks: ServerHooks = { log, callEnded, admit: limitCalls(maxRunningCalls), fieldsOf };
   const server = new Server(grpcOptions);
-  const services = [...csiServices(context, hooks), ...(options.otherServices?.(hooks) ?? [])];
-  for (const service of services) service.addTo(server);
+  for (const service of options.services(hooks)) service.addTo(server);
 
   // grpc-js's own listener limits neither the number of connections nor the time until the HTTP/2 preface.
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());

@@ -22,20 +22,33 @@ export interface CallStatus {
   readonly details: string;
 }
 
+/** The error of a call with any code, for a call that another server has answered. `message` is passed on as it is. */
+export class StatusError extends Error {
+  readonly code: status;
+
+  constructor(code: status, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StatusError';
+    this.code = code;
+  }
+}
+
 /** gRPC sends the message in a header, and clients limit the size of headers: grpc-go accepts 16 KiB in total. */
 const maxDetailsLength = 2000;
 
 /**
- * Returns the status for the caller. Only the message of a VolumeError is meant for callers; other errors are only logged.
+ * Returns the status for the caller. Only the messages of a VolumeError and a StatusError are meant for callers; other errors are
+ * only logged.
  */
 export function toStatus(error: unknown): CallStatus {
-  if (!(error instanceof VolumeError)) {
-    return { code: status.INTERNAL, details: 'internal error, see the log of the driver' };
-  }
-  const { message } = error;
-  const details =
-    message.length > maxDetailsLength ? `${message.slice(0, maxDetailsLength)}…` : message;
-  return { code: codeOf[error.reason], details };
+  if (error instanceof StatusError) return { code: error.code, details: shortened(error.message) };
+  if (error instanceof VolumeError)
+    return { code: codeOf[error.reason], details: shortened(error.message) };
+  return { code: status.INTERNAL, details: 'internal error, see the log of the driver' };
+}
+
+function shortened(message: string): string {
+  return message.length > maxDetailsLength ? `${message.slice(0, maxDetailsLength)}…` : message;
 }
 
 /** Returns the name of a code for logs and metrics, for example `INVALID_ARGUMENT` for 3. */

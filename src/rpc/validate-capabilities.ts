@@ -1,7 +1,8 @@
 import type { VolumeCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import type { CsiContext } from './context.ts';
-import { combineCapabilities, parseCapabilities } from './volume-capability.ts';
+import { parseAskedCapabilities } from './forms.ts';
+import { combineCapabilities } from './volume-capability.ts';
 
 /**
  * CSI spec, "ValidateVolumeCapabilities". Returns the reason why the volume does not support the request, or undefined if it
@@ -17,20 +18,10 @@ export async function findRefusal(
   },
 ): Promise<string | undefined> {
   const { volumeId, parameters, context } = requested;
-  let refused: string | undefined;
-  let capabilities: ReturnType<typeof parseCapabilities> = [];
-  try {
-    capabilities = parseCapabilities(requested.capabilities, {
-      mode: 'unsupported',
-      fsType: 'unsupported',
-    });
-  } catch (error) {
-    if (!(error instanceof VolumeError) || error.reason !== 'unsupported') throw error;
-    refused = error.message;
-  }
+  const { capabilities, refusal } = parseAskedCapabilities(requested.capabilities);
   // NOT_FOUND for an unknown volume takes precedence over the refusal.
   await volumes.getVolume(volumeId);
-  if (refused !== undefined) return refused;
+  if (refusal !== undefined) return refusal;
   try {
     combineCapabilities(capabilities, settings.defaultFstype);
   } catch (error) {
