@@ -65,6 +65,7 @@ export function volumeAsJson(volume: Volume) {
     mountIds: volume.mount_ids,
     loopDevice: textOf(volume.loop_device),
     directIo: volume.loop_device === '' ? null : volume.direct_io,
+    readerDevices: volume.reader_devices,
     ephemeral: volume.ephemeral,
     fsUuid: textOf(volume.fs_uuid),
     imagePath: volume.image_path,
@@ -151,6 +152,10 @@ export function describeVolume(
     ['Created', dateOf(volume.created_at)?.toISOString() ?? ''],
     ['Source', source === null ? '' : `${source.kind} ${source.id}`],
     ['Loop device', isAttached ? deviceText(volume) : ''],
+    [
+      'Also attached',
+      volume.reader_devices.map((path) => `${path} (read-only, by other software)`),
+    ],
     ['Staged at', volume.staged_at],
     ['Mounted at', volume.published_at],
     ['Pods', volume.pods.map(podText)],

@@ -198,17 +198,29 @@ async function showHealth(session: Session, idOrName: string | undefined): Promi
     .map(volumeAsJson)
     .map(({ id, name, owner, problems }) => ({ id, name, owner, problems }));
   await session.show(asJson, () =>
-    unhealthy.length === 0
-      ? `${count(volumes.length, 'volume')}: ok`
-      : unhealthy.flatMap(problemTexts).join('\n'),
+    [
+      ...unhealthy.flatMap(problemTexts),
+      ...volumes.flatMap(readerTexts),
+      ...(unhealthy.length === 0 ? [`${count(volumes.length, 'volume')}: ok`] : []),
+    ].join('\n'),
   );
   if (unhealthy.length > 0) throw new FailedError('');
 }
 
 function problemTexts(volume: Volume): readonly string[] {
-  const { name, owner, problems } = volume;
-  const subject = `${printable(name)}${owner === null ? '' : ` (${ownerTextOf(volume)})`}`;
-  return problems.map(
-    ({ status, reason, message }) => `${subject}: ${status} ${reason}: ${message}`,
+  return volume.problems.map(
+    ({ status, reason, message }) => `${subjectOf(volume)}: ${status} ${reason}: ${message}`,
   );
+}
+
+/** For information: other software that reads the image does no harm. */
+function readerTexts(volume: Volume): readonly string[] {
+  return volume.reader_devices.map(
+    (path) => `${subjectOf(volume)}: other software has attached its image to ${path}, read-only`,
+  );
+}
+
+function subjectOf(volume: Volume): string {
+  const { name, owner } = volume;
+  return `${printable(name)}${owner === null ? '' : ` (${ownerTextOf(volume)})`}`;
 }

@@ -162,6 +162,7 @@ export const descriptor: object = {
                 owner: { type: 'VolumeOwner', id: 21 },
                 pods: { rule: 'repeated', type: 'PublishedPod', id: 22 },
                 mount_ids: { rule: 'repeated', type: 'string', id: 23 },
+                reader_devices: { rule: 'repeated', type: 'string', id: 24 },
               },
               nested: {
                 Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },

@@ -300,6 +300,8 @@ export type Volume = {
   readonly pods: readonly PublishedPod[];
   /** Docker's mount IDs that have the volume mounted. */
   readonly mount_ids: readonly string[];
+  /** Read-only loop devices that other software attached to the image, such as a backup. */
+  readonly reader_devices: readonly string[];
 } & (
   | {
       readonly source: 'source_snapshot_id';

@@ -92,6 +92,7 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
       published_at: publishedAtMs === undefined ? null : timestampOf(publishedAtMs),
     })),
     mount_ids: facts.mountIds,
+    reader_devices: facts.readers.map(({ path }) => path),
   };
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeClient } from '../../src/csi/client.ts';
+import { VolumeError } from '../../src/errors.ts';
 import type { LoopDevice } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import { startDriver } from '../helpers/driver.ts';
@@ -359,6 +360,98 @@ onNode(
     t.deepEqual(await devicesBelow(node.directory), []);
   },
 );
+
+onNode(
+  'a read-only device of other software is information, and no reason to refuse a call',
+  async (t) => {
+    const node = await scratchNode(t);
+    const a = await volumeOf(node, 'a', 'mount');
+    const { administration: admin } = node;
+    await a.stage();
+    await a.publish();
+    const at = node.pathOf('backup');
+    await mkdir(at);
+    const { stdout: path } = await execa('losetup', ['--find', '--show', '--read-only', a.image]);
+    try {
+      t.deepEqual(await a.conditions(), []);
+      const close = await openDevice(Number(path.slice('/dev/loop'.length)));
+      const facts = await admin.getVolume('a');
+      t.deepEqual(
+        facts.readers.map((device) => device.path),
+        [path],
+      );
+      const findings = await admin.diagnose();
+      const found = findings.find(({ name }) => name === `loop-device:${path}`);
+      t.is(found?.state, 'ok');
+      t.regex(found?.message ?? '', /read-only to the image of volume 'a\..*' by other software/);
+      t.is(findings.find(({ name }) => name === 'leftovers')?.state, 'ok');
+      await close();
+      await a.unpublish();
+      await execa('mount', ['-o', 'ro,noload', path, at]);
+      const mounted = (await admin.diagnose()).find(({ name }) => name === `loop-device:${path}`);
+      t.true(mounted?.message.includes(`mounted at ${at}`), mounted?.message);
+      t.is(await reasonOf(a.unstage()), 'ok', 'its mount does not keep the volume staged');
+      t.deepEqual(
+        (await a.devices()).map((device) => device.path),
+        [path],
+      );
+      await execa('umount', [at]);
+    } finally {
+      await execa('losetup', ['--detach', path]);
+    }
+    t.deepEqual(await devicesBelow(node.directory), []);
+  },
+);
+
+onNode('volume unmount leaves the mounts of other software alone, and names them', async (t) => {
+  const node = await scratchNode(t);
+  const a = await volumeOf(node, 'a', 'mount');
+  const { administration: admin } = node;
+  const [foreign, manual, bound] = [
+    node.pathOf('foreign'),
+    node.pathOf('manual'),
+    node.pathOf('bound'),
+  ];
+  for (const path of [foreign, bound]) await mkdir(path);
+  const unmount = (targetPath = '') =>
+    admin.unmountVolume(call(), { volumeId: a.volumeId, targetPath });
+  const mount = () =>
+    admin.mountVolume(call(), {
+      volumeId: a.volumeId,
+      targetPath: manual,
+      readOnly: false,
+      mountFlags: [],
+    });
+  await execa('mount', ['-o', 'loop', a.image, foreign]);
+  const [device] = await a.devices();
+  for (const target of ['', foreign]) {
+    const refused = await t.throwsAsync(unmount(target), { instanceOf: VolumeError });
+    t.is(refused.reason, 'wrong-state');
+    t.true(refused.message.includes(`${foreign} (${device?.path})`), refused.message);
+    t.regex(refused.message, /'umount /);
+  }
+  t.true((await mountsBelow(node.directory)).includes(foreign));
+  await execa('umount', [foreign]);
+  await mount();
+  await execa('mount', ['--bind', manual, bound]);
+  const kept = await t.throwsAsync(unmount(), { instanceOf: VolumeError });
+  t.true(kept.message.includes(bound) && !kept.message.includes(manual), kept.message);
+  t.true((await mountsBelow(node.directory)).includes(bound));
+  await execa('umount', [bound]);
+  t.deepEqual(await unmount(), []);
+  t.deepEqual(await devicesBelow(node.directory), []);
+  await mount();
+  const { stdout: reader } = await execa('losetup', ['--find', '--show', '--read-only', a.image]);
+  await execa('mount', ['-o', 'ro,noload', reader, foreign]);
+  t.deepEqual(await unmount(), [manual]);
+  t.deepEqual(
+    (await a.devices()).map(({ path }) => path),
+    [reader],
+  );
+  await execa('umount', [foreign]);
+  await execa('losetup', ['--detach', reader]);
+  t.deepEqual(await devicesBelow(node.directory), []);
+});
 
 onNode('devices of volumes whose long names have a common prefix are not confused', async (t) => {
   const node = await scratchNode(t);

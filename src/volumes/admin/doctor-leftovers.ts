@@ -6,6 +6,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
+import { targetsOf } from '../attachment/mount-errors.ts';
 import { describeDeviceUsers } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -43,8 +44,10 @@ export async function checkLeftovers(
     ...(await leftoversInPools(domain, context, query)),
     ...unhealthyVolumes(context),
   ];
-  if (findings.length > 0) return findings;
+  const readers = await readersOfVolumes(domain, context);
+  if (findings.length > 0) return [...findings, ...readers];
   return [
+    ...readers,
     ok(
       'leftovers',
       `none; ${page.entries.length === 1 ? '1 volume' : `${page.entries.length} volumes`} checked`,
@@ -103,6 +106,27 @@ async function unusedDevices(
           : 'end those processes; the next start of the driver detaches the device if nothing uses it',
       ),
     );
+  }
+  return findings;
+}
+
+/** Names other software that reads images. It is neither a leftover nor a problem, but explains who keeps an image open. */
+async function readersOfVolumes(
+  domain: Domain,
+  { volumes, mounts }: LeftoverContext,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { record, readers } of volumes) {
+    for (const device of readers) {
+      const targets = targetsOf(mounts.filter((mount) => exposesDevice(mount, device)));
+      const at = targets.length === 0 ? '' : `, mounted at ${targets.join(', ')}`;
+      findings.push(
+        ok(
+          `loop-device:${device.path}`,
+          `${device.path} is attached read-only to the image of volume '${record.id}' by other software${at}${await usersText(domain, device)}`,
+        ),
+      );
+    }
   }
   return findings;
 }

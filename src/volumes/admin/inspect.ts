@@ -3,10 +3,12 @@
 import { mapConcurrently } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount, MountUser } from '../../host/host.ts';
-import { isOnImage } from '../../host/loop/status.ts';
+import { isLabelled, isOnImage } from '../../host/loop/status.ts';
+import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { parseVolumeId } from '../../ids.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { attachmentOfDevices } from '../attachment/attachment.ts';
+import { type Attachment, attachmentOfDevices } from '../attachment/attachment.ts';
+import { targetsOf } from '../attachment/mount-errors.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
@@ -45,7 +47,18 @@ export interface VolumeFacts {
   /** Docker's mount IDs that have it mounted. */
   readonly mountIds: readonly string[];
   readonly device: LoopDevice | undefined;
+  /** Read-only devices that other software attached to the image, for example a backup. They do no harm. */
+  readonly readers: readonly LoopDevice[];
+  /** Those of the mounts in `publishedAt` that no call of the driver made. */
+  readonly foreignMounts: readonly ForeignMount[];
   readonly conditions: readonly VolumeCondition[];
+}
+
+/** A mount that other software made: of a device of its own, or of the volume's device at a path of its choice. */
+export interface ForeignMount {
+  readonly target: string;
+  /** undefined for a bind mount whose device was lost. */
+  readonly device: LoopDevice | undefined;
 }
 
 /** Who uses a volume: at most five processes, and block devices that are stacked on its device, such as LVM. */
@@ -112,15 +125,16 @@ export async function getVolumeFacts(domain: Domain, name: string): Promise<Volu
 /** Finds the processes and block devices that use a volume; none if they cannot be determined. */
 export async function findVolumeUsers(
   domain: Domain,
-  { record, pool, device }: VolumeFacts,
+  { record, pool, device, readers }: VolumeFacts,
 ): Promise<VolumeUsers> {
-  if (device === undefined) return { processes: [], devices: [] };
   const { users } = inLane(domain, { kind: 'inspect', id: record.id, pool }).host;
-  const [processes, devices] = await Promise.all([
-    users.ofDevice(device).catch(() => []),
-    users.devicesAbove(device).catch(() => []),
-  ]);
-  return { processes, devices };
+  const processes = new Map<number, MountUser>();
+  const devices: string[] = [];
+  for (const one of device === undefined ? readers : [device, ...readers]) {
+    devices.push(...(await users.devicesAbove(one).catch(() => [])));
+    for (const user of await users.ofDevice(one).catch(() => [])) processes.set(user.pid, user);
+  }
+  return { processes: [...processes.values()], devices };
 }
 
 /**
@@ -196,14 +210,28 @@ async function readPageContext(domain: Domain, query: PoolQuery): Promise<PageCo
 }
 
 /** The part of the facts that comes from the kernel. */
-type KernelFacts = Pick<VolumeFacts, 'allocatedBytes' | 'device'> & MountFacts;
+type KernelFacts = Pick<VolumeFacts, 'allocatedBytes' | 'device' | 'readers'> & MountFacts;
 
 /** The mounts of a volume, and what the node state knows about them. */
-type MountFacts = Pick<VolumeFacts, 'stagedAt' | 'publishedAt' | 'pods' | 'mountIds'>;
+type MountFacts = Pick<
+  VolumeFacts,
+  'stagedAt' | 'publishedAt' | 'foreignMounts' | 'pods' | 'mountIds'
+>;
 
-const noMountFacts: MountFacts = { stagedAt: [], publishedAt: [], pods: [], mountIds: [] };
+const noMountFacts: MountFacts = {
+  stagedAt: [],
+  publishedAt: [],
+  foreignMounts: [],
+  pods: [],
+  mountIds: [],
+};
 
-const noKernelFacts: KernelFacts = { allocatedBytes: 0n, device: undefined, ...noMountFacts };
+const noKernelFacts: KernelFacts = {
+  allocatedBytes: 0n,
+  device: undefined,
+  readers: [],
+  ...noMountFacts,
+};
 
 /** Reasons of conditions that exclude further queries of the volume's disk. */
 const silentReasons = ['Stuck', 'PoolNotAnswering', 'ImageUnreadable'];
@@ -239,7 +267,7 @@ async function kernelFactsOf(
   volume: FoundVolume,
   context: PageContext,
 ): Promise<KernelFacts> {
-  const { pool, imagePath } = volume;
+  const { imagePath } = volume;
   const image = await domain.host.files.imageStatus(imagePath).catch(() => undefined);
   if (image === undefined) return noKernelFacts;
   const devices = context.devices.filter((device) => isOnImage(device, image));
@@ -248,14 +276,11 @@ async function kernelFactsOf(
     volume,
     table: context.mounts,
   });
-  // A bind-mounted device node whose device was lost stays mounted until it is unpublished.
-  const targets = [...attachment.mounts, ...attachment.lost]
-    .map(({ target }) => target)
-    .filter((target) => !isTemporaryMount(pool, target));
   return {
     allocatedBytes: image.allocatedBytes,
     device: attachment.readWrite,
-    ...(await mountFactsOf(domain, volume, [...new Set(targets)])),
+    readers: attachment.devices.filter((device) => device.readOnly && !isLabelled(device)),
+    ...(await mountFactsOf(domain, volume, attachment)),
   };
 }
 
@@ -266,16 +291,27 @@ async function kernelFactsOf(
 async function mountFactsOf(
   domain: Domain,
   volume: FoundVolume,
-  targets: readonly string[],
+  { devices, mounts, lost }: Attachment,
 ): Promise<MountFacts> {
+  // A bind-mounted device node whose device was lost stays mounted until it is unpublished.
+  const all = [...mounts, ...lost].filter(({ target }) => !isTemporaryMount(volume.pool, target));
+  const targets = targetsOf(all);
   if (targets.length === 0) return noMountFacts;
   const { staged, published, dockerMountIds } = await readNodeState(domain, volume);
   const path = staged?.stagingTargetPath;
   const isStaging = (target: string): boolean =>
     path !== undefined && stagingMountPaths(path).includes(target);
+  const ownTargets = published.map(({ targetPath }) => targetPath);
+  const foreignMounts = all.flatMap((mount) => {
+    const { target } = mount;
+    const device = devices.find((one) => exposesDevice(mount, one));
+    const isOurs = device === undefined || isLabelled(device);
+    return isOurs && (isStaging(target) || ownTargets.includes(target)) ? [] : [{ target, device }];
+  });
   return {
     stagedAt: path !== undefined && targets.some(isStaging) ? [path] : [],
     publishedAt: targets.filter((target) => !isStaging(target)).sort(),
+    foreignMounts,
     pods: published.flatMap(({ pod, targetPath, publishedAtMs }) =>
       pod !== undefined && targets.includes(targetPath)
         ? [{ ...pod, targetPath, publishedAtMs }]

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
+import { isLabelled } from '../../host/loop/status.ts';
 import type { VolumeId } from '../../ids.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isInMountDir } from '../attachment/mount-dir.ts';
@@ -20,7 +21,7 @@ import { unpublishVolume } from '../node/unpublish.ts';
 import { unstageVolume } from '../node/unstage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { expandVolume } from '../volume/expand.ts';
-import { getVolumeFacts, type VolumeFacts } from './inspect.ts';
+import { type ForeignMount, getVolumeFacts, type VolumeFacts } from './inspect.ts';
 
 /** Returns the staging path for manual mounts of the volume, below a directory of the driver. */
 function stagingPathOf(directory: string, volumeId: VolumeId): string {
@@ -131,7 +132,8 @@ function otherUserOf(
 /**
  * Unpublishes the volume at `targetPath`, or everywhere if that is '', and unstages a manually mounted volume after its last
  * unmount. A target directory belongs to the operator and is kept; the empty file on which a device node was mounted is removed.
- * Returns the paths that were unmounted.
+ * Mounts that no call of the driver made are left alone: throws `wrong-state` with their paths if one is at `targetPath`, if there
+ * are no others, or if they keep the volume attached. Returns the paths that were unmounted.
  */
 export async function unmountManually(
   domain: Domain,
@@ -141,25 +143,51 @@ export async function unmountManually(
   const inline = domain.pools.findEphemeral(input.volumeId);
   if (inline !== undefined) return deleteInline(domain, call, inline);
   const { id, kind } = domain.pools.getVolume(input.volumeId).record;
-  const { stagedAt, publishedAt } = await getVolumeFacts(domain, id);
+  const { stagedAt, publishedAt, foreignMounts } = await getVolumeFacts(domain, id);
   const user = otherUserOf(domain, stagedAt, stagingPathOf(input.directory, id));
-  if (input.targetPath === '' && user !== undefined) {
+  const isForAll = input.targetPath === '';
+  if (isForAll && user !== undefined) {
     throw new VolumeError(
       'wrong-state',
       `volume '${id}' is in use by ${user} (mounted at ${stagedAt.join(', ')}); stop its users, or specify the directory to unmount`,
     );
   }
-  const targetPaths =
-    input.targetPath === ''
-      ? deepestFirst(publishedAt)
-      : [await checkedTargetPath(domain, input.targetPath, 'the directory to unmount')];
+  const isForeign = (path: string): boolean => foreignMounts.some(({ target }) => target === path);
+  const targetPaths = isForAll
+    ? deepestFirst(publishedAt).filter((path) => !isForeign(path))
+    : [await checkedTargetPath(domain, input.targetPath, 'the directory to unmount')];
+  requireNotForeign(
+    id,
+    foreignMounts.filter(({ target }) => targetPaths.includes(target)),
+  );
   for (const targetPath of targetPaths) {
     await reportInUseAsBusy(() =>
       unpublishVolume(domain, call, { volumeId: id, targetPath, keepTarget: kind === 'mount' }),
     );
   }
   await unstageIfUnused(domain, call, { directory: input.directory, volumeId: id });
+  if (isForAll)
+    requireNotForeign(id, targetPaths.length === 0 ? foreignMounts : attaching(foreignMounts));
   return targetPaths.filter((path) => publishedAt.includes(path));
+}
+
+/** Those of the mounts that keep a device attached which the driver would detach. A read-only device of other software stays. */
+function attaching(foreignMounts: readonly ForeignMount[]): readonly ForeignMount[] {
+  return foreignMounts.filter(({ device }) => device?.readOnly !== true || isLabelled(device));
+}
+
+/** Throws `wrong-state` if there is such a mount. */
+function requireNotForeign(id: string, foreignMounts: readonly ForeignMount[]): void {
+  if (foreignMounts.length === 0) return;
+  const paths = foreignMounts.map(({ target }) => target);
+  const mounts = foreignMounts.map(({ target, device }) =>
+    device === undefined ? target : `${target} (${device.path})`,
+  );
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${id}' is mounted at ${mounts.join(', ')}, but neither 'loopcsi volume mount' nor a call of the driver did that; ` +
+      `unmount it where that was done, for example with 'umount ${paths.join(' ')}'`,
+  );
 }
 
 /** A path is longer than its parents, so sorting by length puts nested paths first. */
@@ -201,8 +229,11 @@ async function unstageIfUnused(
   input: { readonly directory: string; readonly volumeId: VolumeId },
 ): Promise<void> {
   const stagingTargetPath = stagingPathOf(input.directory, input.volumeId);
-  const { stagedAt, publishedAt, device } = await getVolumeFacts(domain, input.volumeId);
-  if (publishedAt.length > 0 || stagedAt.some((path) => path !== stagingTargetPath)) return;
+  const facts = await getVolumeFacts(domain, input.volumeId);
+  const { stagedAt, publishedAt, foreignMounts, device } = facts;
+  const readOnly = foreignMounts.filter((mount) => attaching([mount]).length === 0);
+  const others = publishedAt.filter((path) => !readOnly.some(({ target }) => target === path));
+  if (others.length > 0 || stagedAt.some((path) => path !== stagingTargetPath)) return;
   if (device !== undefined || stagedAt.length > 0) {
     await unstageVolume(domain, call, { volumeId: input.volumeId, stagingTargetPath });
   }

@@ -3,6 +3,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { detach } from '../attachment/attach.ts';
 import { type Attachment, attachmentOfDevices } from '../attachment/attachment.ts';
 import { attachmentByLabel, attachmentForTeardown } from '../attachment/attachment-for-teardown.ts';
+import { targetsOf } from '../attachment/mount-errors.ts';
 import { readNodeStateIfReadable, writeNodeState } from '../attachment/node-state.ts';
 import { livePublications } from '../attachment/publications.ts';
 import { stagedNodePath, stagingMountPaths } from '../attachment/staging-path.ts';
@@ -92,26 +93,16 @@ async function unmountAndDetach(
     await removeTarget(domain, node);
   }
   await domain.reached('unstage:unmounted');
+  // A read-only device without the driver's label belongs to other software, for example a backup.
+  const devices = attachment.devices.filter((device) => !device.readOnly || isLabelled(device));
   // The detach of a device that is mounted elsewhere would fail, or leave a bind-mounted device node that may later belong to
   // another image.
   if (attachment.mounts.some(({ target }) => !targets.includes(target))) {
-    const { mounts } = await attachmentOfDevices(domain, attachment.devices, {
-      volume,
-      isTeardown: true,
-    });
-    if (mounts.length > 0) {
-      throw stillMountedError(
-        id,
-        mounts.map(({ target }) => target),
-      );
-    }
+    const { mounts } = await attachmentOfDevices(domain, devices, { volume, isTeardown: true });
+    if (mounts.length > 0) throw stillMountedError(id, targetsOf(mounts));
   }
   await domain.guard.thaw(id);
-  for (const device of attachment.devices) {
-    // A read-only device without the driver's label belongs to other software, for example a backup.
-    if (device.readOnly && !isLabelled(device)) continue;
-    await detach(domain, device, id);
-  }
+  for (const device of devices) await detach(domain, device, id);
   await domain.reached('unstage:detached');
 }
 
