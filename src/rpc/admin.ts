@@ -14,8 +14,8 @@ import {
 } from './admin-messages.ts';
 import type { LogClass } from './advertised.ts';
 import type { ServerHooks } from './call.ts';
+import { makeService, type Service } from './grpc-server.ts';
 import { type Implementation, makeHandlers } from './handlers.ts';
-import { makeService, type Service } from './server.ts';
 import { transferMethods } from './transfer.ts';
 import { optionalPath, parsePage, requirePath, requireText } from './validate.ts';
 
