@@ -7,6 +7,7 @@ export const TiB = 1024n * GiB;
 
 const factors: Readonly<Record<string, bigint>> = {
   '': 1n,
+  B: 1n,
   Ki: KiB,
   Mi: MiB,
   Gi: GiB,
@@ -22,13 +23,14 @@ const factors: Readonly<Record<string, bigint>> = {
 
 /**
  * Parses a byte count in the notation of Kubernetes: `1073741824`, `10Gi`, `1.5Gi`, `500M`; fractions of a byte are rounded up.
- * A trailing `B` is optional: `10GiB` equals `10Gi`. Throws `invalid`; the message starts with `name`, if given.
+ * `1024B` are bytes, too. `10GB` is refused, since some programs take it for `10Gi`. Throws `invalid`; the message starts with
+ * `name`, if given.
  */
 export function parseBytes(text: string, name?: string): bigint {
-  const match = /^(\d{1,19})(?:\.(\d{1,9}))?(?:([KMGTP]i|[kKMGTP])?B?)$/.exec(text.trim());
+  const match = /^(\d{1,19})(?:\.(\d{1,9}))?([KMGTP]i|[kKMGTP]|B)?$/.exec(text.trim());
   const [, whole, fraction = '', unit = ''] = match ?? [];
   const factor = factors[unit];
-  if (whole === undefined || factor === undefined || (fraction !== '' && unit === '')) {
+  if (whole === undefined || factor === undefined || (fraction !== '' && factor === 1n)) {
     throw new VolumeError('invalid', `${prefix(name)}'${text}' is not a size; ${suggestion(text)}`);
   }
   const scale = 10n ** BigInt(fraction.length);
@@ -48,13 +50,15 @@ export function parseTypedSize(text: string, name: string): bigint {
   );
 }
 
-/** `10gb` and `10g` are binary for Docker, and decimal elsewhere, so the user has to choose. */
+/** `10GB` and `10g` are binary for Docker, and decimal elsewhere, so the user has to choose. `10GiB` is binary everywhere. */
 function suggestion(text: string): string {
-  const [, number, letter] = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp])i?b?\s*$/i.exec(text) ?? [];
+  const [, number, letter, isBinary] =
+    /^\s*(\d+(?:\.\d+)?)\s*([kmgtp])(i?)b?\s*$/i.exec(text) ?? [];
   if (number === undefined || letter === undefined) {
     return 'use a value such as 1073741824, 512Mi or 10Gi';
   }
   const unit = letter.toUpperCase();
+  if (isBinary !== '') return `did you mean ${number}${unit}i?`;
   return `did you mean ${number}${unit}i (binary) or ${number}${unit} (decimal)?`;
 }
 

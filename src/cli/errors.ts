@@ -9,7 +9,7 @@ import { printable } from './printable.ts';
 export const exitCodes = { success: 0, failure: 1, usageError: 2 } as const;
 type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
-/** Thrown for an invalid command line, before anything was changed. */
+/** Thrown for a command line that is wrong whatever the state of the driver, before anything was changed. */
 export class UsageError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -69,16 +69,16 @@ export function failureOf(error: unknown): Failure {
   }
   if (isGrpcError(error)) return grpcFailure(error);
   if (error instanceof VolumeError) {
-    const exitCode = error.reason === 'invalid' ? exitCodes.usageError : exitCodes.failure;
-    return { exitCode, message: error.message, code: error.reason, isPrinted };
+    const { reason: code, message } = error;
+    return { exitCode: exitCodes.failure, message, code, isPrinted };
   }
   return { exitCode: exitCodes.failure, message: messageOf(error), code: 'FAILED', isPrinted };
 }
 
 function grpcFailure({ code, details }: GrpcError): Failure {
-  const exitCode = code === grpcCodes.INVALID_ARGUMENT ? exitCodes.usageError : exitCodes.failure;
   return {
-    exitCode,
+    // INVALID_ARGUMENT, too: it may depend on the state, as the deletion of a member of a group does.
+    exitCode: exitCodes.failure,
     message: grpcMessage(code, details),
     code: grpcCodeName(code) ?? 'UNKNOWN',
     isPrinted: false,

@@ -210,7 +210,7 @@ async function requireNewFile({ path, options }: FileExport): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return;
   if (options.force === true && found.isFile()) return;
-  throw new UsageError(
+  throw new FailedError(
     found.isFile()
       ? `${path} already exists; choose another file, or replace it with --force`
       : `${path} exists and is not a regular file; choose another file`,

@@ -49,7 +49,10 @@ export function addVolumeCommands(program: Command, session: Session): void {
     .command('expand')
     .description('grow a volume, even while it is in use')
     .argument('<volume>', 'id, name or claim')
-    .requiredOption('--size <SIZE>', 'new size, for example 20Gi, or an increase: +5Gi')
+    .requiredOption(
+      '--size <SIZE>',
+      'new size, for example 20Gi, or an increase: +5Gi; volumes cannot shrink',
+    )
     .action(expandVolume.bind(null, session));
   addTrimCommand(volume, session);
   addDeleteCommand(volume, session);
@@ -182,8 +185,8 @@ async function expandVolume(
   const atNextMount = answer.at_next_mount;
   const volume = requireField(answer.volume, 'volume');
   await session.show({ ...volumeAsJson(volume), atNextMount }, () =>
-    size_bytes < oldSizeBytes
-      ? `Volume '${volume.name}' already has ${formatPromisedSize(volume.size_bytes)}; volumes cannot shrink.`
+    volume.size_bytes === oldSizeBytes && !atNextMount
+      ? `Volume '${printable(volume.name)}' already has ${formatPromisedSize(volume.size_bytes)}.`
       : expansionMessage(volume, atNextMount),
   );
 }

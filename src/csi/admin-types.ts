@@ -32,7 +32,7 @@ export interface AdminService {
   readonly MountVolume: Unary<MountVolumeRequest, MountVolumeResponse>;
   /** Undoes MountVolume at one path or at all paths, and unstages the volume after the last one. Succeeds if it is not mounted. */
   readonly UnmountVolume: Unary<UnmountVolumeRequest, UnmountVolumeResponse>;
-  /** Grows the image, loop device and filesystem of a volume, whether or not it is in use, before it returns. Succeeds if the volume is already that large. */
+  /** Grows the image, loop device and filesystem of a volume, whether or not it is in use, before it returns. Succeeds if the volume is already that large; OUT_OF_RANGE if it is larger, since volumes cannot shrink. */
   readonly ExpandVolume: Unary<ExpandVolumeRequest, ExpandVolumeResponse>;
   /** Returns the blocks that the filesystem of a thin volume has freed to its pool (FITRIM). An unused volume is mounted privately for that. FAILED_PRECONDITION for a volume that cannot be trimmed. */
   readonly TrimVolume: Unary<TrimVolumeRequest, TrimVolumeResponse>;

@@ -69,6 +69,15 @@ onNode('a volume is created, mounted, expanded and deleted by its name', async (
 
   const grown = await json<VolumeJson>('volume', 'expand', 'data', '--size', '400Mi');
   t.is(grown.sizeBytes, 400 * 1024 * 1024);
+  const shrunk = await run('volume', 'expand', 'data', '--size', '350Mi');
+  t.is(shrunk.exitCode, 1);
+  t.regex(shrunk.stderr, /volume 'data' has 400 MiB and cannot shrink to 350 MiB/);
+  const taken = await run('volume', 'export', 'data', join(target, 'file'));
+  t.is(taken.exitCode, 1, 'the command line is right, but the file exists');
+  t.regex(taken.stderr, /already exists; choose another file, or replace it with --force/);
+  const sameSize = await ok('volume', 'expand', 'data', '--size', '409600Ki');
+  t.is(sameSize, "Volume 'data' already has 400Mi.");
+  t.is(await ok('volume', 'expand', 'data', '--size', '419430000'), sameSize, 'it was rounded up');
   const { id, publishedAt, loopDevice } = await json<VolumeJson>('volume', 'get', 'data');
   t.deepEqual(publishedAt, [target]);
   t.regex(loopDevice ?? '', /^\/dev\/loop\d+$/);

@@ -7,10 +7,12 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import type { VolumeId } from '../../ids.ts';
+import { formatExactBytes } from '../../units.ts';
 import { attachmentOf } from '../attachment/attachment.ts';
 import { isInMountDir } from '../attachment/mount-dir.ts';
 import { readNodeState } from '../attachment/node-state.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
+import { chooseCapacity } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { Capability } from '../model.ts';
@@ -243,7 +245,25 @@ async function unstageIfUnused(
 }
 
 /**
- * Grows the promised size, the image, the device and, if possible, the filesystem. `atNextMount`: the filesystem will grow at the
+ * Throws `out-of-range` for less than the volume has: an operator who names a smaller size expects it to shrink. A request that was
+ * rounded up to the present size is satisfied.
+ */
+function requireNotSmaller(domain: Domain, { record }: FoundVolume, requiredBytes: bigint): void {
+  const { name, fsType, sizeBytes } = record;
+  if (requiredBytes >= sizeBytes) return;
+  const minBytes = fsType === null ? 0n : domain.host.filesystems[fsType].minGrownBytes;
+  const subject = `volume '${name}'`;
+  if (chooseCapacity({ requiredBytes, limitBytes: 0n }, { minBytes, subject }) === sizeBytes)
+    return;
+  throw new VolumeError(
+    'out-of-range',
+    `${subject} has ${formatExactBytes(sizeBytes)} and cannot shrink to ${formatExactBytes(requiredBytes)}; ` +
+      'to get a smaller volume, create one and copy the files',
+  );
+}
+
+/**
+ * Grows the promised size, the image, the device and, if possible, the filesystem. Throws `out-of-range` for a smaller size. `atNextMount`: the filesystem will grow at the
  * next mount, because it is not mounted now or the kernel does not permit it to grow while mounted.
  */
 export async function expandManually(
@@ -251,7 +271,9 @@ export async function expandManually(
   call: Call,
   input: { readonly volumeId: string; readonly sizeBytes: bigint },
 ): Promise<{ readonly facts: VolumeFacts; readonly atNextMount: boolean }> {
-  const { id } = domain.pools.getVolume(input.volumeId).record;
+  const volume = domain.pools.getVolume(input.volumeId);
+  requireNotSmaller(domain, volume, input.sizeBytes);
+  const { id } = volume.record;
   const range = { requiredBytes: input.sizeBytes, limitBytes: 0n };
   const { nodeExpansionRequired } = await expandVolume(domain, call, { volumeId: id, range });
   let atNextMount = nodeExpansionRequired;

@@ -26,9 +26,9 @@ const cases = [
     code: 'NOT_FOUND',
   },
   {
-    name: 'INVALID_ARGUMENT is a usage error',
+    name: 'a refusal by the driver is no usage error: it may depend on the state',
     error: grpcError(status.INVALID_ARGUMENT, 'name is missing'),
-    exitCode: 2,
+    exitCode: 1,
     message: /^name is missing$/,
     code: 'INVALID_ARGUMENT',
   },
@@ -81,10 +81,10 @@ const cases = [
     code: 'FAILED',
   },
   {
-    name: 'an invalid value of the domain is a usage error',
-    error: new VolumeError('invalid', '--size: no'),
-    exitCode: 2,
-    message: /^--size: no$/,
+    name: 'a refusal by the domain, which runs in this process without a driver, is the same',
+    error: new VolumeError('invalid', 'no'),
+    exitCode: 1,
+    message: /^no$/,
     code: 'invalid',
   },
   {
