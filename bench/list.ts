@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Client, makeClient } from '../src/csi/client.ts';
+import { noLimits } from '../src/host/loop/io-limits.ts';
 import { nodeTagOf, volumeIdFor } from '../src/ids.ts';
 import { encodeJson } from '../src/state/decode.ts';
 import type { VolumeRecord } from '../src/state/records.ts';
@@ -26,6 +27,7 @@ async function writeVolumes(directory: string, count: number): Promise<void> {
       sectorSize: 4096,
       sizeBytes: MiB,
       trim: 'periodic',
+      limits: noLimits,
       directIo: true,
       mkfsOptions: [],
       parameters: {},

@@ -4,6 +4,7 @@ import { type Config, configForLog } from './config/load.ts';
 import { flagOf } from './config/options.ts';
 import type { RunningPlugin } from './docker/server.ts';
 import { messageOf, VolumeError } from './errors.ts';
+import type { DeviceLimits } from './host/host.ts';
 import { nodeTagOf } from './ids.ts';
 import type { HttpListener } from './observe/http.ts';
 import { createLog, type Logger } from './observe/log.ts';
@@ -32,6 +33,8 @@ interface ServeOptions {
   /** Called at every fault point; tests stop or kill the driver there. */
   readonly reached?: Reached;
   readonly log?: Logger;
+  /** Replaces `io.max` of cgroup v2, in tests on machines that lack it. */
+  readonly deviceLimits?: DeviceLimits;
 }
 
 export interface RunningDriver {
@@ -57,7 +60,8 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     );
   }
   await requireNoListener({ path: config.endpoint, flag: flagOf('endpoint') });
-  const setup: Setup = { config, log, version, reached: options.reached };
+  const { reached, deviceLimits } = options;
+  const setup: Setup = { config, log, version, reached, deviceLimits };
   // Loading grpc-js takes longer than opening the pools, so both run concurrently.
   const server = import('./rpc/server.ts');
   const { metrics, opened } = await openDomain(setup);
@@ -87,6 +91,7 @@ interface Setup {
   readonly log: Logger;
   readonly version: string;
   readonly reached: Reached | undefined;
+  readonly deviceLimits: DeviceLimits | undefined;
 }
 
 interface OpenDomain {
@@ -94,7 +99,8 @@ interface OpenDomain {
   readonly opened: OpenedVolumes;
 }
 
-async function openDomain({ config, log, version, reached }: Setup): Promise<OpenDomain> {
+async function openDomain(setup: Setup): Promise<OpenDomain> {
+  const { config, log, version, reached } = setup;
   const [{ makeRealHost }, { gate }, { openVolumes }, { makeMeasure }] = await Promise.all([
     import('./host/real-host.ts'),
     import('./host/kernel/gate.ts'),
@@ -111,6 +117,8 @@ async function openDomain({ config, log, version, reached }: Setup): Promise<Ope
     }),
   });
   const host = makeRealHost({
+    podsCgroup: config.podsCgroup,
+    deviceLimits: setup.deviceLimits,
     onCommand: ({ file, args, exitCode, durationMs }) => {
       log.debug({ file, args, exitCode, durationMs: Math.round(durationMs) }, 'command ended');
       metrics.commandEnded({ file, result: exitCode?.toString() ?? 'none', durationMs });
@@ -148,6 +156,7 @@ function domainSettings(config: Config): DomainSettings {
     guardFreezeLimitMs: config.guardFreezeLimit,
     trimBytesPerSecond: config.trimRate,
     withoutStaging: config.withoutStaging,
+    podsCgroup: config.podsCgroup,
   };
 }
 

@@ -110,13 +110,13 @@ async function checkWithoutDriver(
       import('../volumes/admin/doctor-machine.ts'),
       import('../volumes/admin/doctor-pools.ts'),
     ]);
-    const host = makeRealHost();
-    const { stateDir, nodeId, kubeletDir } = config;
+    const host = makeRealHost({ podsCgroup: config.podsCgroup });
+    const { stateDir, nodeId, kubeletDir, podsCgroup } = config;
     const mountDir = config.dockerSocket === undefined ? undefined : config.mountDir;
     const pools = config.pools.map((pool) => checkPoolOffline(pool, { host, stateDir, nodeId }));
     const paths = config.pools.map(({ path }) => path);
     return [
-      ...(await checkMachine(host, { kubeletDir, mountDir })),
+      ...(await checkMachine(host, { kubeletDir, mountDir }, { podsCgroup })),
       ...(await Promise.all(pools)),
       ...(await checkUnconfiguredPoolsOffline(host, stateDir, paths)),
     ];

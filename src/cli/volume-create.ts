@@ -13,6 +13,7 @@ import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
 import { formatOf, volumeAsJson } from './volume-format.ts';
+import { addLimitOptions, type LimitOptions, limitParametersFor } from './volume-limit.ts';
 
 /** Options of every command that creates a volume. */
 export interface NewVolumeOptions {
@@ -21,7 +22,7 @@ export interface NewVolumeOptions {
   readonly provisioning?: string;
 }
 
-interface CreateOptions extends NewVolumeOptions {
+interface CreateOptions extends NewVolumeOptions, LimitOptions {
   readonly fstype?: string;
   readonly block?: boolean;
   readonly sectorSize?: string;
@@ -30,7 +31,7 @@ interface CreateOptions extends NewVolumeOptions {
 }
 
 export function addCreateCommands(volume: Command, session: Session): void {
-  addNewVolumeOptions(
+  const create = addNewVolumeOptions(
     volume
       .command('create')
       .description('create a volume: an image with its own filesystem, or a raw block device')
@@ -49,8 +50,8 @@ export function addCreateCommands(volume: Command, session: Session): void {
       ]),
     )
     .option('--mkfs-options <OPTIONS>', 'mkfs options that docs/parameters.md allows')
-    .option('--from <snapshot:ID|volume:ID>', 'copy the data of a snapshot or another volume')
-    .action(createVolume.bind(null, session));
+    .option('--from <snapshot:ID|volume:ID>', 'copy the data of a snapshot or another volume');
+  addLimitOptions(create).action(createVolume.bind(null, session));
   addNewVolumeOptions(
     volume
       .command('clone')
@@ -207,15 +208,17 @@ function capabilityFor(options: CreateOptions, source: Source | undefined): Volu
 
 function parametersFor(options: CreateOptions): Readonly<Record<string, string>> {
   const { pool, provisioning, sectorSize, mkfsOptions } = options;
-  const given: Record<ParameterName & keyof CreateOptions, string | undefined> = {
+  const given: Record<
+    Exclude<ParameterName & keyof CreateOptions, keyof LimitOptions>,
+    string | undefined
+  > = {
     pool,
     provisioning,
     sectorSize,
     mkfsOptions,
   };
-  return Object.fromEntries(
-    Object.entries(given).flatMap(([key, value]) =>
-      value === undefined ? [] : [[key, value] as const],
-    ),
+  const parameters = Object.entries(given).flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, value] as const],
   );
+  return { ...Object.fromEntries(parameters), ...limitParametersFor(options) };
 }

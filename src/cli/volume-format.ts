@@ -1,5 +1,6 @@
 /** Formats volumes as text and JSON. */
 import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
+import { formatExactBytes } from '../units.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import { ownerAsJson, ownerTextOf } from './owner-format.ts';
 import type { Terminal } from './terminal.ts';
@@ -44,6 +45,33 @@ function podAsJson(pod: PublishedPod) {
   };
 }
 
+/** The limits by the names of the parameters; null: not limited. */
+function limitsOf({ io_limits: limits }: Pick<Volume, 'io_limits'>) {
+  const limitOrNull = (limit: bigint | undefined): bigint | null =>
+    limit === undefined || limit === 0n ? null : limit;
+  return {
+    readBytesPerSecond: limitOrNull(limits?.read_bytes_per_second),
+    writeBytesPerSecond: limitOrNull(limits?.write_bytes_per_second),
+    readIops: limitOrNull(limits?.read_iops),
+    writeIops: limitOrNull(limits?.write_iops),
+  };
+}
+
+/** The limits of a volume as text, such as `read 10 MiB/s, write 500 IOPS`; empty for a volume without limits. */
+export function limitsText(volume: Pick<Volume, 'io_limits'>): string {
+  const { readBytesPerSecond, writeBytesPerSecond, readIops, writeIops } = limitsOf(volume);
+  const rate = (what: string, bytes: bigint | null): readonly string[] =>
+    bytes === null ? [] : [`${what} ${formatExactBytes(bytes)}/s`];
+  const requests = (what: string, iops: bigint | null): readonly string[] =>
+    iops === null ? [] : [`${what} ${iops} IOPS`];
+  return [
+    ...rate('read', readBytesPerSecond),
+    ...requests('read', readIops),
+    ...rate('write', writeBytesPerSecond),
+    ...requests('write', writeIops),
+  ].join(', ');
+}
+
 /** docs/command-line.md lists the keys. */
 export function volumeAsJson(volume: Volume) {
   return {
@@ -59,6 +87,8 @@ export function volumeAsJson(volume: Volume) {
     sectorSize: volume.sector_size,
     createdAt: dateOf(volume.created_at)?.toISOString() ?? null,
     source: sourceOf(volume),
+    trim: textOf(volume.trim),
+    limits: limitsOf(volume),
     stagedAt: volume.staged_at,
     publishedAt: volume.published_at,
     pods: volume.pods.map(podAsJson),
@@ -109,6 +139,7 @@ export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'DEVICE', text: ({ loop_device }) => loop_device, isWide: true },
   { title: 'CREATED', text: ({ created_at }) => formatTime(created_at), isWide: true },
   { title: 'SOURCE', text: (volume) => sourceOf(volume)?.id ?? '', isWide: true },
+  { title: 'LIMITS', text: limitsText, isWide: true },
 ];
 
 /** The target paths. Docker's containers mount the staging path themselves. */
@@ -151,6 +182,8 @@ export function describeVolume(
     ['Sector size', volume.sector_size.toString()],
     ['Created', dateOf(volume.created_at)?.toISOString() ?? ''],
     ['Source', source === null ? '' : `${source.kind} ${source.id}`],
+    ['Trim', volume.trim],
+    ['I/O limits', limitsText(volume)],
     ['Loop device', isAttached ? deviceText(volume) : ''],
     [
       'Also attached',

@@ -15,6 +15,7 @@ import { addDeleteCommand } from './volume-delete.ts';
 import { addExportCommand } from './volume-export.ts';
 import { describeVolume, expansionMessage, volumeAsJson, volumeColumns } from './volume-format.ts';
 import { addImportCommands } from './volume-import.ts';
+import { addLimitCommand } from './volume-limit.ts';
 import { addManifestCommand } from './volume-manifest.ts';
 import { addTrimCommand } from './volume-trim.ts';
 
@@ -54,6 +55,7 @@ export function addVolumeCommands(program: Command, session: Session): void {
       'new size, for example 20Gi, or an increase: +5Gi; volumes cannot shrink',
     )
     .action(expandVolume.bind(null, session));
+  addLimitCommand(volume, session);
   addTrimCommand(volume, session);
   addDeleteCommand(volume, session);
   addHealthCommand(volume, session);

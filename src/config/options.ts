@@ -182,6 +182,12 @@ export const optionTable = {
     help: 'Maximum number of volumes that the scheduler places on this node. A volume needs one loop device, a raw block volume two.',
     schema: textParsedBy(parsePositiveInteger),
   },
+  podsCgroup: {
+    kind: 'value',
+    value: 'DIR',
+    help: 'The cgroup (v2) above all processes that use volumes, in which the I/O limits of volumes are set. If not set, it is the cgroup named `kubepods` or `kubepods.slice` below /sys/fs/cgroup, which contains all pods; other platforms must name one, for example /sys/fs/cgroup/system.slice.',
+    schema: textParsedBy(parseAbsolutePath),
+  },
   withoutStaging: {
     kind: 'switch',
     value: 'true|false',

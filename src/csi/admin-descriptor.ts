@@ -163,10 +163,20 @@ export const descriptor: object = {
                 pods: { rule: 'repeated', type: 'PublishedPod', id: 22 },
                 mount_ids: { rule: 'repeated', type: 'string', id: 23 },
                 reader_devices: { rule: 'repeated', type: 'string', id: 24 },
+                trim: { type: 'string', id: 25 },
+                io_limits: { type: 'IoLimits', id: 26 },
               },
               nested: {
                 Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },
                 Provisioning: { values: { PROVISIONING_UNKNOWN: 0, THIN: 1, THICK: 2 } },
+              },
+            },
+            IoLimits: {
+              fields: {
+                read_bytes_per_second: { type: 'int64', id: 1 },
+                write_bytes_per_second: { type: 'int64', id: 2 },
+                read_iops: { type: 'int64', id: 3 },
+                write_iops: { type: 'int64', id: 4 },
               },
             },
             VolumeOwner: {

@@ -302,6 +302,9 @@ export type Volume = {
   readonly mount_ids: readonly string[];
   /** Read-only loop devices that other software attached to the image, such as a backup. */
   readonly reader_devices: readonly string[];
+  /** When freed blocks are returned to the pool: `periodic`, `online` or `off`. */
+  readonly trim: string;
+  readonly io_limits: IoLimits | null;
 } & (
   | {
       readonly source: 'source_snapshot_id';
@@ -319,6 +322,15 @@ export type Volume = {
       readonly source_volume_id?: never;
     }
 );
+
+/** I/O limits of a volume; 0 means not limited. */
+export interface IoLimits {
+  readonly read_bytes_per_second: bigint;
+  readonly write_bytes_per_second: bigint;
+  /** Requests per second. */
+  readonly read_iops: bigint;
+  readonly write_iops: bigint;
+}
 
 /** The Kubernetes objects for which a volume was created. */
 export interface VolumeOwner {

@@ -39,6 +39,26 @@ export const knownOptions = {
     default: 'none',
     meaning: 'As in a StorageClass; docs/parameters.md lists the allowed options.',
   },
+  readBytesPerSecond: {
+    values: '`max`, or bytes per second, for example `50Mi`',
+    default: '`max`: not limited',
+    meaning: 'Limits reads. Needs `--pods-cgroup`: [I/O limits](limits-io.md).',
+  },
+  writeBytesPerSecond: {
+    values: '`max`, or bytes per second',
+    default: '`max`: not limited',
+    meaning: 'Limits writes.',
+  },
+  readIops: {
+    values: '`max`, or a number',
+    default: '`max`: not limited',
+    meaning: 'Limits read requests per second.',
+  },
+  writeIops: {
+    values: '`max`, or a number',
+    default: '`max`: not limited',
+    meaning: 'Limits write requests per second.',
+  },
   mountOptions: {
     values: 'mount options, separated by commas',
     default: 'none',
@@ -69,10 +89,15 @@ export function parseOptions(
   requireMountable(given.from ?? '', source);
   const fsType = parseFsType(given.fstype) ?? source?.fsType ?? context.defaultFsType;
   const { pool, provisioning, mkfsOptions } = given;
+  const { readBytesPerSecond, writeBytesPerSecond, readIops, writeIops } = given;
   const parameters: Record<ParameterName & OptionName, string | undefined> = {
     pool,
     provisioning,
     mkfsOptions,
+    readBytesPerSecond,
+    writeBytesPerSecond,
+    readIops,
+    writeIops,
   };
   const withPool = { ...parameters, pool: pool ?? source?.pool };
   return {

@@ -258,7 +258,8 @@ export interface LoopDevices {
    * the number. Never uses a number whose node is bind-mounted anywhere. For ten minutes it avoids the numbers of
    * devices that were held: a process that was given such a node would see this image. The kernel may turn direct I/O
    * off: check `directIo` of the result. Does not look for an existing device: the caller does, while it has the volume
-   * locked. ImageInUseError while a program of an earlier driver process uses the image.
+   * locked. ImageInUseError while a program of an earlier driver process uses the image. The device has no I/O limits, even
+   * if an earlier device of its number had some.
    */
   attach(imagePath: string, options: AttachOptions): Promise<LoopDevice>;
   /**
@@ -284,7 +285,8 @@ export interface LoopDevices {
   refreshSize(device: LoopDevice): Promise<void>;
   /**
    * LOOP_CLR_FD, then waits, up to a limit, until the device is detached. Then LOOP_CTL_REMOVE if settings of its queue
-   * were changed (`discard: false`, dirty limits), since they would apply to the next device with this number. Returns
+   * were changed (`discard: false`, dirty limits), since they would apply to the next device with this number. I/O limits
+   * are removed before the detach, for the same reason, and put back if it fails. Returns
    * `in-use` if the device is still in use at the limit; the detach request is then cancelled (AUTOCLEAR is cleared)
    * unless `later` lets the kernel carry it out at the last close. Returns `detached` for an already detached device.
    */
@@ -293,6 +295,35 @@ export interface LoopDevices {
   isInUse(device: LoopDevice): Promise<boolean>;
   /** Syncs the device node (fsync): dirty pages of its page cache are written to the image. */
   sync(device: LoopDevice): Promise<void>;
+}
+
+/** Limits of the I/O of a device, in bytes or requests per second; null: not limited. */
+export interface IoLimits {
+  readonly readBytesPerSecond: bigint | null;
+  readonly writeBytesPerSecond: bigint | null;
+  readonly readIops: bigint | null;
+  readonly writeIops: bigint | null;
+}
+
+/** The cgroup whose `io.max` limits the devices of volumes, or why there is none and what to do about it. */
+export type PodsCgroup =
+  | { readonly path: string }
+  | { readonly problem: string; readonly remedy: string };
+
+/**
+ * Limits of loop devices in `io.max` of one cgroup (cgroup v2). They apply to all processes below this cgroup together. The kernel
+ * keeps them for the number of a device, not for its image: `LoopDevices` removes them when a number is attached or detached.
+ */
+export interface DeviceLimits {
+  /** Finds the cgroup, each time anew: the io controller can be enabled while the driver runs. */
+  findCgroup(): Promise<PodsCgroup>;
+  /** The limits of all loop devices that have any, by `7:N`. Empty without a cgroup. */
+  list(): Promise<ReadonlyMap<string, IoLimits>>;
+  /**
+   * Replaces the limits of a device, `7:N`. Without a cgroup, does nothing if no limit is given, and otherwise throws KernelError
+   * ENOENT.
+   */
+  set(majorMinor: string, limits: IoLimits): Promise<void>;
 }
 
 /** One line of /proc/self/mountinfo. */
@@ -709,6 +740,7 @@ export interface Host {
   inLane(lane: Lane): Host;
   readonly files: Files;
   readonly loops: LoopDevices;
+  readonly deviceLimits: DeviceLimits;
   readonly mounts: Mounts;
   readonly filesystems: Filesystems;
   readonly extents: Extents;

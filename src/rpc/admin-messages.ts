@@ -2,6 +2,7 @@
 import type {
   Check,
   GroupSnapshot,
+  IoLimits as IoLimitsMessage,
   Pool,
   PoolAbilities,
   Snapshot,
@@ -12,7 +13,7 @@ import type {
   VolumeOwner,
   VolumeUser,
 } from '../csi/admin-types.ts';
-import type { IoCounters } from '../host/host.ts';
+import type { IoCounters, IoLimits } from '../host/host.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
@@ -93,6 +94,17 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
     })),
     mount_ids: facts.mountIds,
     reader_devices: facts.readers.map(({ path }) => path),
+    trim: record.trim,
+    io_limits: limitsMessage(record.limits),
+  };
+}
+
+function limitsMessage(limits: IoLimits): IoLimitsMessage {
+  return {
+    read_bytes_per_second: limits.readBytesPerSecond ?? 0n,
+    write_bytes_per_second: limits.writeBytesPerSecond ?? 0n,
+    read_iops: limits.readIops ?? 0n,
+    write_iops: limits.writeIops ?? 0n,
   };
 }
 

@@ -64,7 +64,7 @@ const controller: readonly Row<'csi.v1.Controller', ControllerServiceCapabilityR
   { capability: 'LIST_SNAPSHOTS', calls: { ListSnapshots: 'read' } },
   { capability: 'GET_SNAPSHOT', calls: { GetSnapshot: 'read' } },
   { capability: 'CLONE_VOLUME', calls: {} },
-  { capability: 'MODIFY_VOLUME', calls: { ControllerModifyVolume: 'change' }, offered: never },
+  { capability: 'MODIFY_VOLUME', calls: { ControllerModifyVolume: 'change' } },
   // A volume can only be used on the node where it was created, so there is nothing to attach.
   {
     capability: 'PUBLISH_UNPUBLISH_VOLUME',

@@ -1,9 +1,11 @@
 import type { ControllerServiceCapability, CreateVolumeRequest } from '../csi/types.ts';
 import type { CreateVolumeInput } from '../volumes/model.ts';
 import {
+  parseMutableParameters,
   parseParameters,
   parsePoolOfClass,
   parsePoolParameter,
+  requireMutable,
 } from '../volumes/parameters/storage-class.ts';
 import { controllerCapabilities } from './advertised.ts';
 import type { CsiContext } from './context.ts';
@@ -68,6 +70,13 @@ function volumeMethods(context: CsiContext): Methods {
       return { confirmed, message: '' };
     },
 
+    async ControllerModifyVolume(request, call) {
+      const volumeId = requireText(request.volume_id, 'volume_id');
+      const settings = parseMutableParameters(request.mutable_parameters);
+      await volumes.modifyVolume(call, { volumeId, settings });
+      return {};
+    },
+
     async ListVolumes(request) {
       const page = await volumes.listVolumes(parsePage(request));
       const entries = page.entries.map((volume) => ({
@@ -90,6 +99,7 @@ function parseCreateVolume(
 ): CreateVolumeInput {
   const { name, capabilities, range, source } = parseCreateVolumeForm(request);
   const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
+  requireMutable(request.mutable_parameters);
   // Mutable parameters take precedence (CSI spec, "CreateVolume").
   const parameters = { ...request.parameters, ...request.mutable_parameters };
   const volumeSettings = parseParameters(parameters, fsType);

@@ -30,6 +30,17 @@ const importSource = looseRecord({
 });
 export type ImportSource = Readonly<v.InferOutput<typeof importSource>>;
 
+/** null: not limited. */
+const limit = v.optional(v.nullable(byteCount), null);
+
+/** I/O limits of a volume, in bytes and requests per second. */
+const limits = looseRecord({
+  readBytesPerSecond: limit,
+  writeBytesPerSecond: limit,
+  readIops: limit,
+  writeIops: limit,
+});
+
 const volumeFields = {
   name: v.string(),
   kind: v.picklist(['mount', 'block']),
@@ -57,6 +68,8 @@ export const volumeRecord = looseRecord({
    */
   reachedBytes: v.optional(byteCount),
   trim: v.picklist(['periodic', 'online', 'off']),
+  /** Absent in records of earlier versions, whose volumes are not limited. */
+  limits: v.optional(limits, {}),
   directIo: v.boolean(),
   mkfsOptions: v.array(v.string()),
   /** The parameters of the request, unchanged. */

@@ -14,6 +14,7 @@ import type {
   CreateVolumeInput,
   ExpandInput,
   GroupSnapshot,
+  ModifyInput,
   NodeExpandInput,
   Page,
   PoolCapacity,
@@ -59,6 +60,9 @@ export interface Volumes {
     call: Call,
     input: ExpandInput,
   ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
+
+  /** Changes parameters of a volume, also while it is in use. Throws `wrong-state` for limits that this node cannot set. */
+  modifyVolume(call: Call, input: ModifyInput): Promise<void>;
 
   /** The returned snapshot is in state `copying` while a long copy of an idle volume runs. */
   createSnapshot(call: Call, input: CreateSnapshotInput): Promise<Snapshot>;

@@ -30,6 +30,8 @@ export interface DomainSettings {
   readonly trimBytesPerSecond: bigint;
   /** Whether NodePublishVolume first stages the volume below `mountDir`, and the last NodeUnpublishVolume unstages it. */
   readonly withoutStaging: boolean;
+  /** `--pods-cgroup`, for the report of doctor; undefined if it is not set. */
+  readonly podsCgroup?: string | undefined;
 }
 
 /** The dependencies that every function of the domain receives as an argument. */

@@ -2,7 +2,7 @@
  * Inputs and results of the domain. They use the terms of the CSI spec, but not the types of any protocol: rpc/, docker/ and cli/
  * convert their own. The fronts have validated the form of all inputs; the domain checks whatever depends on a volume.
  */
-import type { FsType, SectorSize } from '../host/host.ts';
+import type { FsType, IoLimits, SectorSize } from '../host/host.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
 import type { CapacityRange } from './capacity.ts';
 
@@ -37,8 +37,22 @@ export interface VolumeSettings {
   readonly mkfsOptions: readonly string[];
   /** If undefined, a copy gets the sector size of its source, and any other volume 4096. */
   readonly sectorSize: SectorSize | undefined;
-  readonly trim: 'periodic' | 'online' | 'off';
+  readonly trim: TrimMode;
   readonly directIo: boolean;
+  readonly limits: IoLimits;
+}
+
+export type TrimMode = 'periodic' | 'online' | 'off';
+
+/** Changes of the parameters that a VolumeAttributesClass may set. What is absent keeps its value. */
+export interface MutableSettings {
+  readonly trim?: TrimMode;
+  readonly limits: Partial<IoLimits>;
+}
+
+export interface ModifyInput {
+  readonly volumeId: string;
+  readonly settings: MutableSettings;
 }
 
 export interface VolumeSource {

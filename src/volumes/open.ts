@@ -36,6 +36,7 @@ import { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
 import type { PoolSettings } from './pool/settings.ts';
 import { poolOpenTimeoutMs } from './pool/thresholds.ts';
+import { watchLimits } from './recovery/watch-limits.ts';
 import { openPool, watchPools } from './recovery/watch-pools.ts';
 import { allocatedRanges, changedRanges } from './snapshot/changed-blocks.ts';
 import { createSnapshot } from './snapshot/create.ts';
@@ -49,6 +50,7 @@ import { deleteVolume } from './volume/delete.ts';
 import { expandVolume } from './volume/expand.ts';
 import { storageConditions, volumeHealth } from './volume/health.ts';
 import { findMismatch, listVolumeHealth, listVolumes } from './volume/list.ts';
+import { modifyVolume } from './volume/modify.ts';
 import { poolCapacity } from './volume/pool-capacity.ts';
 
 export interface OpenDeps {
@@ -100,6 +102,7 @@ export async function openVolumes(deps: OpenDeps): Promise<OpenedVolumes> {
     watchPools(domain, deps.longestWaitMs),
     trimPeriodically(domain),
     watchDevices(domain),
+    watchLimits(domain),
   ];
   return {
     domain,
@@ -211,6 +214,7 @@ function volumesOf(domain: Domain): Volumes {
     findMismatch: async (volumeId, request) => findMismatch(pools, volumeId, request),
     capacity: (request) => poolCapacity(domain, request),
     expandVolume: (call, input) => expandVolume(domain, call, input),
+    modifyVolume: (call, input) => modifyVolume(domain, call, input),
     stageVolume: (call, input) => stageVolume(domain, call, input),
     unstageVolume: (call, input) => unstageVolume(domain, call, input),
     publishVolume: (call, input) => publishVolume(domain, call, input),

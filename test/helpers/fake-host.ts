@@ -15,6 +15,7 @@ import {
 } from '../../src/host/host.ts';
 import { driverLane, type Lane } from '../../src/host/lane.ts';
 import { FakeBlocks } from './fake-copies.ts';
+import { FakeDeviceLimits } from './fake-device-limits.ts';
 import { makeFakeFilesystems } from './fake-filesystems.ts';
 import { type FakeDevice, FakeKernel } from './fake-kernel.ts';
 import { makeFakeLoops } from './fake-loops.ts';
@@ -45,6 +46,9 @@ export interface FakeHostOptions {
 export class FakeHost implements Host {
   readonly files;
   readonly loops;
+  readonly deviceLimits;
+  /** `io.max` of the node: limits by `7:N`, and whether there is a cgroup for them. */
+  readonly ioMax = new FakeDeviceLimits();
   readonly mounts;
   readonly filesystems;
   readonly extents;
@@ -83,7 +87,10 @@ export class FakeHost implements Host {
     this.missing = options.missingPrograms ?? [];
     this.supported = new Set(options.supportedFilesystems ?? fsTypes);
     const blocks = new FakeBlocks(options.reflink ?? false);
-    const loops = makeFakeLoops(kernel, { directIo: options.directIo ?? true });
+    const loops = makeFakeLoops(kernel, {
+      directIo: options.directIo ?? true,
+      limits: this.ioMax,
+    });
     const mounts = new FakeMounts(kernel);
     const real = makeFakeFilesystems({
       kernel,
@@ -94,6 +101,7 @@ export class FakeHost implements Host {
     });
     this.files = watch.over('files', makeFiles(driverLane));
     this.loops = watch.over('loops', loops);
+    this.deviceLimits = watch.over('deviceLimits', this.ioMax);
     this.mounts = watch.over('mounts', mounts);
     this.extents = watch.over('extents', blocks.extents);
     this.copies = watch.over('copies', blocks.copies);
@@ -189,6 +197,7 @@ export class FakeHost implements Host {
   reboot(): void {
     this.kernel.mounts.length = 0;
     for (const device of this.kernel.devices.values()) this.kernel.detach(device);
+    this.ioMax.devices.clear();
   }
 }
 

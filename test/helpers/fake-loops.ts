@@ -1,13 +1,18 @@
 import { readlinkSync } from 'node:fs';
 import { KernelError } from '../../src/host/errors.ts';
-import type { LoopDevice, LoopDevices } from '../../src/host/host.ts';
+import type { DeviceLimits, LoopDevice, LoopDevices } from '../../src/host/host.ts';
 import { noIo } from '../../src/host/loop/io-counters.ts';
+import { noLimits } from '../../src/host/loop/io-limits.ts';
 import { boundNumbers } from '../../src/host/loop/numbers.ts';
 import { labelOf } from '../../src/host/loop/status.ts';
 import { describe, type FakeKernel, isSame, sizeOf } from './fake-kernel.ts';
 
 /** The loop table in memory. `abilities.directIo` is false when the filesystem of the pool refuses direct I/O. */
-export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean }): LoopDevices {
+export function makeFakeLoops(
+  kernel: FakeKernel,
+  abilities: { readonly directIo: boolean; readonly limits: DeviceLimits },
+): LoopDevices {
+  const { limits } = abilities;
   const all = () => [...kernel.devices.values()];
   /** Numbers of devices that the driver kept open and detached; other numbers are preferred. */
   const avoidedNumbers = new Set<number>();
@@ -59,7 +64,9 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
         autoclear: options.autoclear === true,
         held: options.autoclear === true || options.hold === true,
       });
-      return describe(device);
+      const attached = describe(device);
+      await limits.set(attached.majorMinor, noLimits);
+      return attached;
     },
     release: async (device) => {
       const found = kernel.find(device);
@@ -74,11 +81,14 @@ export function makeFakeLoops(kernel: FakeKernel, abilities: { directIo: boolean
     detach: async (device, { later = false } = {}) => {
       const found = kernel.find(device);
       if (found === undefined) return 'detached';
+      const former = (await limits.list()).get(device.majorMinor);
+      await limits.set(device.majorMinor, noLimits);
       const wasHeld = found.held;
       found.held = false;
       kernel.clear(found);
       if (kernel.find(device) !== undefined) {
         if (!later) found.autoclear = false;
+        if (former !== undefined) await limits.set(device.majorMinor, former);
         return 'in-use';
       }
       if (wasHeld) avoidedNumbers.add(found.number);

@@ -1,3 +1,4 @@
+import { noLimits } from '../../src/host/loop/io-limits.ts';
 import { groupIdFor, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
 import type {
@@ -27,6 +28,7 @@ export const aVolume: Volume = {
     sectorSize: 4096,
     sizeBytes: 1n << 30n,
     trim: 'periodic',
+    limits: noLimits,
     directIo: true,
     mkfsOptions: [],
     parameters: {},
@@ -124,6 +126,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       minimumVolumeBytes: 1n,
     }),
     expandVolume: async () => ({ sizeBytes: 2n << 30n, nodeExpansionRequired: true }),
+    modifyVolume: async () => undefined,
     stageVolume: async () => undefined,
     unstageVolume: async () => undefined,
     publishVolume: async () => undefined,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Host } from '../../src/host/host.ts';
+import { noLimits } from '../../src/host/loop/io-limits.ts';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { nodeTagOf } from '../../src/ids.ts';
 import { createLog } from '../../src/observe/log.ts';
@@ -69,6 +70,7 @@ export const plainSettings: VolumeSettings = {
   sectorSize: undefined,
   trim: 'periodic',
   directIo: true,
+  limits: noLimits,
 };
 
 export function volumeInput(

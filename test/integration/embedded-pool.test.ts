@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { noLimits } from '../../src/host/loop/io-limits.ts';
 import { GiB, MiB } from '../../src/units.ts';
 import { growPool } from '../../src/volumes/admin/pools/grow.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -66,7 +67,7 @@ onNode(
       range: { requiredBytes: 16n * MiB, limitBytes: 0n },
       settings: {
         ...{ pool: undefined, provisioning: 'thin', mkfsOptions: [], sectorSize: 4096 },
-        ...{ trim: 'periodic', directIo: true },
+        ...{ trim: 'periodic', directIo: true, limits: noLimits },
       },
     });
     const { host, poolPath } = node;

@@ -1,6 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { hasErrno, KernelError } from '../errors.ts';
-import type { AttachOptions, FileIdentity, IoCounters, LoopDevice, LoopDevices } from '../host.ts';
+import type {
+  AttachOptions,
+  DeviceLimits,
+  FileIdentity,
+  IoCounters,
+  IoLimits,
+  LoopDevice,
+  LoopDevices,
+} from '../host.ts';
 import { ioctl } from '../kernel/calls.ts';
 import { fsync, openFlags, withOpen } from '../kernel/descriptor.ts';
 import type { Lane } from '../lane.ts';
@@ -15,6 +23,7 @@ import {
   requireSameImage,
 } from './device-calls.ts';
 import { HeldDevices } from './held-devices.ts';
+import { noLimits } from './io-limits.ts';
 import { boundNumbers, LoopNumbers } from './numbers.ts';
 import { incarnationOf, isUnresponsive, LoopScan, waitUntilDetached } from './scan.ts';
 
@@ -26,9 +35,9 @@ const maxAttachAttempts = 64;
 /** How much longer a detach waits for a device that is open but neither mounted nor claimed. */
 const briefOpenTimeoutMs = 2_500;
 
-/** Manages loop devices with kernel calls. */
-export function makeLoopDevices(lane: Lane, state: LoopState): LoopDevices {
-  return new KernelLoopDevices(lane, state);
+/** Manages loop devices with kernel calls. `limits` works in the same lane. */
+export function makeLoopDevices(lane: Lane, state: LoopState, limits: DeviceLimits): LoopDevices {
+  return new KernelLoopDevices(lane, state, limits);
 }
 
 /** The loop devices that this process has seen, and those it holds open. All lanes share it. */
@@ -43,9 +52,11 @@ class KernelLoopDevices implements LoopDevices {
   readonly #scan: LoopScan;
   readonly #numbers: LoopNumbers;
   readonly #held: HeldDevices;
+  readonly #limits: DeviceLimits;
 
-  constructor(lane: Lane, { scan, numbers, held }: LoopState) {
+  constructor(lane: Lane, { scan, numbers, held }: LoopState, limits: DeviceLimits) {
     this.#lane = lane;
+    this.#limits = limits;
     this.#scan = scan;
     this.#numbers = numbers;
     this.#held = held;
@@ -95,6 +106,7 @@ class KernelLoopDevices implements LoopDevices {
               const { device, held, incarnation } = attached;
               this.#scan.remember(device, incarnation);
               if (held !== undefined) this.#held.add(device, held);
+              await this.#removeFormerLimits(device);
               return device;
             }
           } finally {
@@ -132,6 +144,7 @@ class KernelLoopDevices implements LoopDevices {
 
   async detach(device: LoopDevice, { later = false } = {}): Promise<'detached' | 'in-use'> {
     const { number } = device;
+    const limits = await this.#removeLimits(device);
     const wasHeld = await this.#held.release(this.#lane, device);
     const incarnation = incarnationOf(number);
     // Queue settings outlive the attachment, so a device with changed settings is replaced by a fresh one.
@@ -141,11 +154,37 @@ class KernelLoopDevices implements LoopDevices {
       !(await this.#detachesInTime(device, incarnation)) &&
       (later || (await this.#cancelDetach(device)))
     ) {
+      if (limits !== undefined) await this.#limits.set(device.majorMinor, limits);
       return 'in-use';
     }
     if (wasHeld) this.#numbers.avoid(number);
     if (sticky) await replaceDevice(this.#lane, number);
     return 'detached';
+  }
+
+  /** Removes the limits that a former device of this number has left; if that fails, the device is detached again. */
+  async #removeFormerLimits(device: LoopDevice): Promise<void> {
+    try {
+      const { majorMinor } = device;
+      if ((await this.#limits.list()).has(majorMinor)) await this.#limits.set(majorMinor, noLimits);
+    } catch (error) {
+      await this.detach(device).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Removes the limits of an attached device and returns them. A failure is no reason to keep the device: attach removes them too. */
+  async #removeLimits(device: LoopDevice): Promise<IoLimits | undefined> {
+    try {
+      const { majorMinor } = device;
+      const limits = (await this.#limits.list()).get(majorMinor);
+      // The number may belong to another image by now.
+      if (limits === undefined || !this.#scan.isUnchanged(device)) return undefined;
+      await this.#limits.set(majorMinor, noLimits);
+      return limits;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Cancels the detach request. Returns false if the kernel has already carried it out. */

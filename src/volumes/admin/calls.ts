@@ -1,6 +1,7 @@
 /** The calls of the command line. The calls of CSI are in `api.ts`. */
 
 import { join } from 'node:path';
+import { hasLimits } from '../../host/loop/io-limits.ts';
 import { snapshotIdFor, type VolumeId, volumeIdFor } from '../../ids.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
 import type { GroupRecord } from '../../state/records.ts';
@@ -207,6 +208,11 @@ function laneOf({ settings: { nodeTag } }: Domain, { kind, name }: CopyTarget): 
   return { kind, id };
 }
 
+function countLimited({ pools }: Domain): number {
+  const records = pools.served.flatMap((pool) => [...pool.volumes.values()]);
+  return records.filter(({ limits }) => hasLimits(limits)).length;
+}
+
 async function diagnose(
   domain: Domain,
   { knownPools }: AdministrationDeps,
@@ -214,10 +220,11 @@ async function diagnose(
   const query = makePoolQuery();
   const configured = domain.pools.all.map(({ settings }) => settings.path);
   return [
-    ...(await checkMachine(domain.host, {
-      kubeletDir: domain.kubelet?.path,
-      mountDir: domain.mountDir,
-    })),
+    ...(await checkMachine(
+      domain.host,
+      { kubeletDir: domain.kubelet?.path, mountDir: domain.mountDir },
+      { podsCgroup: domain.settings.podsCgroup, limitedVolumes: countLimited(domain) },
+    )),
     ...checkClock(domain),
     ...(await checkPools(domain, query)),
     ...(await checkUnconfiguredPools(domain, knownPools, configured)),

@@ -20,10 +20,19 @@ export interface MountDirectories {
   readonly mountDir?: string | undefined;
 }
 
+/** Whether I/O limits are needed here. */
+export interface LimitsUse {
+  /** `--pods-cgroup`, if it is set. */
+  readonly podsCgroup?: string | undefined;
+  /** Number of volumes with limits. */
+  readonly limitedVolumes?: number;
+}
+
 /** Checks the machine on which this process runs. Changes nothing. */
 export async function checkMachine(
   host: Host,
   directories: MountDirectories = {},
+  limits: LimitsUse = {},
 ): Promise<readonly Finding[]> {
   return [
     kernelFinding(host.facts.kernelRelease),
@@ -34,6 +43,7 @@ export async function checkMachine(
     ...(await versionFindings(host.diagnostics)),
     ...(await loopFindings(host.diagnostics)),
     ...(await propagationFindings(host.diagnostics, directories)),
+    await limitsFinding(host, limits),
   ];
 }
 
@@ -137,6 +147,23 @@ function versionFinding({ name, program, version, ...known }: ProgramVersion): F
     );
   }
   return ok(finding, `version ${version}`);
+}
+
+/** Without limits in use, a node that cannot set any is in order. */
+async function limitsFinding(
+  host: Host,
+  { podsCgroup, limitedVolumes = 0 }: LimitsUse,
+): Promise<Finding> {
+  const name = 'io-limits';
+  const cgroup = await host.deviceLimits.findCgroup();
+  if ('path' in cgroup) return ok(name, `volumes are limited in ${cgroup.path}/io.max`);
+  const { problem, remedy } = cgroup;
+  if (limitedVolumes > 0) {
+    const volumes = limitedVolumes === 1 ? 'a volume has' : `${limitedVolumes} volumes have`;
+    return fail(name, `${volumes} I/O limits, which cannot be set: ${problem}`, remedy);
+  }
+  if (podsCgroup !== undefined) return warn(name, problem, remedy);
+  return ok(name, `volumes cannot have I/O limits: ${problem}; ${remedy}`);
 }
 
 /** Percentage of the numbers of loop devices from which on their use is a warning. */

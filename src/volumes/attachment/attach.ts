@@ -10,6 +10,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 import { dirtyLimitBytes, isFreezable } from '../pool/thresholds.ts';
 import type { Attachment } from './attachment.ts';
 import { ownersOf } from './device-binds.ts';
+import { limitDevice, requireLimitsApplicable } from './io-limits.ts';
 import { describeDeviceUsers } from './unmount.ts';
 
 /**
@@ -26,7 +27,10 @@ export async function ensureAttached(
   await detachForeignDevices(domain, volume, attachment);
   const { readWrite } = attachment;
   const isOurs = readWrite !== undefined && isLabelled(readWrite);
-  if (isOurs && (await keepOpen(domain, volume, readWrite))) return readWrite;
+  if (isOurs && (await keepOpen(domain, volume, readWrite))) {
+    await limitDevice(domain, volume, readWrite);
+    return readWrite;
+  }
   return attach(domain, volume, { readOnly: false, mounts: attachment.table });
 }
 
@@ -79,7 +83,7 @@ async function detachForeignDevices(
   }
 }
 
-/** Attaches a device for the volume and keeps it open. `readOnly`: the second device, for a read-only raw block publish. */
+/** Attaches a device for the volume, with its I/O limits, and keeps it open. `readOnly`: the second device, for a read-only raw block publish. */
 export async function attach(
   domain: Domain,
   volume: FoundVolume,
@@ -87,6 +91,7 @@ export async function attach(
 ): Promise<LoopDevice> {
   const { record } = volume;
   try {
+    await requireLimitsApplicable(domain, `volume '${callIdOf(volume)}'`, record.limits);
     const device = await domain.host.loops.attach(volume.imagePath, {
       sectorSize: record.sectorSize,
       readOnly: options.readOnly,
@@ -99,6 +104,7 @@ export async function attach(
     });
     domain.openDevices.add({ device, volumeId: callIdOf(volume), pool: volume.pool.name });
     warnOfBufferedIo(domain, record, device);
+    await limitDevice(domain, volume, device);
     return device;
   } catch (error) {
     throw await toVolumeError(error, `volume '${record.id}': cannot attach its image`, volume.pool);
@@ -137,8 +143,8 @@ export async function detach(domain: Domain, device: LoopDevice, volumeId: strin
 }
 
 /**
- * Keeps the devices of a staged volume attached, even if another process requested their detach. Throws `busy` if one was just
- * detached.
+ * Keeps the devices of a staged volume attached, even if another process requested their detach, and limited. Throws `busy` if one
+ * was just detached.
  */
 export async function keepStagedAttached(
   domain: Domain,
@@ -146,8 +152,10 @@ export async function keepStagedAttached(
   { readWrite, readOnly }: Attachment,
 ): Promise<void> {
   const { id, kind } = volume.record;
+  await requireLimitsApplicable(domain, `volume '${id}'`, volume.record.limits);
   for (const device of [readWrite, readOnly]) {
     if (device === undefined) continue;
+    await limitDevice(domain, volume, device);
     const isKept =
       kind === 'block'
         ? await keepOpen(domain, volume, device)

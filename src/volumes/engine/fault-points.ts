@@ -35,6 +35,8 @@ export const faultPoints = [
   'expand:device-grown',
   'expand:unmounted',
   'expand:filesystem-grown',
+  'modify:recorded',
+  'limits:set',
   'docker-mount:recorded',
   'docker-unmount:unmounted',
   'docker-unmount:detached',

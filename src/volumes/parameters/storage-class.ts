@@ -1,15 +1,25 @@
 /** Parameters of StorageClasses and snapshot classes, and attributes of inline volumes (docs/parameters.md). */
 import { VolumeError } from '../../errors.ts';
 import type { FsType } from '../../host/host.ts';
+import { noLimits } from '../../host/loop/io-limits.ts';
 import { poolNamePattern } from '../../ids.ts';
 import { parseBytes } from '../../units.ts';
-import type { SnapshotSettings, VolumeSettings } from '../model.ts';
+import type { MutableSettings, SnapshotSettings, TrimMode, VolumeSettings } from '../model.ts';
+import { limitNames, limitParameters, parseLimits } from './io-limits.ts';
 import { parseMkfsOptions } from './mkfs-options.ts';
 
 interface ParameterDoc {
   readonly values: string;
   readonly default: string;
   readonly meaning: string;
+}
+
+function limitDoc(name: keyof typeof limitParameters, meaning: string): ParameterDoc {
+  return {
+    values: limitParameters[name],
+    default: 'max: not limited',
+    meaning: `${meaning} See [I/O limits](limits-io.md).`,
+  };
 }
 
 /** Parameters of a StorageClass. A test compares them with the table of docs/parameters.md. */
@@ -47,7 +57,14 @@ export const knownParameters = {
     meaning:
       'Whether the loop device bypasses the page cache of the pool’s filesystem. If the pool does not support this, the driver uses the page cache and logs the reason.',
   },
+  readBytesPerSecond: limitDoc('readBytesPerSecond', 'Bytes that the volume reads per second.'),
+  writeBytesPerSecond: limitDoc('writeBytesPerSecond', 'Bytes that the volume writes per second.'),
+  readIops: limitDoc('readIops', 'Read requests per second.'),
+  writeIops: limitDoc('writeIops', 'Write requests per second.'),
 } as const satisfies Readonly<Record<keyof RawSettings, ParameterDoc>>;
+
+/** Parameters that can be changed later: by a VolumeAttributesClass, or `loopcsi volume limit`. */
+const mutableParameters = ['trim', ...limitNames] as const satisfies readonly ParameterName[];
 
 export type ParameterName = keyof typeof knownParameters;
 
@@ -82,6 +99,10 @@ interface RawSettings {
   readonly sectorSize: string;
   readonly trim: string;
   readonly directIO: string;
+  readonly readBytesPerSecond: string;
+  readonly writeBytesPerSecond: string;
+  readonly readIops: string;
+  readonly writeIops: string;
 }
 
 type KeyValues = Readonly<Record<string, string>>;
@@ -94,14 +115,8 @@ export function parseParameters(parameters: KeyValues, fsType: FsType | null): V
   requireKnown(parameters, Object.keys(knownParameters), 'parameter');
   const raw: Partial<RawSettings> = parameters;
   const provisioning = pick(raw.provisioning ?? 'thin', ['thin', 'thick'], 'provisioning');
-  const defaultTrim = provisioning === 'thick' ? 'off' : 'periodic';
-  const trim = pick(raw.trim ?? defaultTrim, ['periodic', 'online', 'off'], 'trim');
-  if (provisioning === 'thick' && trim !== 'off') {
-    throw new VolumeError(
-      'invalid',
-      `parameter trim '${trim}' conflicts with provisioning 'thick': all blocks of a thick volume stay allocated; omit trim`,
-    );
-  }
+  const trim = parseTrim(raw.trim ?? defaultTrimOf(provisioning));
+  requireTrimFits(trim, provisioning);
   return {
     pool: parsePool(raw.pool),
     provisioning,
@@ -109,7 +124,59 @@ export function parseParameters(parameters: KeyValues, fsType: FsType | null): V
     sectorSize: parseSectorSize(raw.sectorSize),
     trim,
     directIo: pick(raw.directIO ?? 'true', ['true', 'false'], 'directIO') === 'true',
+    limits: { ...noLimits, ...parseLimits(parameters) },
   };
+}
+
+/**
+ * Parses the parameters of a VolumeAttributesClass, which change a volume. Throws `invalid` for unknown keys, for those that cannot
+ * be changed, and for values that are not allowed.
+ */
+export function parseMutableParameters(parameters: KeyValues): MutableSettings {
+  requireMutable(parameters);
+  const { trim } = parameters;
+  return {
+    ...(trim === undefined ? {} : { trim: parseTrim(trim) }),
+    limits: parseLimits(parameters),
+  };
+}
+
+/** Throws `invalid` for parameters that are unknown, or that a volume keeps for its life. */
+export function requireMutable(parameters: KeyValues): void {
+  for (const key of Object.keys(parameters)) {
+    if (kubernetesKey.test(key) || isMutable(key)) continue;
+    const problem = Object.hasOwn(knownParameters, key)
+      ? 'can only be set when a volume is created, as a parameter of its StorageClass'
+      : 'is not known';
+    throw new VolumeError(
+      'invalid',
+      `mutable parameter '${key}' ${problem}; known keys: ${mutableParameters.join(', ')}`,
+    );
+  }
+}
+
+export function isMutable(key: string): key is (typeof mutableParameters)[number] {
+  return mutableParameters.some((one) => one === key);
+}
+
+/** Throws `invalid` if blocks of a thick volume would be returned to the pool. */
+export function requireTrimFits(
+  trim: TrimMode,
+  provisioning: VolumeSettings['provisioning'],
+): void {
+  if (provisioning === 'thin' || trim === 'off') return;
+  throw new VolumeError(
+    'invalid',
+    `parameter trim '${trim}' conflicts with provisioning 'thick': all blocks of a thick volume stay allocated; omit trim`,
+  );
+}
+
+export function defaultTrimOf(provisioning: VolumeSettings['provisioning']): TrimMode {
+  return provisioning === 'thick' ? 'off' : 'periodic';
+}
+
+function parseTrim(text: string): TrimMode {
+  return pick(text, ['periodic', 'online', 'off'], 'trim');
 }
 
 /** Returns only the pool, for calls that are not about one volume. Throws `invalid` for unknown keys and for a malformed pool name. */

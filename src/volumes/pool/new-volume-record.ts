@@ -30,6 +30,7 @@ export function newVolumeRecord(draft: {
     // The image has this size before the record is written.
     reachedBytes: sizeBytes,
     trim: settings.trim,
+    limits: { ...settings.limits },
     directIo: settings.directIo,
     mkfsOptions: [...settings.mkfsOptions],
     parameters: { ...input.parameters },

@@ -5,6 +5,7 @@ import { hasErrno } from '../../host/errors.ts';
 import type { FsType, LoopDevice, Mount } from '../../host/host.ts';
 import { isFilesystemOn, isNodeOf } from '../../host/mount/loop-mounts.ts';
 import { attachmentOfDevices } from '../attachment/attachment.ts';
+import { limitDevice } from '../attachment/io-limits.ts';
 import { isTemporaryMount } from '../attachment/temporary-mounts.ts';
 import type { Domain } from '../domain.ts';
 import { callIdOf } from '../pool/contents.ts';
@@ -108,6 +109,7 @@ async function recoverDevice(domain: Domain, pool: Pool, found: FoundDevice): Pr
 }
 
 async function keepMounted(domain: Domain, { device, image }: FoundDevice): Promise<void> {
+  await restoreLimits(domain, { device, image });
   if (!device.autoclear) return;
   await domain.host.loops.clearAutoclear(device);
   domain.log.warn(
@@ -124,10 +126,25 @@ async function keepBoundDevice(domain: Domain, pool: Pool, found: FoundDevice): 
     volume: image.volume,
     table: mounts,
   });
-  return (
-    attachment.mounts.length > 0 &&
-    domain.openDevices.open(domain.host, { device, volumeId: image.id, pool: pool.name })
-  );
+  if (attachment.mounts.length === 0) return false;
+  await restoreLimits(domain, { device, image });
+  return domain.openDevices.open(domain.host, { device, volumeId: image.id, pool: pool.name });
+}
+
+/** Sets the limits that a call recorded but did not set, or that the cgroup has lost. Volumes in use are not ended if this fails. */
+async function restoreLimits(
+  domain: Domain,
+  { device, image }: Pick<FoundDevice, 'device' | 'image'>,
+): Promise<void> {
+  if (image.volume === undefined) return;
+  try {
+    await limitDevice(domain, image.volume, device);
+  } catch (error) {
+    domain.log.error(
+      { volumeId: image.id, device: device.path, problem: messageOf(error) },
+      'the I/O limits of a volume in use could not be set',
+    );
+  }
 }
 
 /** Thaws a filesystem that was unmounted while frozen. It keeps its device in use although no mount is visible. */

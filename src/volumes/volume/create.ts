@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { KernelError } from '../../host/errors.ts';
+import type { IoLimits } from '../../host/host.ts';
 import { type VolumeId, volumeIdFor } from '../../ids.ts';
 import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatExactBytes } from '../../units.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
+import { requireLimitsApplicable } from '../attachment/io-limits.ts';
 import { chooseCapacity, isInRange, minBytesOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -12,7 +14,9 @@ import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import type { CreateVolumeInput, Volume } from '../model.ts';
+import { formatLimit, limitNames } from '../parameters/io-limits.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
+import { valuesAtCreation } from '../parameters/present-values.ts';
 import type { ParameterName } from '../parameters/storage-class.ts';
 import { commitNew } from '../pool/commit.ts';
 import { imageFile, missingFile } from '../pool/layout.ts';
@@ -55,6 +59,7 @@ export async function createVolume(
         await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
+      await requireLimitsApplicable(domain, `volume '${input.name}'`, input.settings.limits);
       if (input.source === null) return createEmpty(domain, operation, { id, input });
       // A source on another node is refused first: pools that are not served here do not matter for it.
       const { nodeTag } = domain.settings;
@@ -220,6 +225,15 @@ export function comparedParameters(
   { record, pool }: FoundVolume,
   { settings, source }: CreateVolumeInput,
 ): Readonly<Record<ParameterName, readonly [actual: unknown, requested: unknown]>> {
+  const created = valuesAtCreation(record);
+  // A volume that was modified is still the one of its first request; a request with its present values fits it, too.
+  const actual = <T>(present: T, first: T, requested: T): T =>
+    requested === present ? present : first;
+  const limitPairs = limitNames.map((name) => {
+    const requested = settings.limits[name];
+    const found = actual(record.limits[name], created.limits[name], requested);
+    return [name, [formatLimit(found), formatLimit(requested)]] as const;
+  });
   // A copy without a requested sector size got that of its source.
   const defaultOfRequest = source === null ? defaultSectorSize : record.sectorSize;
   return {
@@ -227,9 +241,13 @@ export function comparedParameters(
     pool: [pool.name, settings.pool ?? pool.name],
     provisioning: [record.provisioning, settings.provisioning],
     sectorSize: [record.sectorSize, settings.sectorSize ?? defaultOfRequest],
-    trim: [record.trim, settings.trim],
+    trim: [actual(record.trim, created.trim, settings.trim), settings.trim],
     directIO: [record.directIo, settings.directIo],
     mkfsOptions: [record.mkfsOptions.join(' '), settings.mkfsOptions.join(' ')],
+    ...(Object.fromEntries(limitPairs) as Record<
+      keyof IoLimits,
+      readonly [actual: string, requested: string]
+    >),
   };
 }
 

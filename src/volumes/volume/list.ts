@@ -5,6 +5,8 @@ import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
 import type { Domain } from '../domain.ts';
 import type { Capability, Page, Volume, VolumeCondition, VolumeHealth } from '../model.ts';
+import { isPresentValue } from '../parameters/present-values.ts';
+import { isMutable } from '../parameters/storage-class.ts';
 import { makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import type { Pools } from '../pool/pools.ts';
 import { candidatesFor, pageOf } from '../pool/record-index.ts';
@@ -118,9 +120,23 @@ export function findMismatch(
     throw error;
   }
   return (
-    findDifference('parameter', request.parameters, volume.record.parameters) ??
-    findDifference('volume_context', request.context, { pool: volume.pool.name })
+    findDifference(
+      'parameter',
+      withoutPresentValues(volume.record, request.parameters),
+      volume.record.parameters,
+    ) ?? findDifference('volume_context', request.context, { pool: volume.pool.name })
   );
+}
+
+/** Leaves out parameters that can be changed and have the requested value at present. */
+function withoutPresentValues(
+  record: VolumeRecord,
+  parameters: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+  const others = Object.entries(parameters).filter(
+    ([key, value]) => !(isMutable(key) && isPresentValue(record, key, value)),
+  );
+  return Object.fromEntries(others);
 }
 
 function findDifference(

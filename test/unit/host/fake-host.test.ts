@@ -5,9 +5,10 @@ import test from 'ava';
 import { KernelError } from '../../../src/host/errors.ts';
 import { MiB } from '../../../src/units.ts';
 import { hostContract } from '../../contract/host-contract.ts';
+import { limitCases } from '../../contract/limits.ts';
 import { FakeHost } from '../../helpers/fake-host.ts';
 
-for (const { name, run } of hostContract) {
+for (const { name, run } of [...hostContract, ...limitCases]) {
   test(name, async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-contract-'));
     const host = new FakeHost();

@@ -210,6 +210,12 @@ const creations: readonly { name: string; request: Create; code: string; says?: 
     says: /'never' is not allowed/,
   },
   {
+    name: 'a parameter that cannot be changed as a mutable one',
+    request: { ...create, mutable_parameters: { pool: 'a' } },
+    code: 'INVALID_ARGUMENT',
+    says: /'pool' can only be set when a volume is created/,
+  },
+  {
     name: 'parameters of more than 4 KiB',
     request: { ...create, parameters: { 'csi.storage.k8s.io/x': 'v'.repeat(4096) } },
     code: 'INVALID_ARGUMENT',

@@ -8,8 +8,9 @@ import { VolumeError } from '../../../src/errors.ts';
 import { makePaths } from '../../../src/host/files/paths.ts';
 import { replaceFile, replaceFilePoints } from '../../../src/host/files/replace-file.ts';
 import { driverLane } from '../../../src/host/lane.ts';
+import { noLimits } from '../../../src/host/loop/io-limits.ts';
 import { volumeIdFor } from '../../../src/ids.ts';
-import { LaterVersionError } from '../../../src/state/decode.ts';
+import { encodeJson, LaterVersionError } from '../../../src/state/decode.ts';
 import * as records from '../../../src/state/records.ts';
 import {
   copyProgress,
@@ -39,6 +40,7 @@ const record: VolumeRecord = {
   sectorSize: 4096,
   sizeBytes: 2n ** 62n,
   trim: 'periodic',
+  limits: noLimits,
   directIo: true,
   mkfsOptions: [],
   parameters: { pool: 'fast' },
@@ -88,12 +90,17 @@ test('a failure after any step leaves the complete old or new record and no temp
   }
 });
 
+/** The text of the record with other fields. */
+const withField = (fields: object): string =>
+  JSON.stringify({ ...(JSON.parse(encodeJson(record)) as object), ...fields });
+
 for (const [why, text, reason] of [
   ['is truncated', '{"schemaVersion": 1,', 'internal'],
   ['has a later version', '{"schemaVersion": 2}', 'wrong-state'],
   ['has no version', '{}', 'internal'],
-  ['has a size that is not a number', JSON.stringify({ ...record, sizeBytes: '1e9' }), 'internal'],
-  ['has an unknown kind', JSON.stringify({ ...record, sizeBytes: '1', kind: 'tape' }), 'internal'],
+  ['has a size that is not a number', withField({ sizeBytes: '1e9' }), 'internal'],
+  ['has a limit below 0', withField({ limits: { readIops: '-1' } }), 'internal'],
+  ['has an unknown kind', withField({ kind: 'tape' }), 'internal'],
 ] as const) {
   test(`a record that ${why} is refused by its path and not changed`, async (t) => {
     const path = join(await scratch(t), 'volume.json');

@@ -12,13 +12,18 @@ import { Ext4State } from '../../../../src/host/filesystem/ext4/ext4.ts';
 import { makeFilesystems } from '../../../../src/host/filesystem/filesystems.ts';
 import type { FsType, LoopDevice, MakeOptions, SectorSize } from '../../../../src/host/host.ts';
 import { driverLane } from '../../../../src/host/lane.ts';
+import { CgroupState, makeDeviceLimits } from '../../../../src/host/loop/device-limits.ts';
 import { LoopState, makeLoopDevices } from '../../../../src/host/loop/devices.ts';
 import { makeMounts } from '../../../../src/host/mount/mounts.ts';
 import { makeRun } from '../../../../src/host/programs/run.ts';
 
 /** Real filesystems on real loop devices, in a scratch directory. */
 export const files = makeFiles(driverLane);
-export const loops = makeLoopDevices(driverLane, new LoopState());
+export const loops = makeLoopDevices(
+  driverLane,
+  new LoopState(),
+  makeDeviceLimits(driverLane, new CgroupState(undefined)),
+);
 export const mounts = makeMounts(driverLane);
 export const run = makeRun();
 export const filesystems = makeFilesystems(driverLane, {

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { VolumeError } from '../../../../src/errors.ts';
-import { GiB } from '../../../../src/units.ts';
+import { noLimits } from '../../../../src/host/loop/io-limits.ts';
+import { GiB, MiB } from '../../../../src/units.ts';
 import {
   parseInlineAttributes,
   parseParameters,
@@ -16,6 +17,7 @@ test('without parameters a volume is thin, is trimmed periodically, uses direct 
     sectorSize: undefined,
     trim: 'periodic',
     directIo: true,
+    limits: noLimits,
   });
 });
 
@@ -27,6 +29,10 @@ test('every parameter is parsed', (t) => {
     sectorSize: '512',
     trim: 'online',
     directIO: 'false',
+    readBytesPerSecond: '10Mi',
+    writeBytesPerSecond: 'max',
+    readIops: '2k',
+    writeIops: '10',
     'csi.storage.k8s.io/pvc/name': 'x',
   };
   t.deepEqual(parseParameters(parameters, 'ext4'), {
@@ -36,6 +42,12 @@ test('every parameter is parsed', (t) => {
     sectorSize: 512,
     trim: 'online',
     directIo: false,
+    limits: {
+      readBytesPerSecond: 10n * MiB,
+      writeBytesPerSecond: null,
+      readIops: 2000n,
+      writeIops: 10n,
+    },
   });
 });
 

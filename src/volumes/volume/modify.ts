@@ -1,0 +1,43 @@
+import { areEqualLimits } from '../../host/loop/io-limits.ts';
+import { isLabelled } from '../../host/loop/status.ts';
+import { volumeRecord } from '../../state/records.ts';
+import { attachmentOf } from '../attachment/attachment.ts';
+import { limitDevice, requireLimitsApplicable } from '../attachment/io-limits.ts';
+import { changeVolume } from '../change-volume.ts';
+import type { Domain } from '../domain.ts';
+import type { Call } from '../engine/operations.ts';
+import type { ModifyInput } from '../model.ts';
+import { requireTrimFits } from '../parameters/storage-class.ts';
+import { rewriteRecord } from '../pool/commit.ts';
+import type { FoundVolume } from '../pool/pool.ts';
+
+/**
+ * CSI spec, ControllerModifyVolume: records the new values, then sets the limits of the attached devices. Idempotent. A changed
+ * `trim` is used by periodic trims at once, and by mounts from the next stage on. Throws `invalid` if `trim` does not fit the volume,
+ * `wrong-state` for limits that this node cannot set; both before anything has changed.
+ */
+export async function modifyVolume(domain: Domain, call: Call, input: ModifyInput): Promise<void> {
+  const { volumeId, settings } = input;
+  const volumeCall = { name: 'ControllerModifyVolume', volumeId, request: input };
+  await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
+    const { pool, area, record } = volume;
+    pool.requireServed();
+    const trim = settings.trim ?? record.trim;
+    const limits = { ...record.limits, ...settings.limits };
+    requireTrimFits(trim, record.provisioning);
+    await requireLimitsApplicable(domain, `volume '${volumeId}'`, settings.limits);
+    operation.beginEffects();
+    const modified = { ...record, trim, limits };
+    if (trim !== record.trim || !areEqualLimits(limits, record.limits)) {
+      await rewriteRecord(domain.host.files, { pool, area, schema: volumeRecord }, modified);
+      await domain.reached('modify:recorded');
+    }
+    await limitDevices(domain, { ...volume, record: modified });
+  });
+}
+
+/** Limits the devices that the driver has attached. Those of other software, for example a backup, are not limited. */
+async function limitDevices(domain: Domain, volume: FoundVolume): Promise<void> {
+  const { devices } = await attachmentOf(domain, volume);
+  for (const device of devices.filter(isLabelled)) await limitDevice(domain, volume, device);
+}
