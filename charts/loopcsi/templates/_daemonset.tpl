@@ -94,6 +94,10 @@ spec:
         - name: pool-{{ .name }}
           hostPath: {path: {{ .path }}, type: {{ if .create }}DirectoryOrCreate{{ else }}Directory{{ end }}}
         {{- end }}
+        {{- if $driver.ioLimits.enabled }}
+        - name: sys-fs-cgroup
+          hostPath: {path: /sys/fs/cgroup, type: Directory}
+        {{- end }}
         {{- if $driver.udevRule.enabled }}
         # /run is a tmpfs, so the rule disappears when the node restarts.
         - name: udev-rules
@@ -145,6 +149,9 @@ spec:
     {{- else }}
     # 0 refuses inline volumes.
     - --ephemeral-max-size=0
+    {{- end }}
+    {{- if and $driver.ioLimits.enabled $driver.ioLimits.podsCgroup }}
+    - --pods-cgroup={{ $driver.ioLimits.podsCgroup }}
     {{- end }}
     {{- with $driver.maxVolumes }}
     - --max-volumes={{ . }}
@@ -203,6 +210,10 @@ spec:
     {{- range .group.pools }}
     # With HostToContainer, a disk that is mounted later appears without a restart.
     - {name: pool-{{ .name }}, mountPath: {{ .path }}, mountPropagation: HostToContainer}
+    {{- end }}
+    {{- if $driver.ioLimits.enabled }}
+    # Limits of volumes are set in the cgroup of all pods, which a container does not see otherwise.
+    - {name: sys-fs-cgroup, mountPath: /sys/fs/cgroup}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
     {{- with $driver.extraVolumeMounts }}{{ toYaml . | nindent 4 }}{{ end }}
