@@ -217,6 +217,19 @@ export async function unpublishInline(testNode: TestNode, name: string) {
   );
 }
 
+export async function modify(
+  testNode: TestNode,
+  name: string,
+  mutable: Readonly<Record<string, string>>,
+) {
+  return retryWhileAborted(() =>
+    testNode.controller.ControllerModifyVolume({
+      volume_id: volumeIdOf(name),
+      mutable_parameters: mutable,
+    }),
+  );
+}
+
 export async function expand(testNode: TestNode, name: string, sizeBytes: bigint) {
   return retryWhileAborted(() =>
     testNode.controller.ControllerExpandVolume({

@@ -9,6 +9,7 @@ import { environment, loadConfig } from '../../src/config/load.ts';
 import { addServeOptions } from '../../src/config/options.ts';
 import { serve } from '../../src/serve.ts';
 import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
+import { fileDeviceLimits } from '../helpers/file-device-limits.ts';
 import { armFile, controlVariable, traceFile } from './fault-moments.ts';
 
 process.umask(0o077);
@@ -37,7 +38,12 @@ function readArm(): string {
 const command = addServeOptions(new Command('serve')).parse(process.argv.slice(3), {
   from: 'user',
 });
-const running = await serve(await loadConfig(command.opts(), environment()), { reached });
+const config = await loadConfig(command.opts(), environment());
+const running = await serve(config, {
+  reached,
+  // A file: the fault points of limits must also be tested on machines with cgroup v1.
+  ...(config.podsCgroup === undefined ? {} : { deviceLimits: fileDeviceLimits(config.podsCgroup) }),
+});
 process.once('SIGTERM', () => {
   void running.stop().then(() => process.exit(0));
 });

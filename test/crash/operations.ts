@@ -2,7 +2,7 @@
  * The rows of the crash matrix: every call that changes state, as a container platform makes it. A row has the preparation,
  * the call, and the check afterwards. A first run without a kill finds the fault points that the row passes.
  */
-import { mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { MiB } from '../../src/units.ts';
@@ -276,6 +276,68 @@ const growing: readonly Operation[] = [
     prepare: (testNode) => published(testNode, 'v', 'xfs'),
     call: (testNode) => calls.nodeExpand(testNode, 'v', 600n * MiB),
     check: (testNode) => requireFile(testNode, 'v'),
+  },
+];
+
+const ioLimits = { writeBytesPerSecond: '1Mi', readIops: '500' } as const;
+const limitFlags = (directory: string): readonly string[] => [
+  `--pods-cgroup=${join(directory, 'io.max')}`,
+];
+
+/** Throws unless exactly the devices of one limited volume have limits, or none has. */
+async function requireLimited(testNode: TestNode, line: string | undefined): Promise<void> {
+  const text = await readFile(testNode.pathOf('io.max'), 'utf8').catch(() => '');
+  const lines = text.split('\n').filter((one) => one !== '');
+  const expected = line === undefined ? 0 : 1;
+  const fits = lines.length === expected && lines.every((one) => one.endsWith(line ?? ''));
+  if (!fits) throw new Error(`io.max has ${JSON.stringify(lines)}, not ${line ?? 'nothing'}`);
+}
+
+const limitLine = ' rbps=max wbps=1048576 riops=500 wiops=max';
+
+const limiting: readonly Operation[] = [
+  ...(['ext4', 'block'] as const).flatMap((kind): readonly Operation[] => [
+    {
+      name: `stage limited ${kind}`,
+      poolFs: 'directory',
+      flags: limitFlags,
+      prepare: async (testNode) => {
+        await calls.create(testNode, 'v', { kind, parameters: ioLimits });
+      },
+      call: (testNode) => calls.stage(testNode, 'v', kind),
+      check: (testNode) => requireLimited(testNode, limitLine),
+    },
+    {
+      name: `unstage limited ${kind}`,
+      poolFs: 'directory',
+      flags: limitFlags,
+      prepare: async (testNode) => {
+        await calls.create(testNode, 'v', { kind, parameters: ioLimits });
+        await calls.stage(testNode, 'v', kind);
+      },
+      call: (testNode) => calls.unstage(testNode, 'v'),
+      check: (testNode) => requireLimited(testNode, undefined),
+    },
+    {
+      name: `limit staged ${kind}`,
+      poolFs: 'directory',
+      flags: limitFlags,
+      prepare: (testNode) => staged(testNode, 'v', kind),
+      call: (testNode) => calls.modify(testNode, 'v', ioLimits),
+      check: (testNode) => requireLimited(testNode, limitLine),
+    },
+  ]),
+  {
+    name: 'unlimit staged ext4',
+    poolFs: 'directory',
+    flags: limitFlags,
+    prepare: async (testNode) => {
+      await calls.create(testNode, 'v', { kind: 'ext4', parameters: ioLimits });
+      await calls.stage(testNode, 'v', 'ext4');
+    },
+    call: (testNode) =>
+      calls.modify(testNode, 'v', { writeBytesPerSecond: 'max', readIops: 'max' }),
+    check: (testNode) => requireLimited(testNode, undefined),
   },
 ];
 
@@ -575,6 +637,7 @@ export const operations: readonly Operation[] = [
   ...staging,
   ...publishing,
   ...growing,
+  ...limiting,
   ...docker,
   ...snapshots,
   ...importing,
