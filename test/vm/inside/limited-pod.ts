@@ -1,8 +1,8 @@
 import { mkdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { execa, type ResultPromise } from 'execa';
 
-const root = '/sys/fs/cgroup/loopcsi-pods';
+const defaultRoot = '/sys/fs/cgroup/loopcsi-pods';
 const controllers = '+io +memory';
 
 /** The cgroups that a container platform makes: one for all pods, the pod's with the limit, and the container's below it. */
@@ -10,13 +10,14 @@ export class LimitedPod {
   readonly #pod: string;
   readonly #container: string;
 
-  private constructor(name: string) {
+  private constructor(name: string, root: string) {
     this.#pod = join(root, name);
     this.#container = join(this.#pod, 'container');
   }
 
-  static async make(name: string): Promise<LimitedPod> {
-    const pod = new LimitedPod(name);
+  /** `root` is the cgroup for all pods. */
+  static async make(name: string, root: string = defaultRoot): Promise<LimitedPod> {
+    const pod = new LimitedPod(name, root);
     for (const directory of [root, pod.#pod]) {
       await mkdir(directory, { recursive: true });
       await writeFile(join(directory, 'cgroup.subtree_control'), controllers);
@@ -36,10 +37,15 @@ export class LimitedPod {
 
   /** Runs a program in the container's cgroup and returns its duration in milliseconds. */
   async run(argv: readonly string[]): Promise<number> {
-    const enter = `echo $$ >${this.#container}/cgroup.procs && exec "$@"`;
     const startedAtMs = performance.now();
-    await execa('sh', ['-c', enter, 'sh', ...argv]);
+    await this.start(argv);
     return performance.now() - startedAtMs;
+  }
+
+  /** Starts a program in the container's cgroup. */
+  start(argv: readonly string[]): ResultPromise {
+    const enter = `echo $$ >${this.#container}/cgroup.procs && exec "$@"`;
+    return execa('sh', ['-c', enter, 'sh', ...argv]);
   }
 
   /** The bytes written to a device that the pod's cgroup is charged for. */
@@ -57,7 +63,7 @@ export class LimitedPod {
 }
 
 /** `major:minor`, as io.max expects it. */
-async function numberOf(device: string): Promise<string> {
+export async function numberOf(device: string): Promise<string> {
   const { rdev } = await stat(device);
   return `${rdev >> 8}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
 }
