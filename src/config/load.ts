@@ -7,9 +7,9 @@ import {
   environmentVariableOf,
   flagOf,
   type OptionKey,
-  optionKeys,
-  type optionTable,
-  specOf,
+  type OptionSpec,
+  type OptionTable,
+  optionTable,
 } from './options.ts';
 
 type OptionValues = {
@@ -53,7 +53,14 @@ interface OptionTexts {
   readonly texts: readonly string[];
   readonly origin: string;
 }
-type Source = (key: OptionKey) => OptionTexts | undefined;
+type Source = (key: string) => OptionTexts | undefined;
+
+/** The validated values of the options of a table: several only for a list. */
+interface LoadedOptions {
+  readonly values: ReadonlyMap<string, readonly unknown[]>;
+  /** Options that were set explicitly, as opposed to defaults. */
+  readonly explicit: ReadonlySet<string>;
+}
 
 /**
  * Loads the configuration. `flags` are the options as parsed by commander: texts under the keys of the option table and
@@ -63,20 +70,40 @@ export async function loadConfig(
   flags: Readonly<Record<string, unknown>>,
   environmentVariables: Readonly<Record<string, string | undefined>>,
 ): Promise<Config> {
+  const { values, explicit } = await loadOptions(optionTable, flags, environmentVariables);
+  const single = [...values]
+    .filter(([key]) => key !== 'pool')
+    .map(([key, [value]]) => [key, value]);
+  const threadPoolSize = Number(environmentVariables['UV_THREADPOOL_SIZE'] ?? 4);
+  // The cast is safe: each value has passed the schema of its key, and Config is inferred from these schemas.
+  const config = {
+    ...Object.fromEntries(single),
+    pools: values.get('pool') ?? [],
+    explicit,
+    threadPoolSize,
+  } as Config;
+  checkCombinations(config);
+  return Object.freeze(config);
+}
+
+/** Loads the options of any table, from the same sources as `loadConfig`. */
+export async function loadOptions(
+  table: OptionTable,
+  flags: Readonly<Record<string, unknown>>,
+  environmentVariables: Readonly<Record<string, string | undefined>>,
+): Promise<LoadedOptions> {
   const fromFlags: Source = (key) => textsOf(flags[key], `flag ${flagOf(key)}`);
   const fromEnvironment: Source = (key) => {
     const value = environmentVariables[environmentVariableOf(key)];
     if (value === undefined || value === '') return undefined;
     const texts =
-      specOf(key).kind === 'list' ? value.split(/\s+/).filter((text) => text !== '') : [value];
+      table[key]?.kind === 'list' ? value.split(/\s+/).filter((text) => text !== '') : [value];
     return { texts, origin: `environment variable ${environmentVariableOf(key)}` };
   };
   const file = flags['config'] ?? environmentVariables[environmentVariableOf('config')];
   const { source: fromFile, problems } =
-    typeof file === 'string' && file !== '' ? await fileSource(file) : noFile;
-  const config = parseOptions([fromFlags, fromEnvironment, fromFile], problems);
-  const threadPoolSize = Number(environmentVariables['UV_THREADPOOL_SIZE'] ?? 4);
-  return Object.freeze({ ...config, threadPoolSize });
+    typeof file === 'string' && file !== '' ? await fileSource(file, Object.keys(table)) : noFile;
+  return parseOptions(table, [fromFlags, fromEnvironment, fromFile], problems);
 }
 
 export function environment(): Readonly<Record<string, string | undefined>> {
@@ -92,8 +119,9 @@ const otherVariables = /^LOOPCSI_(?:CACHE|CONFIG|NODE|(?:.*_)?(?:SERVICE|PORT)(?
  */
 export function unknownVariables(
   variables: Readonly<Record<string, string | undefined>>,
+  table: OptionTable = optionTable,
 ): readonly string[] {
-  const known = new Set(optionKeys.map(environmentVariableOf));
+  const known = new Set(Object.keys(table).map(environmentVariableOf));
   return Object.keys(variables).filter(
     (name) => name.startsWith('LOOPCSI_') && !known.has(name) && !otherVariables.test(name),
   );
@@ -118,7 +146,7 @@ interface FileSource {
 
 const noFile: FileSource = { source: () => undefined, problems: [] };
 
-async function fileSource(path: string): Promise<FileSource> {
+async function fileSource(path: string, keys: readonly string[]): Promise<FileSource> {
   // Imported on demand: loading takes 45 ms, and most configurations have no file.
   const { parse } = await import('yaml');
   let content: unknown;
@@ -132,23 +160,23 @@ async function fileSource(path: string): Promise<FileSource> {
     throw new ConfigError([`configuration file ${path}: use lines of the form 'key: value'`]);
   }
   const entries = decoded.output ?? {};
-  const unknown = Object.keys(entries).filter((key) => !optionKeys.some((known) => known === key));
+  const unknown = Object.keys(entries).filter((key) => !keys.includes(key));
   return {
     source: (key) => textsOf(entries[key], `key ${key} in ${path}`),
     problems: unknown.map(
-      (key) => `key ${key} in ${path} is not known; known keys: ${optionKeys.join(', ')}`,
+      (key) => `key ${key} in ${path} is not known; known keys: ${keys.join(', ')}`,
     ),
   };
 }
 
 function parseOptions(
+  table: OptionTable,
   sources: readonly Source[],
   earlierProblems: readonly string[],
-): Omit<Config, 'threadPoolSize'> {
+): LoadedOptions {
   const problems = [...earlierProblems];
-  const explicit = new Set<OptionKey>();
-  const valuesOf = (key: OptionKey): readonly unknown[] => {
-    const spec = specOf(key);
+  const explicit = new Set<string>();
+  const valuesOf = ([key, spec]: [key: string, spec: OptionSpec]): readonly unknown[] => {
     const found = firstTextsOf(sources, key, problems);
     if (found !== undefined) explicit.add(key);
     const { texts, origin } = found ?? {
@@ -164,23 +192,15 @@ function parseOptions(
       return [];
     });
   };
-  const entries = optionKeys.map((key) => [key, valuesOf(key)] as const);
+  const values = new Map(Object.entries(table).map((entry) => [entry[0], valuesOf(entry)]));
   if (problems.length > 0) throw new ConfigError(problems);
-  const single = entries.filter(([key]) => key !== 'pool').map(([key, [value]]) => [key, value]);
-  const pools = entries.find(([key]) => key === 'pool')?.[1] ?? [];
-  // The cast is safe: each value has passed the schema of its key, and Config is inferred from these schemas.
-  const config = { ...Object.fromEntries(single), pools, explicit } as Omit<
-    Config,
-    'threadPoolSize'
-  >;
-  checkCombinations(config);
-  return config;
+  return { values, explicit };
 }
 
 /** Returns the texts of the first source that has the option. Adds a value that is not a text to `problems`. */
 function firstTextsOf(
   sources: readonly Source[],
-  key: OptionKey,
+  key: string,
   problems: string[],
 ): OptionTexts | undefined {
   try {
@@ -193,7 +213,7 @@ function firstTextsOf(
 }
 
 /** Checks the rules that involve more than one option. */
-function checkCombinations(config: Omit<Config, 'threadPoolSize'>): void {
+function checkCombinations(config: Config): void {
   const problems: string[] = [];
   if (config.pools.length === 0)
     problems.push('flag --pool: at least one pool is needed; add --pool NAME=DIR');

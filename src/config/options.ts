@@ -21,7 +21,7 @@ import {
   textParsedBy,
 } from './values.ts';
 
-interface OptionSpec {
+export interface OptionSpec {
   /** On the command line, a `list` may be repeated and a `switch` has no value. */
   readonly kind: 'value' | 'list' | 'switch';
   /** Placeholder of the value in help texts. */
@@ -220,6 +220,9 @@ export const optionTable = {
   },
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 
+/** The options of a command, by their keys. */
+export type OptionTable = Readonly<Record<string, OptionSpec>>;
+
 export type OptionKey = keyof typeof optionTable;
 /** All keys, in the order of the help text and the docs. */
 export const optionKeys = Object.keys(optionTable) as readonly OptionKey[];
@@ -239,15 +242,19 @@ export function environmentVariableOf(key: string): string {
   return `LOOPCSI_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 }
 
-/** Adds the options to a command. `command.opts()` then returns their values as text, under the keys of the table. */
 export function addServeOptions(command: Command): Command {
+  return addOptions(command, optionTable);
+}
+
+/** Adds the options to a command. `command.opts()` then returns their values as text, under the keys of the table. */
+export function addOptions(command: Command, table: OptionTable): Command {
   command.option(
     '--config <FILE>',
     `YAML file with the options below as keys [${environmentVariableOf('config')}]`,
   );
-  for (const key of optionKeys) {
-    const { kind, value, help } = specOf(key);
-    const description = `${help.replaceAll('`', '')} [${environmentVariableOf(key)}; ${defaultOf(key)}]`;
+  for (const [key, spec] of Object.entries(table)) {
+    const { kind, value, help } = spec;
+    const description = `${help.replaceAll('`', '')} [${environmentVariableOf(key)}; ${defaultOf(spec)}]`;
     if (kind === 'switch') command.option(flagOf(key), description);
     else if (kind === 'value') command.option(`${flagOf(key)} <${value}>`, description);
     else command.option(`${flagOf(key)} <${value}>`, description, append);
@@ -259,17 +266,15 @@ function append(value: string, earlier: readonly string[] | undefined): readonly
   return [...(earlier ?? []), value];
 }
 
-function defaultOf(key: OptionKey): string {
-  const spec = specOf(key);
+function defaultOf(spec: OptionSpec): string {
   return spec.default === undefined
     ? 'not set by default'
     : `default ${spec.defaultText ?? spec.default}`;
 }
 
-/** Formats the table for docs/configuration.md; a test compares the two. */
-export function optionsAsMarkdown(): string {
-  const rows = optionKeys.map((key) => {
-    const spec = specOf(key);
+/** Formats the table for its page, docs/configuration.md or docs/controller.md; a test compares the two. */
+export function optionsAsMarkdown(table: OptionTable = optionTable): string {
+  const rows = Object.entries(table).map(([key, spec]) => {
     const { kind, value, help } = spec;
     const shown = spec.defaultText ?? (spec.default === undefined ? '' : `\`${spec.default}\``);
     const flag = kind === 'switch' ? flagOf(key) : `${flagOf(key)} ${escapeBars(value)}`;

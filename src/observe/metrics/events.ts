@@ -41,7 +41,19 @@ export type EventInstruments = ReturnType<typeof makeEventInstruments>;
 /** Histogram buckets, in seconds. A bind mount takes about 1 ms, creating a thick volume of 1 TB several minutes. */
 const buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-export function makeEventInstruments(library: typeof Library, registry: Registry) {
+/** The instruments that calls of any server increment. */
+export function callInstruments(library: typeof Library, registry: Registry) {
+  const { counter, histogram } = makersFor(library, registry);
+  return {
+    calls: counter('loopcsi_calls_total', 'Completed calls', ['service', 'rpc', 'code']),
+    callSeconds: histogram('loopcsi_call_duration_seconds', 'Duration of calls', [
+      'service',
+      'rpc',
+    ]),
+  };
+}
+
+function makersFor(library: typeof Library, registry: Registry) {
   const config = (name: string, help: string, labelNames: readonly string[]) => ({
     name,
     help,
@@ -51,12 +63,13 @@ export function makeEventInstruments(library: typeof Library, registry: Registry
   type Config = Parameters<typeof config>;
   const counter = (...args: Config) => new library.Counter(config(...args));
   const histogram = (...args: Config) => new library.Histogram({ ...config(...args), buckets });
+  return { counter, histogram };
+}
+
+export function makeEventInstruments(library: typeof Library, registry: Registry) {
+  const { counter, histogram } = makersFor(library, registry);
   return {
-    calls: counter('loopcsi_calls_total', 'Completed calls', ['service', 'rpc', 'code']),
-    callSeconds: histogram('loopcsi_call_duration_seconds', 'Duration of calls', [
-      'service',
-      'rpc',
-    ]),
+    ...callInstruments(library, registry),
     commands: counter('loopcsi_commands_total', 'Completed programs', ['file', 'result']),
     commandSeconds: histogram('loopcsi_command_duration_seconds', 'Duration of programs', ['file']),
     guardActions: counter('loopcsi_guard_actions_total', 'Actions of the space guard', [

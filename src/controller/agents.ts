@@ -1,0 +1,244 @@
+/** The agents that the discovery names, and the nodes that they are on. */
+import type { HelloResponse } from '../csi/agent-types.ts';
+import { nodeTagOf } from '../ids.ts';
+import { topologyOfNode } from '../rpc/topology.ts';
+import { Agent, type AgentOptions, type AgentState } from './agent.ts';
+import type { AgentEndpoint, Discovery } from './discovery/discovery.ts';
+
+/** Why a node cannot be called. */
+export type Absence = Exclude<AgentState, { kind: 'ready' }>;
+
+/** A node of the cluster, as far as its agents have told. */
+export interface Node {
+  /** Its id, or the address of its agent while it has never answered. */
+  readonly name: string;
+  /** The end of its ids; undefined while neither the discovery nor the agent has said which node it is. */
+  readonly tag: string | undefined;
+  readonly segments: Readonly<Record<string, string>>;
+  /** The agent that gets new calls, or why there is none. */
+  readonly agent: Agent | undefined;
+  readonly absence: Absence | undefined;
+  readonly foreignIds: readonly string[];
+}
+
+/** Tags of nodes that an operator has declared lost for good. */
+export interface Forgotten {
+  readonly has: (tag: string) => boolean;
+}
+
+export const nothingForgotten: Forgotten = { has: () => false };
+
+/**
+ * A node without an endpoint stays known as away for this time, so that lists are not incomplete while its agent is replaced. After
+ * that it has left the cluster.
+ */
+const departedMs = 10 * 60_000;
+
+interface Departed {
+  readonly hello: HelloResponse;
+  readonly sinceMs: number;
+}
+
+export class Agents {
+  readonly #options: Omit<AgentOptions, 'onChange'>;
+  readonly #forgotten: Forgotten;
+  readonly #agents = new Map<string, Agent>();
+  /** By node tag. */
+  readonly #departed = new Map<string, Departed>();
+  #nodes: readonly Node[] | undefined;
+  #syncedAtMs: number | undefined;
+  #stop: (() => void)[] = [];
+
+  constructor(options: Omit<AgentOptions, 'onChange'>, forgotten: Forgotten = nothingForgotten) {
+    this.#options = options;
+    this.#forgotten = forgotten;
+  }
+
+  /** Follows the discovery until `close`. */
+  follow(discovery: Discovery): void {
+    const watch = discovery.watch((endpoints) => {
+      this.#update(endpoints);
+    });
+    const unwatch = this.#options.credentials.watch(() => {
+      for (const agent of this.#agents.values()) agent.reconnect();
+    });
+    this.#stop = [
+      () => {
+        watch.close();
+      },
+      unwatch,
+    ];
+  }
+
+  /** Milliseconds since the discovery named the agents for the first time; undefined if it never has. */
+  get syncedForMs(): number | undefined {
+    return this.#syncedAtMs === undefined ? undefined : this.#options.nowMs() - this.#syncedAtMs;
+  }
+
+  isForgotten(tag: string): boolean {
+    return this.#forgotten.has(tag);
+  }
+
+  /** Milliseconds for which the node has not been there. */
+  absentForMs(absence: Absence): number {
+    return this.#options.nowMs() - absence.sinceMs;
+  }
+
+  /** The number of agents in each state. */
+  countStates(): ReadonlyMap<AgentState['kind'], number> {
+    const counts = new Map<AgentState['kind'], number>();
+    for (const kind of ['connecting', 'ready', 'away', 'refused'] as const) counts.set(kind, 0);
+    for (const { agent, absence } of this.nodes()) {
+      const kind = agent === undefined ? (absence?.kind ?? 'away') : 'ready';
+      counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  /** All nodes that are not forgotten, in the order of their tags. Those of unknown tags are last. */
+  nodes(): readonly Node[] {
+    for (const [tag, { sinceMs }] of this.#departed) {
+      if (this.#options.nowMs() - sinceMs < departedMs) continue;
+      this.#departed.delete(tag);
+      this.#nodes = undefined;
+    }
+    this.#nodes ??= this.#makeNodes();
+    return this.#nodes.filter(({ tag }) => tag === undefined || !this.#forgotten.has(tag));
+  }
+
+  close(): void {
+    for (const stop of this.#stop) stop();
+    for (const agent of this.#agents.values()) agent.close();
+  }
+
+  #update(endpoints: readonly AgentEndpoint[]): void {
+    this.#syncedAtMs ??= this.#options.nowMs();
+    const found = new Map(endpoints.map((endpoint) => [endpoint.address, endpoint]));
+    for (const [address, agent] of this.#agents) {
+      if (!found.has(address)) this.#remove(address, agent);
+    }
+    for (const [address, endpoint] of found) {
+      const known = this.#agents.get(address);
+      if (known === undefined) this.#agents.set(address, this.#makeAgent(endpoint));
+      else known.update(endpoint);
+    }
+    this.#nodes = undefined;
+  }
+
+  #makeAgent(endpoint: AgentEndpoint): Agent {
+    const onChange = (): void => {
+      this.#nodes = undefined;
+    };
+    return new Agent(endpoint, { ...this.#options, onChange });
+  }
+
+  #remove(address: string, agent: Agent): void {
+    this.#agents.delete(address);
+    agent.close();
+    const { hello } = agent;
+    // What a refused agent says about its node is not believed.
+    if (hello === undefined || agent.state.kind === 'refused') return;
+    this.#departed.set(hello.node_tag, { hello, sinceMs: this.#options.nowMs() });
+  }
+
+  #makeNodes(): readonly Node[] {
+    const byName = new Map<string, Agent[]>();
+    for (const agent of this.#agents.values()) {
+      const others = byName.get(agent.name);
+      if (others === undefined) byName.set(agent.name, [agent]);
+      else others.push(agent);
+    }
+    const nodes = [...byName.values()].map((agents) => this.#nodeOf(agents));
+    const tags = new Set(nodes.map(({ tag }) => tag));
+    for (const [tag, departed] of this.#departed) {
+      if (tags.has(tag)) this.#departed.delete(tag);
+      else nodes.push(departedNode(departed));
+    }
+    return this.#withoutSharedTags(nodes).toSorted(byTag);
+  }
+
+  /** The node of agents with the same name. */
+  #nodeOf(agents: readonly Agent[]): Node {
+    const [best, ...others] = agents.toSorted((a, b) => preferenceOf(b) - preferenceOf(a));
+    if (best === undefined) throw new Error('a node has an agent');
+    const hello = best.hello ?? others.find((agent) => agent.hello !== undefined)?.hello;
+    const { nodeName } = best.endpoint;
+    const nodeId = nodeName ?? hello?.node_id;
+    const tag = nodeId === undefined ? undefined : nodeTagOf(nodeId);
+    const expected =
+      nodeId === undefined ? undefined : topologyOfNode(this.#options.driverName, nodeId);
+    const node: Node = {
+      name: best.name,
+      tag,
+      segments:
+        hello?.segments ?? (expected === undefined ? {} : { [expected.key]: expected.value }),
+      agent: best.state.kind === 'ready' ? best : undefined,
+      absence: best.state.kind === 'ready' ? undefined : best.state,
+      foreignIds: hello?.foreign_ids ?? [],
+    };
+    return isOneNode(agents) ? node : this.#refused(node, twinText(agents));
+  }
+
+  /** An id with a tag that two nodes have could reach the wrong node, which would call an existing volume missing. */
+  #withoutSharedTags(nodes: readonly Node[]): readonly Node[] {
+    const namesOf = new Map<string, string[]>();
+    for (const { name, tag } of nodes) {
+      if (tag !== undefined) namesOf.set(tag, [...(namesOf.get(tag) ?? []), name]);
+    }
+    return nodes.map((node) => {
+      const sharing = node.tag === undefined ? [] : (namesOf.get(node.tag) ?? []);
+      if (sharing.length < 2) return node;
+      const why = `nodes ${sharing.map((name) => `'${name}'`).join(' and ')} have the same tag ${node.tag ?? ''} by chance; give one of them another --node-id while it has no volumes`;
+      return this.#refused(node, why);
+    });
+  }
+
+  /** A node that is refused for what is only visible when all nodes are compared. It counts as away only from now on. */
+  #refused(node: Node, why: string): Node {
+    const absence: Absence = { kind: 'refused', sinceMs: this.#options.nowMs(), why };
+    return { ...node, agent: undefined, absence };
+  }
+}
+
+/** Whether agents that are ready and name the same node are on the same machine: two drivers of a node have the same pools. */
+function isOneNode(agents: readonly Agent[]): boolean {
+  const pools = agents.flatMap(({ state, hello }) =>
+    state.kind === 'ready' && hello !== undefined && hello.pools.length > 0
+      ? [new Set(hello.pools.map(({ uuid }) => uuid))]
+      : [],
+  );
+  const [first, ...others] = pools;
+  return first === undefined || others.every((uuids) => [...uuids].some((uuid) => first.has(uuid)));
+}
+
+function twinText(agents: readonly Agent[]): string {
+  const addresses = agents.map(({ endpoint }) => endpoint.address);
+  return `the agents at ${addresses.join(' and ')} are on different machines and have the same node id; give each machine its own --node-id`;
+}
+
+/** Which of two agents of a node gets new calls: the one with the greater number. */
+function preferenceOf({ state, endpoint }: Agent): number {
+  return (
+    (state.kind === 'ready' ? 8 : 0) +
+    (endpoint.isTerminating ? 0 : 4) +
+    (endpoint.isServing ? 2 : 0) +
+    (state.kind === 'refused' ? 0 : 1)
+  );
+}
+
+function departedNode({ hello, sinceMs }: Departed): Node {
+  return {
+    name: hello.node_id,
+    tag: hello.node_tag,
+    segments: hello.segments,
+    agent: undefined,
+    absence: { kind: 'away', sinceMs, problem: 'its agent is not announced any more' },
+    foreignIds: hello.foreign_ids,
+  };
+}
+
+function byTag(a: Node, b: Node): number {
+  if (a.tag === b.tag) return a.name < b.name ? -1 : 1;
+  if (a.tag === undefined || b.tag === undefined) return a.tag === undefined ? 1 : -1;
+  return a.tag < b.tag ? -1 : 1;
+}

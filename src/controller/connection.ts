@@ -1,0 +1,157 @@
+/** The connection to one agent: a gRPC channel which reports whether it is up, and calls that fail at once while it is not. */
+import {
+  Client as Channel,
+  type ChannelCredentials,
+  type ChannelOptions,
+  connectivityState,
+} from '@grpc/grpc-js';
+import { makeClientOn } from '../csi/client.ts';
+import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
+import type { MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
+
+/** The TLS side of the connections to agents. */
+export interface AgentCredentials {
+  /** Credentials of a new channel, with the certificates that are current now. `onRefused` is told why a peer's certificate is refused. */
+  readonly forChannel: (onRefused: (why: string) => void) => ChannelCredentials;
+  /** Calls back when the certificates have changed. Returns the function that ends this. */
+  readonly watch: (onChange: () => void) => () => void;
+}
+
+export interface ConnectionTimings {
+  /** An agent that does not answer a PING of HTTP/2 is away after both times. */
+  readonly pingIntervalMs: number;
+  readonly pingTimeoutMs: number;
+  readonly firstReconnectMs: number;
+  readonly maxReconnectMs: number;
+}
+
+/** Larger than any page of volumes, even without max_entries. */
+const maxMessageBytes = 256 * 1024 * 1024;
+
+/** The name in the TLS handshake. Certificates are checked by their role, not by a name. */
+const serverName = 'loopcsi-agent';
+
+function channelOptions(timings: ConnectionTimings): ChannelOptions {
+  return {
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': maxMessageBytes,
+    'grpc.keepalive_time_ms': timings.pingIntervalMs,
+    'grpc.keepalive_timeout_ms': timings.pingTimeoutMs,
+    'grpc.keepalive_permit_without_calls': 1,
+    'grpc.initial_reconnect_backoff_ms': timings.firstReconnectMs,
+    'grpc.max_reconnect_backoff_ms': timings.maxReconnectMs,
+    'grpc.ssl_target_name_override': serverName,
+    // Every agent has its own connection, also after its credentials have changed.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.service_config_disable_resolution': 1,
+    // Whether a call may be repeated is decided by its caller.
+    'grpc.enable_retries': 0,
+    // A proxy for the internet would see the connections to nodes.
+    'grpc.enable_http_proxy': 0,
+    'grpc.enable_channelz': 0,
+  };
+}
+
+type Request<N extends ServiceName, M extends MethodName<N>> = Services[N][M] extends
+  | Unary<infer Q, unknown>
+  | ServerStream<infer Q, unknown>
+  ? Q
+  : never;
+type Response<N extends ServiceName, M extends MethodName<N>> = Services[N][M] extends
+  | Unary<never, infer S>
+  | ServerStream<never, infer S>
+  ? S
+  : never;
+
+/** A call to an agent: the service, the RPC, and its request. */
+export interface AgentCall<N extends ServiceName, M extends MethodName<N>> {
+  readonly service: N;
+  readonly rpc: M;
+  readonly request: Request<N, M>;
+}
+
+export type AgentResponse<N extends ServiceName, M extends MethodName<N>> = Response<N, M>;
+
+export interface CallLimits {
+  readonly signal?: AbortSignal;
+  /** Absent if there is no time limit. */
+  readonly timeoutMs?: number;
+}
+
+type AnyClient = Readonly<
+  Record<string, (request: object, limits: CallLimits) => Promise<unknown> | AsyncIterable<unknown>>
+>;
+
+export interface Connection {
+  readonly isUp: () => boolean;
+  /** Calls the agent. Fails with grpc-js's ServiceError. */
+  readonly call: <N extends ServiceName, M extends MethodName<N>>(
+    call: AgentCall<N, M>,
+    limits: CallLimits,
+  ) => Promise<AgentResponse<N, M>>;
+  readonly stream: <N extends ServiceName, M extends MethodName<N>>(
+    call: AgentCall<N, M>,
+    limits: CallLimits,
+  ) => AsyncIterable<AgentResponse<N, M>>;
+  /** Ends running calls. */
+  readonly close: () => void;
+}
+
+/** `failed`: the last attempt to connect has failed, and the next calls fail with its reason. */
+export type ConnectionState = 'up' | 'down' | 'failed';
+
+/** Connects, again and again until `close`. */
+export function connect(options: {
+  readonly address: string;
+  readonly credentials: ChannelCredentials;
+  readonly timings: ConnectionTimings;
+  readonly onChange: (state: ConnectionState) => void;
+}): Connection {
+  const { address, credentials, timings, onChange } = options;
+  const channel = new Channel(`dns:${address}`, credentials, channelOptions(timings));
+  const clients = new Map<ServiceName, AnyClient>();
+  const clientOf = (service: ServiceName): AnyClient => {
+    const known = clients.get(service);
+    if (known !== undefined) return known;
+    // AgentCall and AgentResponse relate the types of both sides again.
+    const made = makeClientOn(service, channel) as unknown as AnyClient;
+    clients.set(service, made);
+    return made;
+  };
+  const invoke =
+    ({ service, rpc, request }: { service: ServiceName; rpc: string; request: object }) =>
+    (limits: CallLimits) => {
+      const method = clientOf(service)[rpc];
+      if (method === undefined) throw new Error(`${service} has no ${rpc}`);
+      return method(request, limits);
+    };
+  const stopWatching = watchState(channel, onChange);
+  return {
+    isUp: () => channel.getChannel().getConnectivityState(false) === connectivityState.READY,
+    call: (call, limits) => invoke(call as never)(limits) as Promise<never>,
+    stream: (call, limits) => invoke(call as never)(limits) as AsyncIterable<never>,
+    close: () => {
+      stopWatching();
+      channel.close();
+    },
+  };
+}
+
+/** Keeps the channel connecting, and calls back at each change of its state. */
+function watchState(channel: Channel, onChange: (state: ConnectionState) => void): () => void {
+  let isClosed = false;
+  const watch = (): ConnectionState => {
+    // The argument makes an idle channel connect.
+    const state = channel.getChannel().getConnectivityState(true);
+    channel.getChannel().watchConnectivityState(state, Infinity, () => {
+      if (isClosed) return;
+      onChange(watch());
+    });
+    if (state === connectivityState.READY) return 'up';
+    return state === connectivityState.TRANSIENT_FAILURE ? 'failed' : 'down';
+  };
+  watch();
+  return () => {
+    isClosed = true;
+  };
+}

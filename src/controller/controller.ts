@@ -1,0 +1,123 @@
+/** Puts `loopcsi controller` together: finds the agents, serves CSI on the socket of the sidecars, and stops. */
+import { withTimeout } from '../async.ts';
+import { messageOf, VolumeError } from '../errors.ts';
+import { type HttpListener, serveHttp } from '../observe/http.ts';
+import type { Logger } from '../observe/log.ts';
+import type { ServerHooks } from '../rpc/call.ts';
+import { callFields } from '../rpc/call-fields.ts';
+import { makeService, type Service, serveOnSocket } from '../rpc/grpc-server.ts';
+import { type Implementation, makeHandlers } from '../rpc/handlers.ts';
+import { type AgentTimings, agentTimings } from './agent.ts';
+import { Agents, type Forgotten, nothingForgotten } from './agents.ts';
+import type { AgentCredentials } from './connection.ts';
+import type { Discovery } from './discovery/discovery.ts';
+import { ControllerMetrics } from './metrics.ts';
+import { type RoutedService, routedCalls } from './offered.ts';
+import type { ControllerContext } from './services/context.ts';
+import { controllerMethods } from './services/controller.ts';
+import { groupControllerMethods } from './services/group-controller.ts';
+import { findReadinessProblem, identityMethods } from './services/identity.ts';
+import { snapshotMetadataMethods } from './services/snapshot-metadata.ts';
+
+export interface ControllerOptions {
+  /** Path of the socket. */
+  readonly endpoint: string;
+  readonly driverName: string;
+  readonly version: string;
+  readonly discovery: Discovery;
+  readonly credentials: AgentCredentials;
+  readonly log: Logger;
+  /** Absent if metrics and health are not served. */
+  readonly httpAddress?: { readonly host: string; readonly port: number } | undefined;
+  /** Time for running calls to end after `stop`, in milliseconds. */
+  readonly shutdownTimeoutMs: number;
+  readonly forgotten?: Forgotten;
+  /** For tests. */
+  readonly timings?: AgentTimings;
+  readonly nowMs?: () => number;
+}
+
+export interface RunningController {
+  readonly agents: Agents;
+  /** Port of the HTTP listener; undefined if there is none. */
+  readonly httpPort: number | undefined;
+  /** Refuses new calls, lets running ones end within the shutdown timeout, and disconnects from the agents. */
+  stop(): Promise<void>;
+}
+
+/** Starts a controller. Throws `unavailable` if the socket or the HTTP address cannot be bound. */
+export async function startController(options: ControllerOptions): Promise<RunningController> {
+  const { log, driverName, version, endpoint, shutdownTimeoutMs } = options;
+  const metrics = new ControllerMetrics({ version, countAgents: () => agents.countStates() });
+  const agents = new Agents(
+    {
+      credentials: options.credentials,
+      driverName,
+      version,
+      timings: options.timings ?? agentTimings,
+      log,
+      nowMs: options.nowMs ?? (() => performance.now()),
+      onCallEnded: (call) => {
+        metrics.agentCallEnded(call);
+      },
+    },
+    options.forgotten ?? nothingForgotten,
+  );
+  const createdNames = { running: new Set<string>(), undecided: new Map<string, string>() };
+  const context: ControllerContext = { agents, driverName, version, createdNames };
+  const server = await serveOnSocket({
+    endpoint,
+    log,
+    callEnded: (call) => {
+      metrics.callEnded(call);
+    },
+    fieldsOf: (request) => callFields(request, { ownerFieldsOf: () => ({}) }),
+    services: (hooks) => routedServices(context, hooks),
+  });
+  const http = await startHttp(options, { metrics, context }).catch(async (error: unknown) => {
+    await server.close();
+    throw error;
+  });
+  agents.follow(options.discovery);
+  log.info({ endpoint, httpPort: http?.port }, 'serving');
+  return {
+    agents,
+    httpPort: http?.port,
+    stop: async () => {
+      await withTimeout(server.drain(), shutdownTimeoutMs);
+      agents.close();
+      await server.close();
+      http?.close();
+    },
+  };
+}
+
+function routedServices(context: ControllerContext, hooks: ServerHooks): readonly Service[] {
+  const routed = <N extends RoutedService>(name: N, methods: Implementation<N>): Service => {
+    const calls = routedCalls(name);
+    return makeService(name, makeHandlers(name, methods, hooks, { calls, checksSizeLimits: true }));
+  };
+  return [
+    routed('csi.v1.Identity', identityMethods(context)),
+    routed('csi.v1.Controller', controllerMethods(context)),
+    routed('csi.v1.GroupController', groupControllerMethods(context)),
+    routed('csi.v1.SnapshotMetadata', snapshotMetadataMethods(context)),
+  ];
+}
+
+async function startHttp(
+  { httpAddress }: ControllerOptions,
+  parts: { readonly metrics: ControllerMetrics; readonly context: ControllerContext },
+): Promise<HttpListener | undefined> {
+  if (httpAddress === undefined) return undefined;
+  const { metrics, context } = parts;
+  try {
+    return await serveHttp({
+      ...httpAddress,
+      metrics: async () => ({ status: 200, ...(await metrics.render()) }),
+      findReadinessProblem: async () => findReadinessProblem(context),
+    });
+  } catch (error) {
+    throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,80 @@
+/** Lists over nodes, page by page: the entries of one node after those of another, in the order of the node tags. */
+import { VolumeError } from '../errors.ts';
+import type { Agent } from './agent.ts';
+import type { Agents, Node } from './agents.ts';
+import { absent, requireAgent } from './route.ts';
+
+export interface ListPage<T> {
+  readonly entries: readonly T[];
+  readonly next_token: string;
+}
+
+/** Asks one agent for a page. */
+export type AskPage<T> = (
+  agent: Agent,
+  page: { readonly max_entries: number; readonly starting_token: string },
+) => Promise<ListPage<T>>;
+
+/** Where a page begins: at a place in the list of one node, or after all entries of it. */
+interface Position {
+  readonly tag: string;
+  readonly token: string | undefined;
+}
+
+const tokenForm = /^([0-9a-f]{8})(?:\/(.*)|!)$/s;
+
+/**
+ * Returns a page over `nodes`. Its token has the tag of a node, so that nodes which join or leave between two pages neither repeat
+ * nor hide entries of others. Throws `unavailable` while a node that belongs to the list is not ready, because CSI has no way to
+ * say that a list is incomplete, and `stale-token` for a token of another form.
+ */
+export async function listOver<T>(
+  agents: Agents,
+  nodes: readonly Node[],
+  options: {
+    readonly maxEntries: number;
+    readonly startingToken: string;
+    readonly ask: AskPage<T>;
+  },
+): Promise<ListPage<T>> {
+  const { maxEntries, startingToken, ask } = options;
+  const start = parseToken(startingToken);
+  const remaining = nodes.filter((node) => isAfter(node, start));
+  const asked = remaining.map((node) => ({
+    tag: tagOf(node, agents),
+    agent: requireAgent(node, agents),
+  }));
+  const entries: T[] = [];
+  for (const [index, { tag, agent }] of asked.entries()) {
+    const isFull = maxEntries > 0 && entries.length >= maxEntries;
+    if (isFull) return { entries, next_token: `${asked[index - 1]?.tag ?? tag}!` };
+    const page = await ask(agent, {
+      max_entries: maxEntries === 0 ? 0 : maxEntries - entries.length,
+      starting_token: start?.tag === tag ? (start.token ?? '') : '',
+    });
+    entries.push(...page.entries);
+    if (page.next_token !== '') return { entries, next_token: `${tag}/${page.next_token}` };
+  }
+  return { entries, next_token: '' };
+}
+
+function parseToken(text: string): Position | undefined {
+  if (text === '') return undefined;
+  const match = tokenForm.exec(text);
+  if (match?.[1] !== undefined) return { tag: match[1], token: match[2] };
+  throw new VolumeError(
+    'stale-token',
+    `starting_token '${text.slice(0, 64)}' is not a token of this controller; start again without one`,
+  );
+}
+
+/** Whether the page may contain entries of the node. It may if it is not known which node it is. */
+function isAfter({ tag }: Node, start: Position | undefined): boolean {
+  if (start === undefined || tag === undefined || tag > start.tag) return true;
+  return tag === start.tag && start.token !== undefined;
+}
+
+function tagOf(node: Node, agents: Agents): string {
+  if (node.tag === undefined) throw absent(node, agents);
+  return node.tag;
+}

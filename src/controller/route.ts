@@ -1,0 +1,98 @@
+/** Which node an id belongs to, and the errors for nodes that cannot be asked. */
+import { VolumeError } from '../errors.ts';
+import { missing, tagOfId } from '../ids.ts';
+import type { Agent } from './agent.ts';
+import type { Absence, Agents, Node } from './agents.ts';
+
+export type EntryKind = 'volume' | 'snapshot' | 'group snapshot';
+
+/** Where the entry of an id is. `nowhere`: it does not exist, since no node made the id, or its node was lost for good. */
+export type Route =
+  | { readonly kind: 'node'; readonly node: Node }
+  | { readonly kind: 'unknown'; readonly tag: string }
+  | { readonly kind: 'nowhere' };
+
+/** A node says which entries it has that another node made; all others are where their tag says. */
+export function routeOf(id: string, agents: Agents): Route {
+  const tag = tagOfId(id);
+  if (tag === undefined) return { kind: 'nowhere' };
+  const nodes = agents.nodes();
+  const home = nodes.find(({ foreignIds }) => foreignIds.includes(id));
+  if (home !== undefined) return { kind: 'node', node: home };
+  if (agents.isForgotten(tag)) return { kind: 'nowhere' };
+  const node = nodes.find((one) => one.tag === tag);
+  return node === undefined ? { kind: 'unknown', tag } : { kind: 'node', node };
+}
+
+/**
+ * The agent that has the entry, if it exists; undefined if no node has it. Throws `unavailable` if that is not known: a caller
+ * would consider an entry that is called missing as deleted.
+ */
+export function findAgent(id: string, kind: EntryKind, agents: Agents): Agent | undefined {
+  const route = routeOf(id, agents);
+  switch (route.kind) {
+    case 'nowhere':
+      return undefined;
+    case 'unknown':
+      throw unknownNode(id, kind, route.tag);
+    case 'node':
+      return requireAgent(route.node, agents);
+  }
+}
+
+/** As `findAgent`, but throws `not-found` if no node has the entry. */
+export function agentOf(id: string, kind: EntryKind, agents: Agents): Agent {
+  const agent = findAgent(id, kind, agents);
+  if (agent === undefined) throw missing(kind, id);
+  return agent;
+}
+
+function unknownNode(id: string, kind: EntryKind, tag: string): VolumeError {
+  return new VolumeError(
+    'unavailable',
+    `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller`,
+  );
+}
+
+/** The agent of a node. Throws `unavailable`, saying why and since when, if it cannot be called. */
+export function requireAgent(node: Node, agents: Agents): Agent {
+  if (node.agent !== undefined) return node.agent;
+  throw absent(node, agents);
+}
+
+/** The error for a call to a node that cannot be called. */
+export function absent({ name, tag, absence }: Node, agents: Agents): VolumeError {
+  const node = `node '${name}'${tag === undefined ? '' : ` (tag ${tag})`}`;
+  return new VolumeError(
+    'unavailable',
+    `${node} ${absence === undefined ? 'is not ready; retry later' : textOf(absence, agents)}`,
+  );
+}
+
+function textOf(absence: Absence, agents: Agents): string {
+  switch (absence.kind) {
+    case 'connecting':
+      return 'is being connected for the first time; retry later';
+    case 'refused':
+      return `is refused: ${absence.why}`;
+    case 'away': {
+      const since = durationText(agents.absentForMs(absence));
+      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it`;
+    }
+  }
+}
+
+function durationText(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 120) return `${seconds} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** Whether all segments that are asked for are those of the node. Keys are case-insensitive (CSI spec, "Topology"). */
+export function isIn(node: Node, asked: Readonly<Record<string, string>>): boolean {
+  const own = new Map(
+    Object.entries(node.segments).map(([key, value]) => [key.toLowerCase(), value]),
+  );
+  return Object.entries(asked).every(([key, value]) => own.get(key.toLowerCase()) === value);
+}

@@ -1,0 +1,89 @@
+import { mapConcurrently } from '../../async.ts';
+import type { GetCapacityRequest, GetCapacityResponse } from '../../csi/types.ts';
+import { VolumeError } from '../../errors.ts';
+import type { RpcCall } from '../../rpc/call.ts';
+import { parseCapacityForm } from '../../rpc/forms.ts';
+import type { Node } from '../agents.ts';
+import { absent, isIn } from '../route.ts';
+import { type ControllerContext, forward } from './context.ts';
+
+/** A scheduler's old value is better than none for a while, but a node that stays away must not attract pods for ever. */
+const longAwayMs = 3 * 60_000;
+/** After the start, nodes that have not been seen yet may still appear. */
+const settlingMs = 2 * 60_000;
+/** One node that hangs must not delay the capacity of the others. */
+const timeoutMs = 5_000;
+const maxConcurrentNodes = 32;
+
+const none: GetCapacityResponse = {
+  available_capacity: 0n,
+  maximum_volume_size: null,
+  minimum_volume_size: null,
+};
+
+/**
+ * CSI spec, GetCapacity: of the nodes of the segment, or the sum over all. A node that is away makes the call fail with
+ * `unavailable`, so that a scheduler keeps its value, and counts as full after three minutes.
+ */
+export async function getCapacity(
+  { agents }: ControllerContext,
+  request: GetCapacityRequest,
+  call: RpcCall,
+): Promise<GetCapacityResponse> {
+  parseCapacityForm(request);
+  const asked = request.accessible_topology?.segments ?? {};
+  const nodes = agents.nodes();
+  const found = nodes.filter((node) => isIn(node, asked));
+  const isSettling = (agents.syncedForMs ?? 0) < settlingMs;
+  const isUnsure = nodes.some(({ tag }) => tag === undefined);
+  if (found.length === 0 && (isSettling || isUnsure) && Object.keys(asked).length > 0) {
+    throw new VolumeError(
+      'unavailable',
+      `no node with the topology ${textOf(asked)} has been seen yet; retry later`,
+    );
+  }
+  const capacities = await mapConcurrently(
+    found.filter((node) => !isLongAway(node)),
+    maxConcurrentNodes,
+    async (node) => {
+      if (node.agent === undefined) throw absent(node, agents);
+      const deadlineMs = Math.min(call.deadlineMs, Date.now() + timeoutMs);
+      const asking: RpcCall = { ...call, deadlineMs };
+      const forwarded = { service: 'csi.v1.Controller', rpc: 'GetCapacity', request } as const;
+      return found.length === 1
+        ? forward(node.agent, forwarded, asking)
+        : node.agent.call(forwarded, asking);
+    },
+  );
+  return capacities.reduce(sum, none);
+
+  function isLongAway({ absence }: Node): boolean {
+    return absence?.kind === 'away' && agents.absentForMs(absence) > longAwayMs;
+  }
+}
+
+/** A volume is on one node, so the largest volume is that of the node with the most room. */
+function sum(a: GetCapacityResponse, b: GetCapacityResponse): GetCapacityResponse {
+  const larger = (x: bigint, y: bigint) => (x > y ? x : y);
+  const smaller = (x: bigint, y: bigint) => (x < y ? x : y);
+  return {
+    available_capacity: a.available_capacity + b.available_capacity,
+    maximum_volume_size: combined(a.maximum_volume_size, b.maximum_volume_size, larger),
+    minimum_volume_size: combined(a.minimum_volume_size, b.minimum_volume_size, smaller),
+  };
+}
+
+function combined(
+  a: { readonly value: bigint } | null,
+  b: { readonly value: bigint } | null,
+  choose: (x: bigint, y: bigint) => bigint,
+): { readonly value: bigint } | null {
+  if (a === null || b === null) return a ?? b;
+  return { value: choose(a.value, b.value) };
+}
+
+function textOf(segments: Readonly<Record<string, string>>): string {
+  return Object.entries(segments)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+}

@@ -1,0 +1,48 @@
+import type { MethodName } from '../../csi/rpc-types.ts';
+import type { RpcCall } from '../../rpc/call.ts';
+import type { Agent } from '../agent.ts';
+import type { Agents } from '../agents.ts';
+import type { AgentCall, AgentResponse } from '../connection.ts';
+
+/** Dependencies of the services of the controller. */
+export interface ControllerContext {
+  readonly agents: Agents;
+  readonly driverName: string;
+  /** Version of the controller. */
+  readonly version: string;
+  readonly createdNames: CreateMemory;
+}
+
+/** What this process knows about creates of which several nodes are candidates (create-volume.ts). */
+export interface CreateMemory {
+  /** Names that are being created now. */
+  readonly running: Set<string>;
+  /** Names of volumes that a node may have made although its answer did not arrive, with the tag of that node. */
+  readonly undecided: Map<string, string>;
+}
+
+type CsiService = 'csi.v1.Controller' | 'csi.v1.GroupController' | 'csi.v1.SnapshotMetadata';
+
+/** Passes a call on to an agent. The lines of the call in the log name the node from here on. */
+export async function forward<N extends CsiService, M extends MethodName<N>>(
+  agent: Agent,
+  forwarded: AgentCall<N, M>,
+  call: RpcCall,
+): Promise<AgentResponse<N, M>> {
+  nameNode(agent, call);
+  return agent.call(forwarded, call);
+}
+
+/** As `forward`, for a call whose responses are a stream. They are read as fast as the caller reads them. */
+export function forwardStream<N extends 'csi.v1.SnapshotMetadata', M extends MethodName<N>>(
+  agent: Agent,
+  forwarded: AgentCall<N, M>,
+  call: RpcCall,
+): AsyncIterable<AgentResponse<N, M>> {
+  nameNode(agent, call);
+  return agent.stream(forwarded, call);
+}
+
+function nameNode(agent: Agent, call: RpcCall): void {
+  call.log.setBindings({ node: agent.name });
+}

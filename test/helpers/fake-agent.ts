@@ -1,0 +1,427 @@
+/** An agent with a small in-memory driver, behind a connection that a test can hang, cut and restore. */
+import { createServer, type Server as NetServer, type Socket } from 'node:net';
+import { status } from '@grpc/grpc-js';
+import type { HelloResponse } from '../../src/csi/agent-types.ts';
+import type { Snapshot, Volume } from '../../src/csi/types.ts';
+import { VolumeError } from '../../src/errors.ts';
+import { groupIdFor, nodeTagOf, requireOwnId, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
+import { type CsiServiceName, offeredCalls } from '../../src/rpc/advertised.ts';
+import type { ServerHooks } from '../../src/rpc/call.ts';
+import { limitCalls } from '../../src/rpc/call.ts';
+import { makeGrpcServer, makeService } from '../../src/rpc/grpc-server.ts';
+import { type Implementation, makeHandlers } from '../../src/rpc/handlers.ts';
+import { StatusError } from '../../src/rpc/status.ts';
+import { topologyOfNode } from '../../src/rpc/topology.ts';
+import { pageOf } from '../../src/volumes/pool/record-index.ts';
+import { memoryLog } from './csi-server.ts';
+
+const driverName = 'loopcsi.io';
+
+/** What happens to a call before or after its effect. */
+export type Mishap = (rpc: string) => 'fail before' | 'fail after' | undefined;
+
+export interface FakeAgent {
+  readonly address: string;
+  readonly nodeId: string;
+  readonly tag: string;
+  readonly volumes: Map<string, Volume>;
+  readonly snapshots: Map<string, Snapshot>;
+  /** The names of the RPCs that were called, without Hello. */
+  readonly calls: string[];
+  /** What Hello answers; changes take effect at the next Hello. */
+  hello: HelloResponse;
+  /** Volumes that still fit. */
+  room: number;
+  mishap: Mishap;
+  /** Called before each call is answered, so that it can wait. */
+  before: (rpc: string) => Promise<void>;
+  /** Nothing passes the connection any more, but it stays open: a stopped process, or a network that drops packets. */
+  hang(): void;
+  /** Closes all connections and refuses new ones: a killed process. */
+  cut(): Promise<void>;
+  /** Undoes `hang` and `cut`. */
+  restore(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Starts an agent on a port of its own. */
+export async function startFakeAgent(
+  nodeId: string,
+  options: { readonly hello?: Partial<HelloResponse>; readonly room?: number } = {},
+): Promise<FakeAgent> {
+  const { key, value } = topologyOfNode(driverName, nodeId);
+  const hello: HelloResponse = {
+    api_version: 1,
+    version: '1.0.0',
+    driver_name: driverName,
+    node_id: nodeId,
+    node_tag: nodeTagOf(nodeId),
+    segments: { [key]: value },
+    pools: [{ name: 'default', uuid: `uuid-of-${nodeId}` }],
+    foreign_ids: [],
+    ...options.hello,
+  };
+  const state = {
+    nodeId,
+    tag: nodeTagOf(nodeId),
+    volumes: new Map<string, Volume>(),
+    snapshots: new Map<string, Snapshot>(),
+    calls: [] as string[],
+    hello,
+    room: options.room ?? 1_000,
+    mishap: (() => undefined) as Mishap,
+    before: async () => undefined as void,
+  };
+  const server = makeGrpcServer(servicesOf(state));
+  const gate = await openGate((socket) => {
+    server.serve(socket);
+  });
+  return Object.assign(state, {
+    address: `127.0.0.1:${gate.port}`,
+    hang: gate.hang,
+    cut: gate.cut,
+    restore: gate.restore,
+    close: async () => {
+      await gate.cut();
+      await server.close();
+    },
+  });
+}
+
+type State = Omit<FakeAgent, 'address' | 'hang' | 'cut' | 'restore' | 'close'>;
+
+function servicesOf(state: State) {
+  const { log } = memoryLog();
+  const hooks: ServerHooks = {
+    log,
+    callEnded: () => undefined,
+    admit: limitCalls(1_000),
+    fieldsOf: () => ({}),
+  };
+  const features = { expansion: 'both', withoutStaging: false } as const;
+  const csi = <N extends CsiServiceName>(name: N, methods: Implementation<N>) =>
+    makeService(
+      name,
+      makeHandlers(name, methods, hooks, {
+        calls: new Map(
+          [...offeredCalls(name, features)].map(([rpc, call]) => [rpc, { ...call, offered: true }]),
+        ),
+        checksSizeLimits: true,
+      }),
+    );
+  const agent: Implementation<'loopcsi.agent.v1.Agent'> = { Hello: async () => state.hello };
+  return [
+    makeService(
+      'loopcsi.agent.v1.Agent',
+      makeHandlers('loopcsi.agent.v1.Agent', agent, hooks, {
+        calls: new Map([['Hello', { logClass: 'polling', offered: true } as const]]),
+        checksSizeLimits: false,
+      }),
+    ),
+    csi('csi.v1.Controller', watched(state, controllerOf(state))),
+    csi('csi.v1.GroupController', watched(state, groupControllerOf(state))),
+    csi('csi.v1.SnapshotMetadata', metadataOf(state)),
+  ];
+}
+
+/** Records each call, and lets it fail before or after its effect. */
+function watched<T extends object>(state: State, methods: T): T {
+  const entries = Object.entries(methods).map(([rpc, method]) => [
+    rpc,
+    async (request: object, call: object): Promise<unknown> => {
+      state.calls.push(rpc);
+      await state.before(rpc);
+      const mishap = state.mishap(rpc);
+      const lost = new StatusError(status.UNAVAILABLE, 'a random failure');
+      if (mishap === 'fail before') throw lost;
+      const response = await (method as (...args: object[]) => Promise<unknown>)(request, call);
+      if (mishap === 'fail after') throw lost;
+      return response;
+    },
+  ]);
+  // The methods keep their names and types.
+  return Object.fromEntries(entries) as T;
+}
+
+function found<T>(entries: ReadonlyMap<string, T>, kind: string, id: string): T {
+  const entry = entries.get(id);
+  if (entry === undefined) throw new VolumeError('not-found', `${kind} '${id}' does not exist`);
+  return entry;
+}
+
+function volumeOf(state: State, id: string): Volume {
+  if (!state.hello.foreign_ids.includes(id))
+    requireOwnId(id, { nodeTag: state.tag, kind: 'volume' });
+  return found(state.volumes, 'volume', id);
+}
+
+function controllerOf(state: State): Implementation<'csi.v1.Controller'> {
+  const topology = { segments: state.hello.segments };
+  const { volumes } = state;
+  return {
+    ...snapshotsOf(state),
+    async ControllerGetCapabilities() {
+      return { capabilities: [] };
+    },
+    async CreateVolume({ name, capacity_range }) {
+      const id = volumeIdFor(name, state.tag);
+      const known = volumes.get(id);
+      if (known !== undefined) return { volume: known };
+      if (state.room <= 0) throw new VolumeError('no-space', `no room on ${state.nodeId}`);
+      state.room -= 1;
+      const volume: Volume = {
+        volume_id: id,
+        capacity_bytes: capacity_range?.required_bytes ?? 1n,
+        volume_context: { pool: 'default' },
+        content_source: null,
+        accessible_topology: [topology],
+      };
+      volumes.set(id, volume);
+      return { volume };
+    },
+    async DeleteVolume({ volume_id }) {
+      volumes.delete(volume_id);
+      return {};
+    },
+    async ValidateVolumeCapabilities(request) {
+      volumeOf(state, request.volume_id);
+      return { confirmed: null, message: `asked on ${state.nodeId}` };
+    },
+    async ControllerGetVolume({ volume_id }) {
+      return { volume: volumeOf(state, volume_id), status: { published_node_ids: [] } };
+    },
+    async ControllerExpandVolume({ volume_id, capacity_range }) {
+      volumeOf(state, volume_id);
+      return {
+        capacity_bytes: capacity_range?.required_bytes ?? 1n,
+        node_expansion_required: true,
+      };
+    },
+    async ControllerModifyVolume({ volume_id }) {
+      volumeOf(state, volume_id);
+      return {};
+    },
+    async ControllerGetVolumeHealth({ volume_id }) {
+      volumeOf(state, volume_id);
+      return { volume_health: { volume_id, health_statuses: [] } };
+    },
+    async ControllerListVolumeHealth() {
+      return { entries: [], next_token: '' };
+    },
+    async ControllerPublishVolume() {
+      return { publish_context: {} };
+    },
+    async ControllerUnpublishVolume() {
+      return {};
+    },
+    async GetCapacity() {
+      return {
+        available_capacity: BigInt(state.room),
+        maximum_volume_size: { value: BigInt(state.room) },
+        minimum_volume_size: { value: 1n },
+      };
+    },
+    async ListVolumes({ max_entries, starting_token }) {
+      const page = pageOf([...volumes.values()].sort(byId), {
+        maxEntries: max_entries,
+        startingToken: starting_token,
+        idOf: ({ volume_id }) => volume_id,
+      });
+      const entries = page.entries.map((volume) => ({ volume, status: null }));
+      return { entries, next_token: page.nextToken };
+    },
+  };
+}
+
+function snapshotsOf(state: State): Implementation<'csi.v1.Controller'> {
+  const { snapshots } = state;
+  return {
+    async CreateSnapshot({ name, source_volume_id }) {
+      volumeOf(state, source_volume_id);
+      const snapshot = snapshotMessage(state, { name, source_volume_id, group: '' });
+      snapshots.set(snapshot.snapshot_id, snapshot);
+      return { snapshot };
+    },
+    async DeleteSnapshot({ snapshot_id }) {
+      snapshots.delete(snapshot_id);
+      return {};
+    },
+    async GetSnapshot({ snapshot_id }) {
+      return { snapshot: found(snapshots, 'snapshot', snapshot_id) };
+    },
+    async ListSnapshots({ snapshot_id, source_volume_id, max_entries, starting_token }) {
+      const matching = [...snapshots.values()].filter(
+        (one) =>
+          (snapshot_id === '' || one.snapshot_id === snapshot_id) &&
+          (source_volume_id === '' || one.source_volume_id === source_volume_id),
+      );
+      const page = pageOf(
+        matching.sort((a, b) => (a.snapshot_id < b.snapshot_id ? -1 : 1)),
+        {
+          maxEntries: max_entries,
+          startingToken: starting_token,
+          idOf: (one) => one.snapshot_id,
+        },
+      );
+      return {
+        entries: page.entries.map((snapshot) => ({ snapshot })),
+        next_token: page.nextToken,
+      };
+    },
+  };
+}
+
+function groupControllerOf(state: State): Implementation<'csi.v1.GroupController'> {
+  const groups = new Map<string, readonly Snapshot[]>();
+  const message = (id: string, snapshots: readonly Snapshot[]) => ({
+    group_snapshot: {
+      group_snapshot_id: id,
+      snapshots,
+      creation_time: { seconds: 1n, nanos: 0 },
+      ready_to_use: true,
+    },
+  });
+  return {
+    async GroupControllerGetCapabilities() {
+      return { capabilities: [] };
+    },
+    async CreateVolumeGroupSnapshot({ name, source_volume_ids }) {
+      const id = groupIdFor(name, state.tag);
+      const members = source_volume_ids.map((source_volume_id, index) => {
+        volumeOf(state, source_volume_id);
+        return snapshotMessage(state, { name: `${name}-${index}`, source_volume_id, group: id });
+      });
+      groups.set(id, members);
+      return message(id, members);
+    },
+    async DeleteVolumeGroupSnapshot({ group_snapshot_id }) {
+      groups.delete(group_snapshot_id);
+      return {};
+    },
+    async GetVolumeGroupSnapshot({ group_snapshot_id: id }) {
+      return message(id, found(groups, 'group snapshot', id));
+    },
+  };
+}
+
+function metadataOf(state: State): Implementation<'csi.v1.SnapshotMetadata'> {
+  const head = {
+    block_metadata_type: 'VARIABLE_LENGTH',
+    volume_capacity_bytes: 1n << 30n,
+  } as const;
+  const range = (index: number) => ({ byte_offset: BigInt(index) * 4096n, size_bytes: 4096n });
+  const stream = async function* (rpc: string, id: string) {
+    state.calls.push(rpc);
+    found(state.snapshots, 'snapshot', id);
+    try {
+      for (let index = 0; index < 1_000; index += 1) {
+        await state.before(rpc);
+        // A message of 100 ranges, so that a reader who stops fills the buffers.
+        const block_metadata = Array.from({ length: 100 }, (_, n) => range(index * 100 + n));
+        yield { ...head, block_metadata };
+      }
+      state.calls.push(`${rpc} complete`);
+    } finally {
+      state.calls.push(`${rpc} ended`);
+    }
+  };
+  return {
+    GetMetadataAllocated: ({ snapshot_id }) => stream('GetMetadataAllocated', snapshot_id),
+    GetMetadataDelta: ({ target_snapshot_id }) => stream('GetMetadataDelta', target_snapshot_id),
+  };
+}
+
+function byId(a: Volume, b: Volume): number {
+  return a.volume_id < b.volume_id ? -1 : 1;
+}
+
+function snapshotMessage(
+  state: State,
+  options: { readonly name: string; readonly source_volume_id: string; readonly group: string },
+): Snapshot {
+  return {
+    size_bytes: 1n,
+    snapshot_id: snapshotIdFor(options.name, state.tag),
+    source_volume_id: options.source_volume_id,
+    creation_time: { seconds: 1n, nanos: 0 },
+    ready_to_use: true,
+    group_snapshot_id: options.group,
+    accessible_topology: [{ segments: state.hello.segments }],
+  };
+}
+
+/** A listener whose connections can be hung and cut. */
+async function openGate(onConnection: (socket: Socket) => void) {
+  const sockets = new Set<Socket>();
+  let isHung = false;
+  // HTTP/2 reads from the handle of a socket, which cannot be paused, so the gate forwards between two connections.
+  const inner = await listening((socket) => {
+    onConnection(socket);
+  });
+  const { connect } = await import('node:net');
+  const accept = (outside: Socket): void => {
+    const inside = connect(portOf(inner), '127.0.0.1');
+    for (const [from, to] of [
+      [outside, inside],
+      [inside, outside],
+    ] as const) {
+      sockets.add(from);
+      from.on('error', () => undefined);
+      from.on('close', () => {
+        sockets.delete(from);
+        to.destroy();
+      });
+      from.on('data', (chunk: Buffer) => {
+        to.write(chunk);
+      });
+      if (isHung) from.pause();
+    }
+  };
+  let outer: NetServer | undefined = await listening(accept);
+  const port = portOf(outer);
+  const destroyAll = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
+  const closed = async (server: NetServer): Promise<void> =>
+    new Promise((resolve) => {
+      server.close(() => {
+        resolve();
+      });
+      destroyAll();
+    });
+  return {
+    port,
+    hang: () => {
+      isHung = true;
+      for (const socket of sockets) socket.pause();
+    },
+    cut: async () => {
+      const server = outer;
+      outer = undefined;
+      if (server !== undefined) await closed(server);
+      inner.unref();
+    },
+    restore: async () => {
+      isHung = false;
+      destroyAll();
+      outer ??= await listening(accept, port);
+    },
+  };
+}
+
+async function listening(accept: (socket: Socket) => void, port = 0): Promise<NetServer> {
+  const server = createServer(accept);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', resolve);
+  });
+  server.unref();
+  return server;
+}
+
+function portOf(server: NetServer): number {
+  const address = server.address();
+  if (typeof address !== 'object' || address === null)
+    throw new Error('the server is not listening');
+  return address.port;
+}

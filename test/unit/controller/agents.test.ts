@@ -1,0 +1,152 @@
+import test from 'ava';
+import { pollUntil } from '../../../src/async.ts';
+import { volumeIdFor } from '../../../src/ids.ts';
+import { aCapability, endOf, startTestController } from '../../helpers/controller.ts';
+import { startFakeAgent } from '../../helpers/fake-agent.ts';
+
+const quickPings = { pingIntervalMs: 300, pingTimeoutMs: 300 };
+
+test('an agent becomes ready, is away when it is killed, and ready again', async (t) => {
+  const agent = await startFakeAgent('node-a');
+  t.teardown(agent.close);
+  const { until, running, controller } = await startTestController(t, [agent]);
+  await until('node-a', 'ready');
+  await agent.cut();
+  await until('node-a', 'away');
+  const request = { volume_id: volumeIdFor('v', agent.tag) };
+  const { code, message } = await endOf(controller.ControllerGetVolume(request));
+  t.is(code, 'UNAVAILABLE');
+  t.regex(message, /^node 'node-a' \(tag [0-9a-f]{8}\) is away since \d+ s \(/);
+  await agent.restore();
+  await until('node-a', 'ready');
+  t.is(running.agents.countStates().get('ready'), 1);
+});
+
+test('an agent that hangs is away after the time limit of a ping, and its calls end then', async (t) => {
+  const agent = await startFakeAgent('node-a');
+  t.teardown(agent.close);
+  const { until, controller } = await startTestController(t, [agent], { timings: quickPings });
+  await until('node-a', 'ready');
+  agent.hang();
+  const { code, message } = await endOf(
+    controller.ControllerGetVolume({ volume_id: volumeIdFor('v', agent.tag) }),
+  );
+  t.is(code, 'UNAVAILABLE');
+  t.regex(message, /the connection to node 'node-a' was lost|is away/);
+  await until('node-a', 'away');
+  await agent.restore();
+  await until('node-a', 'ready');
+});
+
+test('an agent that must not be called is refused, and says why', async (t) => {
+  const cases = [
+    { hello: { driver_name: 'other.io' }, why: /its driver is 'other\.io'/ },
+    { hello: { api_version: 0 }, why: /speaks version 0/ },
+    { hello: { node_tag: '00000000' }, why: /not the hash of that id/ },
+  ];
+  for (const { hello, why } of cases) {
+    const agent = await startFakeAgent('node-a', { hello });
+    t.teardown(agent.close);
+    const { until, controller } = await startTestController(t, [agent]);
+    await until('node-a', 'refused');
+    const { code, message } = await endOf(
+      controller.DeleteVolume({ volume_id: volumeIdFor('v', agent.tag) }),
+    );
+    t.is(code, 'UNAVAILABLE');
+    t.regex(message, why);
+  }
+});
+
+test('an agent of another node than the discovery says is refused', async (t) => {
+  const agent = await startFakeAgent('node-a');
+  t.teardown(agent.close);
+  const { until, discovery, running } = await startTestController(t, []);
+  const endpoint = { address: agent.address, isServing: true, isTerminating: false };
+  discovery.set([{ ...endpoint, nodeName: 'node-b' }]);
+  await until('node-b', 'refused');
+  discovery.set([{ ...endpoint, nodeName: 'node-a' }]);
+  await until('node-a', 'ready');
+  t.is(running.agents.nodes().length, 1);
+});
+
+test('two machines with one node id are both refused', async (t) => {
+  const one = await startFakeAgent('node-a', { hello: { pools: [{ name: 'p', uuid: '1' }] } });
+  const other = await startFakeAgent('node-a', { hello: { pools: [{ name: 'p', uuid: '2' }] } });
+  t.teardown(one.close);
+  t.teardown(other.close);
+  const { until, controller } = await startTestController(t, [one, other]);
+  await until('node-a', 'refused');
+  const { message } = await endOf(
+    controller.DeleteVolume({ volume_id: volumeIdFor('v', one.tag) }),
+  );
+  t.regex(message, /are on different machines and have the same node id/);
+});
+
+test('of two agents of a node, the one that serves and is not stopping gets new calls', async (t) => {
+  const stopping = await startFakeAgent('node-a');
+  const starting = await startFakeAgent('node-a');
+  t.teardown(stopping.close);
+  t.teardown(starting.close);
+  const { until, discovery, controller } = await startTestController(t, []);
+  const at = ({ address }: { address: string }, isServing: boolean, isTerminating: boolean) => ({
+    address,
+    nodeName: 'node-a',
+    isServing,
+    isTerminating,
+  });
+  discovery.set([at(stopping, true, false)]);
+  await until('node-a', 'ready');
+  const name = { name: 'v', volume_capabilities: [aCapability] };
+  discovery.set([at(stopping, true, false), at(starting, false, false)]);
+  await controller.CreateVolume(name);
+  t.is(starting.calls.length, 0);
+  discovery.set([at(stopping, false, true), at(starting, true, false)]);
+  const moved = await pollUntil(
+    async () => {
+      await controller.CreateVolume(name);
+      return starting.calls.length > 0;
+    },
+    { timeoutMs: 60_000, pauseMs: 20 },
+  );
+  t.true(moved);
+  await starting.cut();
+  await pollUntil(async () => (await endOf(controller.CreateVolume(name))).code === 'OK', {
+    timeoutMs: 60_000,
+    pauseMs: 20,
+  });
+  t.is((await endOf(controller.CreateVolume(name))).code, 'OK');
+});
+
+test('more calls than an agent may have at a time are refused', async (t) => {
+  const agent = await startFakeAgent('node-a');
+  t.teardown(agent.close);
+  const { until, controller } = await startTestController(t, [agent]);
+  await until('node-a', 'ready');
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  agent.before = async () => held;
+  const request = { volume_id: volumeIdFor('v', agent.tag) };
+  const calls = Array.from({ length: 65 }, () => endOf(controller.DeleteVolume(request)));
+  const refused = await Promise.race(calls);
+  t.is(refused.code, 'UNAVAILABLE');
+  t.regex(refused.message, /node 'node-a' already has 64 calls/);
+  release();
+  const codes = (await Promise.all(calls)).map(({ code }) => code);
+  t.is(codes.filter((code) => code === 'OK').length, 64);
+});
+
+test('a call ends before the deadline of its caller, and says that the node continues', async (t) => {
+  const agent = await startFakeAgent('node-a');
+  t.teardown(agent.close);
+  const { until, controller } = await startTestController(t, [agent], {
+    timings: { answerMs: 20_000 },
+  });
+  await until('node-a', 'ready');
+  agent.before = async () => new Promise(() => undefined);
+  const request = { volume_id: volumeIdFor('v', agent.tag) };
+  const { code, message } = await endOf(controller.DeleteVolume(request, { timeoutMs: 25_000 }));
+  t.is(code, 'DEADLINE_EXCEEDED');
+  t.regex(message, /node 'node-a' has not answered within the deadline/);
+});
