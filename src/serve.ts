@@ -9,6 +9,8 @@ import { nodeTagOf } from './ids.ts';
 import type { HttpListener } from './observe/http.ts';
 import { createLog, type Logger } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
+import type { RunningAgent } from './rpc/agent/server.ts';
+import type { CsiContext } from './rpc/context.ts';
 import type { RunningServer } from './rpc/grpc-server.ts';
 import type { Registration } from './rpc/registration.ts';
 import type * as ServerModule from './rpc/server.ts';
@@ -41,6 +43,8 @@ export interface RunningDriver {
   readonly opened: OpenedVolumes;
   /** Port of the HTTP listener; undefined if there is none. */
   readonly httpPort: number | undefined;
+  /** Port of the address for the controller; undefined if there is none. */
+  readonly agentPort: number | undefined;
   /** Stops the driver as on SIGTERM: running operations get `shutdownTimeout` to finish, and mounts stay. */
   stop(): Promise<void>;
 }
@@ -65,20 +69,23 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   // Loading grpc-js takes longer than opening the pools, so both run concurrently.
   const server = import('./rpc/server.ts');
   const { metrics, opened } = await openDomain(setup);
-  const running = await startCsi(setup, { metrics, opened, server });
+  const { running, context } = await startCsi(setup, { metrics, opened, server });
+  const agent = await startAgent(setup, { metrics, context });
   const plugin = await startDockerPlugin(setup, { metrics, opened });
   const registration = await registerWithKubelet(config, log);
-  const http = await startHttp(setup, { metrics, opened });
+  const http = await startHttp(setup, { metrics, opened, agent });
   if (http === undefined) metrics.close();
   else preloadMetrics(metrics, log);
   const { endpoint, dockerSocket } = config;
-  log.info({ endpoint, dockerSocket, httpPort: http?.port }, 'serving');
+  const ports = { httpPort: http?.port, agentPort: agent?.port };
+  log.info({ endpoint, dockerSocket, ...ports }, 'serving');
   return {
     opened,
-    httpPort: http?.port,
+    ...ports,
     stop: async () => {
       registration?.close();
-      await Promise.all([plugin?.close(), stop({ config, opened, running })]);
+      const servers = agent === undefined ? [running] : [running, agent];
+      await Promise.all([plugin?.close(), stop({ config, opened, servers })]);
       http?.close();
       metrics.close();
     },
@@ -163,7 +170,7 @@ function domainSettings(config: Config): DomainSettings {
 async function startCsi(
   { config, log, version }: Setup,
   from: OpenDomain & { readonly server: Promise<typeof ServerModule> },
-): Promise<RunningServer> {
+): Promise<{ readonly running: RunningServer; readonly context: CsiContext }> {
   const { metrics, opened } = from;
   const [{ serveCsi }, { topologyOfNode }, { adminService }] = await Promise.all([
     from.server,
@@ -171,14 +178,34 @@ async function startCsi(
     import('./rpc/admin.ts'),
   ]);
   const thisNode = topologyOfNode(config.driverName, config.nodeId);
-  return serveCsi({
+  const context: CsiContext = { settings: config, version, volumes: opened.volumes, thisNode };
+  const running = await serveCsi({
     endpoint: config.endpoint,
-    context: { settings: config, version, volumes: opened.volumes, thisNode },
+    context,
     log,
     callEnded: (call) => {
       metrics.callEnded(call);
     },
     otherServices: (hooks) => [adminService(opened, hooks)],
+  });
+  return { running, context };
+}
+
+/** Serves the controller over the network, if configured. */
+async function startAgent(
+  { config, log }: Setup,
+  { metrics, context }: { readonly metrics: Metrics; readonly context: CsiContext },
+): Promise<RunningAgent | undefined> {
+  const { agentAddress: address, tlsDir } = config;
+  if (address === undefined || tlsDir === undefined) return undefined;
+  const { serveAgent } = await import('./rpc/agent/server.ts');
+  return serveAgent({
+    address,
+    tlsDir,
+    context,
+    log,
+    callEnded: (call) => metrics.callEnded(call),
+    connectionRefused: (reason) => metrics.connectionRefused(reason),
   });
 }
 
@@ -209,7 +236,7 @@ async function registerWithKubelet(config: Config, log: Logger): Promise<Registr
  */
 async function startHttp(
   { config, log }: Setup,
-  { metrics, opened }: OpenDomain,
+  { metrics, opened, agent }: OpenDomain & { readonly agent: RunningAgent | undefined },
 ): Promise<HttpListener | undefined> {
   if (config.httpAddress === undefined) return undefined;
   const { host, port } = config.httpAddress;
@@ -222,7 +249,8 @@ async function startHttp(
         const { contentType, body } = await metrics.render();
         return { status: 200, contentType, body };
       },
-      findReadinessProblem: () => opened.volumes.findReadinessProblem(),
+      findReadinessProblem: async () =>
+        (await opened.volumes.findReadinessProblem()) ?? agent?.findProblem(),
     });
   } catch (error) {
     if (config.explicit.has('httpAddress')) {
@@ -248,13 +276,13 @@ function preloadMetrics(metrics: Metrics, log: Logger): void {
 async function stop(parts: {
   readonly config: Config;
   readonly opened: OpenedVolumes;
-  readonly running: RunningServer;
+  readonly servers: readonly RunningServer[];
 }): Promise<void> {
-  const { config, opened, running } = parts;
+  const { config, opened, servers } = parts;
   // From here on, no new connections or calls are accepted; running calls still get their responses.
-  const drained = running.drain();
+  const drained = Promise.all(servers.map((server) => server.drain()));
   // Running operations get half of the time to finish. Then they are aborted and get the other half to clean up.
   await opened.close(config.shutdownTimeout / 2);
   await withTimeout(drained, responseTimeoutMs);
-  await running.close();
+  await Promise.all(servers.map((server) => server.close()));
 }

@@ -16,11 +16,13 @@ type OptionValues = {
   readonly [K in Exclude<OptionKey, 'pool'>]: v.InferOutput<(typeof optionTable)[K]['schema']>;
 };
 type OptionalKey =
+  | 'agentAddress'
   | 'clusterPools'
   | 'kubeletDir'
   | 'registrationDir'
   | 'kubeletSocket'
-  | 'dockerSocket';
+  | 'dockerSocket'
+  | 'tlsDir';
 
 /**
  * The validated, frozen configuration. Flags override environment variables, which override the file, which overrides
@@ -246,6 +248,16 @@ function checkCombinations(config: Config): void {
         `flag --state-dir: ${config.stateDir} is in pool '${pool.name}' (${pool.path}); choose a directory outside of it, because it must outlive the pool's disk`,
       );
     }
+  }
+  if (config.agentAddress !== undefined && config.tlsDir === undefined) {
+    problems.push(
+      'flag --agent-address: needs certificates; add --tls-dir DIR (`loopcsi tls create` makes them)',
+    );
+  }
+  if (config.agentAddress === undefined && config.tlsDir !== undefined) {
+    problems.push(
+      'flag --tls-dir: nothing uses it without --agent-address; add --agent-address HOST:PORT, or remove it',
+    );
   }
   if (problems.length > 0) throw new ConfigError(problems);
 }

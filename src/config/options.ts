@@ -10,6 +10,7 @@ import { logFormats, logLevels } from '../observe/log.ts';
 import { parseBytes, parseDuration } from '../units.ts';
 import {
   parseAbsolutePath,
+  parseAddress,
   parseDriverName,
   parseHttpAddress,
   parseNodeId,
@@ -139,6 +140,18 @@ export const optionTable = {
     default: '127.0.0.1:9736',
     help: 'Address of `/metrics`, `/healthz` and `/readyz`. If the default address is in use, the driver runs without them; an address that you set must be free.',
     schema: textParsedBy(parseHttpAddress),
+  },
+  agentAddress: {
+    kind: 'value',
+    value: 'HOST:PORT',
+    help: 'Network address for `loopcsi controller`, usually with port 9737. The driver serves all of CSI except the Node service there, over mutual TLS with the certificates in `--tls-dir`. If not set, the driver serves no one over the network.',
+    schema: textParsedBy((value) => parseAddress(value)),
+  },
+  tlsDir: {
+    kind: 'value',
+    value: 'DIR',
+    help: 'Directory with `ca.crt`, `tls.crt` and `tls.key` for `--agent-address`. Changed files are used within seconds; if files are missing at the start, the driver waits for them. `loopcsi tls create` makes them.',
+    schema: textParsedBy(parseAbsolutePath),
   },
   ephemeralDefaultSize: {
     kind: 'value',

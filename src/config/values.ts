@@ -79,7 +79,7 @@ export function parsePositiveInteger(value: string): number {
   return Number(value);
 }
 
-interface HttpAddress {
+interface Address {
   readonly host: string;
   readonly port: number;
 }
@@ -91,13 +91,17 @@ export function parseRate(value: string): bigint {
   throw new Error('must be greater than 0');
 }
 
-/** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses. Returns undefined for `off`. */
-export function parseHttpAddress(value: string): HttpAddress | undefined {
-  if (value === 'off') return undefined;
+/** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses, or `off`, for which it returns undefined. */
+export function parseHttpAddress(value: string): Address | undefined {
+  return value === 'off' ? undefined : parseAddress(value, ' or off');
+}
+
+/** Parses `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for all addresses. `others` names further values in the error. */
+export function parseAddress(value: string, others = ''): Address {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(value);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    throw new Error(`'${value}' is not an address; use HOST:PORT, [IPV6]:PORT, :PORT or off`);
+    throw new Error(`'${value}' is not an address; use HOST:PORT, [IPV6]:PORT, :PORT${others}`);
   }
   return { host: match[1] ?? (match[2] || '::'), port };
 }

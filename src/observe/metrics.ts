@@ -55,6 +55,13 @@ export class Metrics implements DomainObserver {
     });
   }
 
+  /** A connection to the network address of the agent was refused. */
+  connectionRefused(reason: string): void {
+    this.#record(({ refusedConnections }) => {
+      refusedConnections.inc({ reason });
+    });
+  }
+
   commandEnded({ file, result, durationMs }: CommandMeasurement): void {
     this.#record(({ commands, commandSeconds }) => {
       commands.inc({ file, result });

@@ -13,7 +13,7 @@ export type Role = (typeof roles)[number];
 export type RoleProblem = 'no-role' | 'other-driver' | 'several-roles' | 'ca-certificate';
 
 export type FoundRole =
-  | { readonly role: Role; readonly problem?: undefined }
+  | { readonly role: Role; readonly problem?: undefined; readonly text?: undefined }
   | { readonly role?: undefined; readonly problem: RoleProblem; readonly text: string };
 
 const scheme = 'loopcsi://';

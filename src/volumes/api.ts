@@ -31,6 +31,7 @@ import type {
   VolumeSettings,
   VolumeStats,
 } from './model.ts';
+import type { NodeInventory } from './pool/inventory.ts';
 
 export interface Volumes {
   createVolume(call: Call, input: CreateVolumeInput): Promise<Volume>;
@@ -129,6 +130,8 @@ export interface Volumes {
   storageHealth(): Promise<readonly StorageCondition[]>;
   /** Returns why the node cannot serve and what to do about it, or undefined if all programs and at least one pool are available. */
   findReadinessProblem(): Promise<string | undefined>;
+  /** What this node has, from memory. */
+  inventory(): NodeInventory;
   /** Limited by the number of loop devices: a raw block volume may need two. */
   readonly maxVolumesPerNode: number;
 }

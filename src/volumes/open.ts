@@ -32,6 +32,7 @@ import { volumeStats } from './node/stats.ts';
 import { unpublishVolume } from './node/unpublish.ts';
 import { unstageVolume } from './node/unstage.ts';
 import { ownerFields, ownerOf, snapshotFields, snapshotOwnerOf } from './owner.ts';
+import { inventoryOf } from './pool/inventory.ts';
 import { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
 import type { PoolSettings } from './pool/settings.ts';
@@ -234,6 +235,7 @@ function volumesOf(domain: Domain): Volumes {
     listVolumeHealth: (page) => listVolumeHealth(domain, page),
     storageHealth: () => storageConditions(domain),
     findReadinessProblem: () => findReadinessProblem(domain),
+    inventory: () => inventoryOf(pools, settings.nodeTag),
     maxVolumesPerNode: settings.maxVolumesPerNode,
     createSnapshot: (call, input) => createSnapshot(domain, call, input),
     deleteSnapshot: (call, snapshotId) => deleteSnapshot(domain, call, snapshotId),

@@ -89,6 +89,7 @@ const reads: ReadonlySet<string> = new Set([
   'listVolumeHealth',
   'storageHealth',
   'findReadinessProblem',
+  'inventory',
   'getSnapshot',
   'listSnapshots',
   'getGroupSnapshot',
@@ -159,6 +160,11 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     listVolumeHealth: async () => ({ entries: [], nextToken: '' }),
     storageHealth: async () => [],
     findReadinessProblem: async () => undefined,
+    inventory: () => ({
+      nodeTag: '0123abcd',
+      pools: [{ name: 'default', uuid: 'd1ed5a4e-7d5c-4d5b-9a2f-8b6a4b1a2c3d' }],
+      foreignIds: [],
+    }),
     maxVolumesPerNode: 100,
     ...overrides,
   };

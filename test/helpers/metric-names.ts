@@ -62,6 +62,7 @@ export const metricNames: readonly string[] = [...metricLabels.keys()];
 async function labelsByName(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   const metrics = new Metrics({ version: '1', observe: async () => everything });
   metrics.callEnded({ service: 'csi.v1.Node', rpc: 'NodeStageVolume', code: 'OK', durationMs: 1 });
+  metrics.connectionRefused('expired');
   metrics.commandEnded({ file: 'mkfs.ext4', result: '0', durationMs: 1 });
   metrics.guardActed('a', 'trim');
   metrics.freezeEnded({ cause: 'guard', durationMs: 1 });

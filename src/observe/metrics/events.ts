@@ -70,6 +70,11 @@ export function makeEventInstruments(library: typeof Library, registry: Registry
   const { counter, histogram } = makersFor(library, registry);
   return {
     ...callInstruments(library, registry),
+    refusedConnections: counter(
+      'loopcsi_agent_refused_connections_total',
+      'Refused connections to the address of the agent',
+      ['reason'],
+    ),
     commands: counter('loopcsi_commands_total', 'Completed programs', ['file', 'result']),
     commandSeconds: histogram('loopcsi_command_duration_seconds', 'Duration of programs', ['file']),
     guardActions: counter('loopcsi_guard_actions_total', 'Actions of the space guard', [

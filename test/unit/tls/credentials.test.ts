@@ -132,7 +132,7 @@ test('a bundle may have several authorities, and its change is a change', async 
 test('certificates that expire in use are a problem', async (t) => {
   const directory = await temporaryDirectory(t);
   const { authority } = await makeCertificates();
-  const short = await issueCertificate(authority, agentOf, { lifetimeMs: 3_000 });
+  const short = await issueCertificate(authority, agentOf, { lifetimeMs: 10_000 });
   await writeTlsFiles(directory, short, authority.certificate);
   const { followed } = await follow(t, directory);
   t.not(followed.current, undefined);

@@ -1,0 +1,27 @@
+import { type EntryId, nodeTagIn } from '../../ids.ts';
+import type { Pools } from './pools.ts';
+
+/** What a node has, as its agent tells the controller. */
+export interface NodeInventory {
+  /** The end of the ids of this node. */
+  readonly nodeTag: string;
+  /** The pools that are served. */
+  readonly pools: readonly { readonly name: string; readonly uuid: string }[];
+  /** Usable volumes, snapshots and groups whose id ends in another node's tag, sorted. */
+  readonly foreignIds: readonly EntryId[];
+}
+
+/** Reads only memory, so that a pool that hangs does not delay the answer. */
+export function inventoryOf(pools: Pools, nodeTag: string): NodeInventory {
+  const { served } = pools;
+  const ids = served.flatMap(({ volumes, snapshots, groups }): readonly EntryId[] =>
+    [...volumes.values(), ...snapshots.values(), ...groups.values()].map(({ id }) => id),
+  );
+  return {
+    nodeTag,
+    pools: served.flatMap(({ name, marker }) =>
+      marker === undefined ? [] : [{ name, uuid: marker.uuid }],
+    ),
+    foreignIds: ids.filter((id) => nodeTagIn(id) !== nodeTag).sort(),
+  };
+}
