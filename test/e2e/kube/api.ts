@@ -39,6 +39,7 @@ const resources = {
   Service: ['v1', 'services', true],
   StatefulSet: ['apps/v1', 'statefulsets', true],
   StorageClass: ['storage.k8s.io/v1', 'storageclasses', false],
+  VolumeAttributesClass: ['storage.k8s.io/v1', 'volumeattributesclasses', false],
   VolumeSnapshot: [snapshots, 'volumesnapshots', true],
   VolumeSnapshotContent: [snapshots, 'volumesnapshotcontents', false],
 } as const;
