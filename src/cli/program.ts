@@ -11,6 +11,7 @@ import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
 import { addSnapshotCommands } from './snapshot.ts';
 import { type Streams, Terminal } from './terminal.ts';
+import { addTlsCommands } from './tls-create.ts';
 import { addTopCommand } from './top.ts';
 import { addVersionCommand } from './version.ts';
 import { addVolumeCommands } from './volume.ts';
@@ -44,6 +45,7 @@ export function makeProgram(
   addTopCommand(program, session);
   addDoctorCommand(program, session);
   addGcCommand(program, session);
+  addTlsCommands(program, session);
   addClusterCommands(program, session);
   addVersionCommand(program, session);
   addCompletionCommands(program, session);

@@ -67,6 +67,14 @@ export function findPeerProblem(
   );
 }
 
+/** The driver of a certificate with any role; undefined if it has none. */
+export function driverNameIn({
+  subjectAltName,
+}: Pick<X509Certificate, 'subjectAltName'>): string | undefined {
+  const uri = urisIn(subjectAltName ?? '').find((one) => one.startsWith(scheme));
+  return uri?.slice(scheme.length).split('/', 1)[0];
+}
+
 /**
  * One name of Node's text of a subject alternative name: `URI:loopcsi://a/agent, DNS:"a, b"`. Node quotes names that contain
  * separators as JSON, so a comma within a name cannot begin another one.
