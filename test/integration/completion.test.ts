@@ -1,5 +1,5 @@
-import { mkdtemp } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { launcher } from '../helpers/command-line.ts';
 import { startDriver } from '../helpers/driver.ts';
@@ -30,7 +30,7 @@ async function type(endpoint: string, command: string, input: string): Promise<s
   return stdout;
 }
 
-onNode('names are completed by Tab in bash, zsh and fish', async (t) => {
+onNode('names and paths are completed by Tab in bash, zsh and fish', async (t) => {
   const directory = await mkdtemp('/var/tmp/loopcsi-completion-');
   t.teardown(() => removeAll(directory));
   const driver = await startDriver(directory, ['--http-address=off']);
@@ -38,17 +38,24 @@ onNode('names are completed by Tab in bash, zsh and fish', async (t) => {
   const run = (...args: readonly string[]) =>
     execa(launcher, args, { env: { LOOPCSI_ENDPOINT: `unix://${driver.endpoint}` } });
   await run('volume', 'create', 'postgres', '--size', '32Mi');
+  await mkdir(join(directory, 'old-data'));
+  await writeFile(join(directory, 'old-data', 'file'), 'x');
+  await writeFile(join(directory, 'old-image'), Buffer.alloc(1024 * 1024));
   for (const { command, read } of shells) {
     const input = [
       read,
       'loopcsi volume get pos\t',
       'loopcsi volume clone pos\t copy --po\t defa\t',
+      `loopcsi volume import a ${directory}/old-d\t --dry-run`,
+      `loopcsi volume import b ${directory}/old-i\t --block --dry-run`,
       'exit',
       '',
     ].join('\r');
     const shown = await type(driver.endpoint, command, input);
     t.regex(shown, /Name: +postgres/, `${command}: ${shown}`);
     t.regex(shown, /Volume 'copy' was created from volume 'postgres'/, `${command}: ${shown}`);
+    for (const path of ['old-data', 'old-image'])
+      t.true(shown.includes(`${directory}/${path} can be imported`), `${command}: ${shown}`);
     await run('volume', 'delete', '--yes', 'copy');
   }
   await run('volume', 'delete', '--yes', 'postgres');

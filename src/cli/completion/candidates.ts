@@ -34,6 +34,8 @@ const placeholders: Readonly<Record<string, NameKind | 'files' | 'directories'>>
   'snapshot:id|volume:id': 'sources',
   dir: 'directories',
   file: 'files',
+  // A shell completes directories on the way to files, too.
+  source: 'files',
 };
 
 const nothing: Expected = { candidates: [], prefix: '' };

@@ -68,6 +68,9 @@ const names = [
   { words: ['volume', 'create', 'a', '--from', 'v'], expected: { names: 'sources' } },
   { words: ['volume', 'mount', 'a', '/'], expected: { paths: 'directories' } },
   { words: ['doctor', '--config', ''], expected: { paths: 'files' } },
+  { words: ['volume', 'import', 'a', '/s'], expected: { paths: 'files' } },
+  { words: ['volume', 'import', '--size', '1Gi', 'a', ''], expected: { paths: 'files' } },
+  { words: ['volume', 'import-rawfile', ''], expected: { paths: 'directories' } },
   {
     words: ['--endpoint', 'unix:///s', 'volume', 'get', ''],
     expected: { names: 'volumes', endpoint: 'unix:///s' },
