@@ -38,7 +38,9 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The message of the cause of a thrown value; undefined if it has no cause. */
+/** The message of the cause of a thrown value; undefined if it has no cause, or if its own message contains that of the cause. */
 export function causeOf(error: unknown): string | undefined {
-  return error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : undefined;
+  if (!(error instanceof Error) || error.cause === undefined) return undefined;
+  const cause = messageOf(error.cause);
+  return error.message.includes(cause) ? undefined : cause;
 }

@@ -29,8 +29,7 @@ async function collect(
   const { leftovers } = await admin.ListLeftovers({});
   if (options.dryRun === true) {
     await session.show(leftovers.map(leftoverAsJson), async () => {
-      const isEmpty = leftovers.length === 0;
-      if (isEmpty && session.terminal.isInteractive) return 'Nothing is left over.';
+      if (leftovers.length === 0) return 'Nothing is left over.';
       const { formatTable } = await import('./table.ts');
       return formatTable(session.terminal, leftovers, columns);
     });

@@ -6,8 +6,8 @@ import type { Terminal } from './terminal.ts';
 
 /**
  * Formats rows as aligned columns. In a pipe, each row is one line, columns are two spaces apart and empty cells are '-', so
- * that awk can split it. On a terminal, `shrinks` columns are truncated to its width. `cutLines` also truncates the lines that are still
- * longer.
+ * that awk can split it. On a terminal, `shrinks` columns are truncated to its width. If the table does not fit into a narrow
+ * terminal, each row becomes a block with a line per column. `cutLines` instead truncates all lines that are too long.
  */
 export function formatTable<T>(
   terminal: Terminal,
@@ -29,6 +29,10 @@ export function formatTable<T>(
     [titles, ...cells].reduce((width, line) => Math.max(width, stringWidth(line[i] ?? '')), 0),
   );
   const widths = isForPeople ? fitWidths(needed, columns, terminal.columns) : needed;
+  const isTooWide = totalWidth(widths) > terminal.columns;
+  if (isForPeople && isTooWide && !cutLines && terminal.columns < narrowColumns) {
+    return cells.map((cell) => formatBlock(terminal, titles, cell)).join('\n\n');
+  }
   const format = (cellsOfLine: readonly string[]): string => {
     const line = cellsOfLine
       .map((cell, i) => fit(cell, widths[i] ?? 0, columns[i]?.align))
@@ -39,6 +43,32 @@ export function formatTable<T>(
       : line;
   };
   return [terminal.style('bold', format(titles)), ...cells.map(format)].join('\n');
+}
+
+/** Below this width, a line of most tables would continue on several lines of the terminal. */
+const narrowColumns = 60;
+
+function totalWidth(widths: readonly number[]): number {
+  return widths.reduce((sum, width) => sum + width + 2, -2);
+}
+
+/** A row as lines of title and value, without empty values. Long values continue below their beginning. */
+function formatBlock(
+  terminal: Terminal,
+  titles: readonly string[],
+  cells: readonly string[],
+): string {
+  const indent = Math.max(...titles.map((title) => stringWidth(title))) + 2;
+  const valueWidth = Math.max(minShrunkWidth, terminal.columns - indent);
+  return titles
+    .map((title, i) => ({ title, cell: cells[i] ?? '' }))
+    .filter(({ cell }) => cell !== '')
+    .map(({ title, cell }) => {
+      const lines = wrapLine(cell, valueWidth);
+      const head = terminal.style('bold', fit(title, indent, 'left'));
+      return head + lines.join(`\n${' '.repeat(indent)}`);
+    })
+    .join('\n');
 }
 
 /** Breaks a line, which has no styles, where a terminal of this width does. */
@@ -66,7 +96,7 @@ function fitWidths<T>(
   available: number,
 ): readonly number[] {
   const widths = [...needed];
-  let excess = widths.reduce((sum, width) => sum + width + 2, -2) - available;
+  let excess = totalWidth(widths) - available;
   while (excess > 0) {
     const shrinkable = widths
       .map((width, i) => ({ width, i }))

@@ -3,6 +3,7 @@ import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
 import { formatExactBytes } from '../units.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import { ownerAsJson, ownerTextOf } from './owner-format.ts';
+import { printable } from './printable.ts';
 import type { Terminal } from './terminal.ts';
 
 export function dateOf(timestamp: Timestamp | null): Date | undefined {
@@ -224,10 +225,10 @@ type Expanded = Pick<Volume, 'name' | 'size_bytes' | 'fs_type' | 'staged_at' | '
 /** `atNextMount`: the image has grown, but its filesystem will only grow at the next mount. */
 export function expansionMessage(volume: Expanded, atNextMount: boolean): string {
   const { name, size_bytes, fs_type, published_at, staged_at } = volume;
-  const result = `The size of volume '${name}' is now ${formatPromisedSize(size_bytes)}`;
+  const result = `The size of volume '${printable(name)}' is now ${formatPromisedSize(size_bytes)}`;
   if (!atNextMount) return `${result}.`;
   if (published_at.length + staged_at.length === 0) {
-    return `${result}; its ${fs_type} filesystem grows at the next mount.`;
+    return `${result}. It is not mounted: its ${fs_type} filesystem grows when it is mounted.`;
   }
   const remedy =
     published_at.length > 0

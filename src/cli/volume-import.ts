@@ -16,6 +16,7 @@ import { FailedError, failureOf, UsageError } from './errors.ts';
 import { dataPieces, type OpenedStream, openStream } from './image-stream.ts';
 import { showList } from './list.ts';
 import { findCopyProgress } from './lookup.ts';
+import { requireNewName } from './new-name.ts';
 import { type Column, count, formatSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
@@ -87,6 +88,7 @@ async function importVolume(
   if (options.block === true && (options.fstype !== undefined || options.keepUuid === true)) {
     throw new UsageError('--block cannot be combined with --fstype and --keep-uuid');
   }
+  requireNewName(name);
   const request = requestFor(name, options);
   if (source === '-') {
     if (options.dryRun === true) throw new UsageError('--dry-run does not apply to a stream');
@@ -138,7 +140,7 @@ function importedMessage(name: string, source: string, answer: ImportVolumeRespo
   const format = answer.fs_type === '' ? 'block' : answer.fs_type;
   const kind = `${formatSize(answer.size_bytes)}, ${format}`;
   const data = answer.directory
-    ? `${formatSize(answer.data_bytes)} in ${count(Number(answer.entries), 'file')} and directories`
+    ? `${formatSize(answer.data_bytes)} in ${answer.entries} files and directories`
     : `${formatSize(answer.data_bytes)} of data`;
   if (answer.existed) return `Volume '${name}' has already been imported from ${source}: ${kind}.`;
   if (answer.volume === null) {
@@ -238,7 +240,7 @@ function sizeOfInput(
   if (fileBytes !== undefined) return fileBytes;
   if (size !== undefined) return parseSize(size, '--size');
   throw new UsageError(
-    "the size of the image cannot be determined from this stream: give exactly its size with --size; streams of 'loopcsi volume export' contain it",
+    "this stream does not contain the size of the image: give the exact size in bytes with --size, or send the output of 'loopcsi volume export', which contains it",
   );
 }
 

@@ -106,9 +106,17 @@ const columns: readonly Column<Row>[] = [
     align: 'right',
     text: (row) => sizeOf(row.bytes && returnedBytesOf(row)),
   },
-  { title: 'BEFORE', align: 'right', text: ({ bytes }) => sizeOf(bytes?.allocated_before_bytes) },
-  { title: 'AFTER', align: 'right', text: ({ bytes }) => sizeOf(bytes?.allocated_after_bytes) },
-  { title: 'FITRIM', align: 'right', text: ({ bytes }) => sizeOf(bytes?.discarded_bytes) },
+  {
+    title: 'ALLOCATED BEFORE',
+    align: 'right',
+    text: ({ bytes }) => sizeOf(bytes?.allocated_before_bytes),
+  },
+  {
+    title: 'ALLOCATED AFTER',
+    align: 'right',
+    text: ({ bytes }) => sizeOf(bytes?.allocated_after_bytes),
+  },
+  { title: 'DISCARDED', align: 'right', text: ({ bytes }) => sizeOf(bytes?.discarded_bytes) },
 ];
 
 async function report({ terminal }: Session, rows: readonly Row[]): Promise<string> {

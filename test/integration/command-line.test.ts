@@ -161,6 +161,7 @@ onNode('gc lists and removes an old entry of tmp/, and doctor --fix does so too'
     const past = new Date(Date.now() - 3_600_000);
     await utimes(path, past, past);
   };
+  t.is((await run('gc', '--dry-run')).stdout, 'Nothing is left over.', 'in a pipe, too');
   await makeOld();
   const listed = await json<readonly { kind: string; path: string }[]>('gc', '--dry-run');
   t.like(listed, [{ kind: 'incomplete-entry', path, remedy: null, pool: 'default' }]);

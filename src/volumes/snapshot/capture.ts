@@ -217,16 +217,26 @@ function needsFreezeError(subject: string, source: FoundVolume, pool: Pool): Vol
         ];
   return new VolumeError(
     'wrong-state',
-    `${subject}: volume '${source.record.id}' is in use, and its data must be copied: ${why}. ` +
+    `${aboutSource(subject, source)} is in use, and its data must be copied: ${why}. ` +
       `Allow its filesystem to be frozen for the whole copy (${freezeAdvice}), ` +
       `stop its users first, or ${otherPool}`,
   );
 }
 
+/** The subject of an export is the volume itself, which is then named once. */
+function aboutSource(
+  subject: string,
+  { record }: FoundVolume,
+  noun: 'volume' | 'block volume' = 'volume',
+): string {
+  const source = `${noun} '${record.id}'`;
+  return subject === `volume '${record.name}'` ? source : `${subject}: ${source}`;
+}
+
 function liveCopyError(subject: string, source: FoundVolume): VolumeError {
   return new VolumeError(
     'wrong-state',
-    `${subject}: block volume '${source.record.id}' is in use, cannot be frozen, and pool '${source.pool.name}' cannot share blocks; ` +
+    `${aboutSource(subject, source, 'block volume')} is in use, cannot be frozen, and pool '${source.pool.name}' cannot share blocks; ` +
       'stop its users first, or keep it in a pool with reflink (XFS, btrfs, or an embedded one)',
   );
 }

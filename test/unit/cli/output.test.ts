@@ -16,9 +16,9 @@ import { Terminal } from '../../../src/cli/terminal.ts';
 import { expansionMessage } from '../../../src/cli/volume-format.ts';
 import { GiB, KiB, MiB, parseBytes, TiB } from '../../../src/units.ts';
 
-function terminalFor(options: { isTTY: boolean; NO_COLOR?: string }): Terminal {
+function terminalFor(options: { isTTY: boolean; NO_COLOR?: string; columns?: number }): Terminal {
   const stream = (): PassThrough & { isTTY: boolean; columns: number } =>
-    Object.assign(new PassThrough(), { isTTY: options.isTTY, columns: 80 });
+    Object.assign(new PassThrough(), { isTTY: options.isTTY, columns: options.columns ?? 80 });
   return new Terminal(
     { stdin: stream(), stdout: stream(), stderr: stream() },
     options.NO_COLOR === undefined ? {} : { NO_COLOR: options.NO_COLOR },
@@ -137,6 +137,35 @@ test('on a terminal the columns that shrink are truncated to its width, the wide
   t.true(tooWide.startsWith('n'.repeat(100)), 'other columns are never truncated');
 });
 
+test('a table that does not fit into a narrow terminal becomes blocks, in which nothing is lost', (t) => {
+  const columns = [
+    { title: 'NAME', text: ({ name }: Row) => name },
+    { title: 'THE SIZE', text: ({ size }: Row) => size },
+  ] as const;
+  const table = (columnsOfTerminal: number, options = {}): string =>
+    formatTable(
+      terminalFor({ isTTY: true, NO_COLOR: '1', columns: columnsOfTerminal }),
+      [
+        { name: 'n'.repeat(45), size: '1Gi' },
+        { name: 'other', size: '' },
+      ],
+      columns,
+      options,
+    );
+  t.is(
+    table(50),
+    [`NAME      ${'n'.repeat(40)}`, '          nnnnn', 'THE SIZE  1Gi', '', 'NAME      other'].join(
+      '\n',
+    ),
+  );
+  t.regex(table(59), /^NAME +THE SIZE\nn{45} {2}1Gi\n/, 'it fits');
+  t.true(
+    table(50, { cutLines: true })
+      .split('\n')
+      .every((line) => line.length <= 50),
+  );
+});
+
 test('an optional column that is empty is left out on a terminal only', (t) => {
   const some = [
     { title: 'NAME', text: ({ name }: Row) => name },
@@ -244,7 +273,8 @@ const expanded = { name: 'v', size_bytes: GiB, fs_type: 'ext4', staged_at: [], p
 const expansions = [
   {
     of: expanded,
-    message: /^The size of volume 'v' is now 1Gi; its ext4 filesystem grows at the next/,
+    message:
+      /^The size of volume 'v' is now 1Gi\. It is not mounted: its ext4 filesystem grows when it is mounted\.$/,
   },
   {
     of: { ...expanded, staged_at: ['/own'] },

@@ -127,6 +127,8 @@ for (const argv of [
 
 for (const { argv, says } of [
   { argv: ['volume', 'create', 'a\nb'], says: /the name 'a\\nb' contains a line break/ },
+  { argv: ['volume', 'create', '-'], says: /'-' means standard input or output/ },
+  { argv: ['volume', 'import', '-', '/a'], says: /'-' means standard input or output/ },
   { argv: ['volume', 'clone', 'a', 'b\t'], says: /the name 'b\\t' contains/ },
   { argv: ['snapshot', 'create', 'a', 'b\u0007'], says: /the name 'b\\u0007' contains/ },
   { argv: ['snapshot', 'group', 'create', 'b\n', 'v'], says: /the name 'b\\n' contains/ },

@@ -100,7 +100,7 @@ function chooseTreeSize(
   if (input.sizeBytes > 0n && input.sizeBytes < tree.dataBytes) {
     throw new VolumeError(
       'out-of-range',
-      `${subject}: ${path} contains ${formatBytes(tree.dataBytes)} in ${tree.entries} files, which do not fit into ${formatBytes(input.sizeBytes)}; request at least ${formatBytes(defaultBytes)}`,
+      `${subject}: ${formatBytes(input.sizeBytes)} is too small for ${path}, which contains ${formatBytes(tree.dataBytes)} in ${tree.entries} files and directories; request ${formatBytes(defaultBytes)}, or omit the size`,
     );
   }
   const range = { requiredBytes: input.sizeBytes, limitBytes: 0n };

@@ -234,7 +234,8 @@ const refusals: readonly {
   {
     name: 'a directory larger than the requested size',
     reason: 'out-of-range',
-    message: /3 MiB.* do not fit into 2 MiB; request at least/,
+    message:
+      /2 MiB is too small for .*, which contains 3 MiB in 3 files and directories; request \d/,
     work: ({ importPath, source }) => importPath(source, { sizeBytes: 2n * MiB }),
   },
   {
@@ -548,6 +549,7 @@ for (const reflink of [true, false]) {
     if (!reflink) {
       const error = await t.throwsAsync(node.exportAll(), { instanceOf: VolumeError });
       t.is(error.reason, 'wrong-state');
+      t.is(error.message.match(/volume '/g)?.length, 1, error.message);
       return;
     }
     const all = { kind: 'volume', idOrName: 'v', startingOffset: 0n, expectedState: '' } as const;
