@@ -18,8 +18,6 @@ export interface CaseContext {
   readonly equal: (actual: unknown, expected: unknown, what?: string) => void;
 }
 
-/** One UUID for all cases: they run one after the other, each on its own image. */
-export const uuid = randomUUID();
 export const sizes: Readonly<Record<FsType, bigint>> = {
   ext4: 16n * MiB,
   xfs: 300n * MiB,
@@ -45,10 +43,12 @@ export async function errnoOf(work: Promise<unknown>): Promise<string> {
   }
 }
 
+/** Its UUID is new: mkfs.btrfs refuses one that another device had up to two seconds ago. */
 export async function makeImage(
   { host, directory }: CaseContext,
   name: string,
   fsType: FsType = 'ext4',
+  uuid: string = randomUUID(),
 ): Promise<string> {
   const path = join(directory, `${name}.img`);
   await host.files.createImage(path, { sizeBytes: sizes[fsType], allocate: false });

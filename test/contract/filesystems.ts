@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { MiB } from '../../src/units.ts';
 import {
@@ -8,7 +9,6 @@ import {
   makeImage,
   mounted,
   sizes,
-  uuid,
 } from './contract-case.ts';
 
 export const filesystemCases: readonly ContractCase[] = [
@@ -17,7 +17,8 @@ export const filesystemCases: readonly ContractCase[] = [
     run: async (context: CaseContext) => {
       const { host, equal } = context;
       const filesystem = host.filesystems[fsType];
-      const path = await makeImage(context, 'a', fsType);
+      const [uuid, next] = [randomUUID(), randomUUID()];
+      const path = await makeImage(context, 'a', fsType, uuid);
       const superblock = await filesystem.readSuperblock(path);
       equal([superblock?.fsType, superblock?.uuid], [fsType, uuid]);
       for (const other of ['ext4', 'xfs', 'btrfs'] as const) {
@@ -54,7 +55,6 @@ export const filesystemCases: readonly ContractCase[] = [
       );
       equal(await filesystem.check(path), { outcome: 'sound' });
       await filesystem.growUnmounted(path, { sectorSize: 4096, workDir: context.directory });
-      const next = '7b0c7f2e-93c5-4a0e-8d55-ba9876543210';
       await filesystem.renewUuid(path, {
         uuid: next,
         sectorSize: 4096,
@@ -68,7 +68,12 @@ export const filesystemCases: readonly ContractCase[] = [
     name: 'filesystems: an image that is too small is refused, and an empty one has no superblock',
     run: async ({ host, directory, equal }) => {
       const path = join(directory, 'small');
-      const options = { sectorSize: 4096, thick: false, uuid, options: [] } as const;
+      const options = {
+        sectorSize: 4096,
+        thick: false,
+        uuid: randomUUID(),
+        options: [],
+      } as const;
       await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
       for (const fsType of ['xfs', 'btrfs'] as const) {
         const failed = await host.filesystems[fsType].make(path, options).then(
