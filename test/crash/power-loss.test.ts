@@ -6,6 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { until } from '../helpers/until.ts';
 import { leftAfterDeletingAll, problemsAfterPowerLoss } from './after-power-loss.ts';
 import { certainBetween, type Fact, Load } from './load.ts';
 import { makeRandom, type Random, seedOf } from './random.ts';
@@ -56,7 +57,10 @@ async function makeOuter(type: PoolFilesystem): Promise<Outer> {
     directory,
     image,
     end: async () => {
-      await execa('umount', [below]);
+      // The kernel closes the image of a detached device in the background.
+      const isUnmounted = async (): Promise<boolean> =>
+        (await execa('umount', [below], { reject: false })).exitCode === 0;
+      await until(`${below} is unmounted`, isUnmounted, 20_000);
       await execa('losetup', ['--detach', device]);
       await rm(directory, { recursive: true });
     },
