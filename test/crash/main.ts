@@ -23,21 +23,15 @@ const { values } = parseArgs({
   },
 });
 const root = join(import.meta.dirname, '..', '..', '..');
-// The tests have their own mount namespace. Container runtimes that create a mount namespace copy all mounts that they see, and
-// such a copy would keep a volume in use after its last unmount here.
 const { status } = spawnSync(
-  'unshare',
+  process.execPath,
   [
-    '--mount',
-    join(root, 'node_modules', '.bin', 'ava'),
-    '--serial',
-    '--concurrency',
-    '1',
-    '--timeout',
-    '20m',
+    '--enable-source-maps',
+    join(root, 'dist', 'scripts', 'run-files.js'),
+    '--timeout=20m',
     ...(values.tap ? ['--tap'] : []),
     ...(values.only === ''
-      ? ['dist/test/crash/**/*.test.js']
+      ? ['dist/test/crash/matrix.test.js', 'dist/test/crash'] // The matrix takes longest.
       : ['dist/test/crash/matrix.test.js', 'dist/test/crash/programs.test.js']),
   ],
   {

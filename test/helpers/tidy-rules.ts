@@ -163,6 +163,14 @@ export function focusedTests(files: readonly TreeFile[]): readonly string[] {
   });
 }
 
+/** A test file in a folder `alone` begins with a comment that says why it needs the machine for itself. */
+export function aloneWithoutReason(files: readonly TreeFile[]): readonly string[] {
+  return files
+    .filter(({ path }) => /^test\/(?:.*\/)?alone\/.*\.test\.ts$/.test(path))
+    .filter(({ text }) => !/^\/\*\*(?:(?!\*\/)[^])*\bAlone: /.test(text))
+    .map(({ path }) => `${path}: the first comment has no reason, as in 'Alone: it measures…'`);
+}
+
 /** Versions in package.json must be exact, so that the manifest agrees with the lockfile. */
 export function looseVersions(files: readonly TreeFile[]): readonly string[] {
   return files

@@ -164,6 +164,15 @@ const cases: readonly {
     good: [['docs/operations.md', 'loopcsi_prose']],
   },
   {
+    name: 'aloneWithoutReason',
+    rule: (files) => rules.aloneWithoutReason(files),
+    bad: [['test/integration/alone/a.test.ts', '/** Tests a. */\n// Alone: no.']],
+    good: [
+      ['test/integration/alone/host/b.test.ts', '/**\n * Tests b. Alone: it counts devices.\n */'],
+      ['test/integration/c.test.ts', ''],
+    ],
+  },
+  {
     name: 'deadLinks',
     rule: (files) => rules.deadLinks(files, new Set(files.map(({ path }) => path))),
     bad: [['docs/a.md', 'see [b](b.md)']],

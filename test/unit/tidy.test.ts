@@ -56,6 +56,7 @@ clean('what is owed has an issue number', () => rules.openEnds(outsideTidy));
 clean('modules are named after what they hold', () => rules.vagueNames(files));
 clean('no trace of a machine or a package registry', () => rules.machineTraces(outsideTidy));
 clean('no test is focused', () => rules.focusedTests(outsideTidy));
+clean('tests that need the machine for themselves say why', () => rules.aloneWithoutReason(files));
 clean('versions are exact', () => rules.looseVersions(files));
 clean('docs/errors.md lists every reason', () =>
   rules.undocumented(reasons, page('docs/errors.md'), 'reason'),

@@ -35,7 +35,7 @@ export const chosen: readonly string[] = [
   'snapshot-space',
   'start',
   'two-drivers',
-  'interference/devices',
+  'alone/interference/devices',
   'interference/images',
   'interference/pools',
 ];
@@ -61,11 +61,11 @@ export const excluded: Readonly<Record<string, string>> = {
   'hostile/wire': takesHours,
   'hung-aftermath': aboutTime,
   'import-export': untried,
-  isolation: aboutTime,
+  'alone/isolation': aboutTime,
   'killed-programs': notTried,
   metrics: untried,
-  model: takesHours,
-  'other-software': notTried,
+  'alone/model': takesHours,
+  'alone/other-software': notTried,
   owners: untried,
   pages: untried,
   serve: 'starts the driver by npm, which the machine does not have',
@@ -74,7 +74,7 @@ export const excluded: Readonly<Record<string, string>> = {
   'space-guard': aboutTime,
   'stalled-fuse': aboutTime,
   upgrade: untried,
-  'interference/hangs': aboutTime,
+  'alone/interference/hangs': aboutTime,
 };
 
 export const suite: Suite = {

@@ -1,11 +1,15 @@
+/**
+ * A pool that hangs does not slow others down. Alone: durations are compared with those before the hang, and 150 calls at once would
+ * slow other files down.
+ */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { execa } from 'execa';
-import { MiB } from '../../src/units.ts';
-import { onNode } from '../helpers/on-node.ts';
-import { boundMs, capability, codeOf, TwoPools } from '../helpers/two-pools.ts';
-import { until } from '../helpers/until.ts';
+import { MiB } from '../../../src/units.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { boundMs, capability, codeOf, TwoPools } from '../../helpers/two-pools.ts';
+import { until } from '../../helpers/until.ts';
 
 onNode(
   'a pool whose disk hangs does not delay other pools, and works again when its disk answers',

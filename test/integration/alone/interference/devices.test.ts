@@ -1,17 +1,20 @@
-/** Other processes open, detach and reuse the driver's loop devices: no volume loses its device or shows another volume's data. */
+/**
+ * Other processes open, detach and reuse the driver's loop devices: no volume loses its device or shows another volume's data.
+ * Alone: it attaches an image to the number of a device that was detached, which another file could have taken.
+ */
 import { rm, writeFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { MiB } from '../../../src/units.ts';
+import { MiB } from '../../../../src/units.ts';
 import {
   autoclearOf,
   type NodeFixture,
   numberOf,
   withFixture,
-} from '../../helpers/node-fixture.ts';
-import { onNode } from '../../helpers/on-node.ts';
-import { realOtherSoftware } from '../../helpers/other-software.ts';
-import { until } from '../../helpers/until.ts';
+} from '../../../helpers/node-fixture.ts';
+import { onNode } from '../../../helpers/on-node.ts';
+import { realOtherSoftware } from '../../../helpers/other-software.ts';
+import { until } from '../../../helpers/until.ts';
 
 const ok = { code: 'OK', message: '' };
 

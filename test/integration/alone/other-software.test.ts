@@ -1,25 +1,29 @@
+/**
+ * Other processes use the driver's devices. Alone: it attaches images to the numbers of devices that were detached, which another
+ * file could have taken.
+ */
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { makeClient } from '../../src/csi/client.ts';
-import { VolumeError } from '../../src/errors.ts';
-import type { LoopDevice } from '../../src/host/host.ts';
-import { MiB } from '../../src/units.ts';
-import { startDriver } from '../helpers/driver.ts';
-import { onNode } from '../helpers/on-node.ts';
-import { realOtherSoftware } from '../helpers/other-software.ts';
-import { reasonOf } from '../helpers/reason-of.ts';
-import { onScratch } from '../helpers/root-scratch.ts';
+import { makeClient } from '../../../src/csi/client.ts';
+import { VolumeError } from '../../../src/errors.ts';
+import type { LoopDevice } from '../../../src/host/host.ts';
+import { MiB } from '../../../src/units.ts';
+import { startDriver } from '../../helpers/driver.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { realOtherSoftware } from '../../helpers/other-software.ts';
+import { reasonOf } from '../../helpers/reason-of.ts';
+import { onScratch } from '../../helpers/root-scratch.ts';
 import {
   call,
   capability,
   type ScratchNode,
   scratchNode,
   volumeInput,
-} from '../helpers/scratch-node.ts';
-import { devicesBelow, mountsBelow } from '../helpers/scratch-pool.ts';
-import { until } from '../helpers/until.ts';
+} from '../../helpers/scratch-node.ts';
+import { devicesBelow, mountsBelow } from '../../helpers/scratch-pool.ts';
+import { until } from '../../helpers/until.ts';
 
 const openDevice = (number: number) => realOtherSoftware.openDevice(number);
 const clearDevice = (number: number) => realOtherSoftware.clearDevice(number);

@@ -1,20 +1,24 @@
+/**
+ * Random calls on real devices are compared with a model. Alone: other processes detach its devices, and its next steps expect that
+ * nobody else attaches an image to their numbers.
+ */
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { KernelError } from '../../src/host/errors.ts';
-import type { Host } from '../../src/host/host.ts';
-import { makeRealHost } from '../../src/host/real-host.ts';
-import { changedHost } from '../helpers/changed-host.ts';
-import { onNode } from '../helpers/on-node.ts';
-import { realOtherSoftware } from '../helpers/other-software.ts';
-import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
-import { Watch } from '../helpers/watch-calls.ts';
-import { checkOptions, failureOf } from '../model/check.ts';
-import { realMarks } from '../model/marks.ts';
-import { runSteps } from '../model/run.ts';
-import { type Step, steps, withOneHolder } from '../model/steps.ts';
-import { errorOf, type Node, subjectOn } from '../model/subject.ts';
+import { KernelError } from '../../../src/host/errors.ts';
+import type { Host } from '../../../src/host/host.ts';
+import { makeRealHost } from '../../../src/host/real-host.ts';
+import { changedHost } from '../../helpers/changed-host.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { realOtherSoftware } from '../../helpers/other-software.ts';
+import { makePoolFs, type PoolFs, removeAll } from '../../helpers/scratch-pool.ts';
+import { Watch } from '../../helpers/watch-calls.ts';
+import { checkOptions, failureOf } from '../../model/check.ts';
+import { realMarks } from '../../model/marks.ts';
+import { runSteps } from '../../model/run.ts';
+import { type Step, steps, withOneHolder } from '../../model/steps.ts';
+import { errorOf, type Node, subjectOn } from '../../model/subject.ts';
 
 const { parameters, timeoutMs } = checkOptions<[readonly Step[]]>({ runs: 12, limitMs: 120_000 });
 
