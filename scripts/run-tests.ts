@@ -3,6 +3,7 @@
  *
  *   node dist/scripts/run-tests.js [SUITE...]       default: unit integration conformance
  *
+ * Suites that are joined, as in `chart+alerts`, run at the same time, and their outputs are printed one after the other.
  * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is `N passed, N failed`. The exit code is 1
  * if a test failed or a suite ran no tests.
  */
@@ -22,9 +23,11 @@ import {
 
 const root = join(import.meta.dirname, '..', '..');
 
-async function runSuite(suite: string): Promise<Counts> {
+type Print = (line: string) => void;
+
+async function runSuite(suite: string, print: Print): Promise<Counts> {
   const startedAtMs = Date.now();
-  console.log(`\n== ${suite}`);
+  print(`\n== ${suite}`);
   const child = spawn('npm', ['run', '--silent', `test:${suite}`, '--', '--tap'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -33,23 +36,45 @@ async function runSuite(suite: string): Promise<Counts> {
   let counted = zeroCounts;
   for await (const line of createInterface({ input: child.stdout })) {
     counted = addCounts(counted, countLine(line));
-    if (!isNoise(line)) console.log(line);
+    if (!isNoise(line)) print(line);
   }
   await closed;
   const result = withRunnerFailure(counted, child.exitCode);
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
-  console.log(`== ${suite}: ${formatCounts(result)} in ${seconds} s`);
+  print(`== ${suite}: ${formatCounts(result)} in ${seconds} s`);
   if (result.failed > counted.failed) {
     const status = child.exitCode ?? child.signalCode ?? 'no status';
-    console.log(`== ${suite}: the test runner ended with ${status}, which counts as one failure`);
+    print(`== ${suite}: the test runner ended with ${status}, which counts as one failure`);
   }
   return result;
+}
+
+/** The output of the first suite is printed at once, that of each other one after the suite before it has ended. */
+async function runTogether(suites: readonly string[]): Promise<readonly Counts[]> {
+  let before: Promise<unknown> = Promise.resolve();
+  const runs = suites.map((suite) => {
+    const kept: string[] = [];
+    let isTurn = false;
+    const turn = before.then(() => {
+      isTurn = true;
+      for (const line of kept) console.log(line);
+    });
+    const print = (line: string): void => {
+      if (isTurn) console.log(line);
+      else kept.push(line);
+    };
+    const run = runSuite(suite, print);
+    before = Promise.all([turn, run]);
+    return run;
+  });
+  await before;
+  return Promise.all(runs);
 }
 
 let total = zeroCounts;
 const suites = process.argv.slice(2);
 for (const suite of suites.length > 0 ? suites : ['unit', 'integration', 'conformance']) {
-  total = addCounts(total, await runSuite(suite));
+  for (const counts of await runTogether(suite.split('+'))) total = addCounts(total, counts);
 }
 console.log(`\n${formatCounts(total)}`);
 process.exitCode = total.failed > 0 ? 1 : 0;
