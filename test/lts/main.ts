@@ -1,6 +1,6 @@
 /**
- * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from the version of all other tests: all
- * unit tests, and the tests on real devices that depend on Node (thread pool, kernel calls, sockets, signals).
+ * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from the version of all other tests: the
+ * unit tests of the driver, and the tests on real devices that depend on Node (thread pool, kernel calls, sockets, signals).
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,16 +9,28 @@ import { nodeRelease } from '../../scripts/node-release.ts';
 import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
 import { installNode, nodeProgram } from '../images/node.ts';
 
+/** Folders and files of `test/unit` that run no code of the driver: they read files of the project, or test scripts and other tests. */
+const notOfDriver = [
+  'arrows.test.js',
+  'chart-schema.test.js',
+  'dockerfile.test.js',
+  'docs/**',
+  'e2e/**',
+  'monitoring/**',
+  'mutants/**',
+  'overview.test.js',
+  'scripts/**',
+  'tidy*.test.js',
+  'vm/**',
+  'workflows.test.js',
+];
+const onDevices = ['serve', 'life-cycle', 'snapshots', 'host/freeze/freezer', 'host/loop/devices'];
+
+const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
+const runFiles = join(projectRoot, 'dist', 'scripts', 'run-files.js');
 const suites = [
-  ['dist/test/unit/**/*.test.js'],
-  [
-    '--serial',
-    '--concurrency=1',
-    '--timeout=5m',
-    ...['serve', 'life-cycle', 'snapshots', 'host/freeze/freezer', 'host/loop/devices'].map(
-      (name) => `dist/test/integration/${name}.test.js`,
-    ),
-  ],
+  [ava, 'dist/test/unit/**/*.test.js', ...notOfDriver.map((path) => `!dist/test/unit/${path}`)],
+  [runFiles, '--timeout=5m', ...onDevices.map((name) => `dist/test/integration/${name}.test.js`)],
 ];
 
 const entry = await cached('node', await hashInputs([nodeRelease], []), async (directory) => {
@@ -26,12 +38,11 @@ const entry = await cached('node', await hashInputs([nodeRelease], []), async (d
 });
 const node = join(entry, nodeProgram);
 const path = `${dirname(node)}:${process.env['PATH'] ?? ''}`;
-const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 
 process.exitCode = 0;
 for (const suite of suites) {
   // Tests start drivers with bin/loopcsi.
-  const child = spawn(node, [ava, ...suite, ...process.argv.slice(2)], {
+  const child = spawn(node, [...suite, ...process.argv.slice(2)], {
     cwd: projectRoot,
     stdio: 'inherit',
     env: { ...process.env, PATH: path, LOOPCSI_NODE: node },
