@@ -431,7 +431,7 @@ onNode('volume unmount leaves the mounts of other software alone, and names them
   for (const target of ['', foreign]) {
     const refused = await t.throwsAsync(unmount(target), { instanceOf: VolumeError });
     t.is(refused.reason, 'wrong-state');
-    t.true(refused.message.includes(`${foreign} (${device?.path})`), refused.message);
+    t.true(refused.message.includes(`${foreign} (${device?.path ?? ''})`), refused.message);
     t.regex(refused.message, /'umount /);
   }
   t.true((await mountsBelow(node.directory)).includes(foreign));
