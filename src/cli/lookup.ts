@@ -26,11 +26,15 @@ export async function getSnapshot(session: Session, idOrName: string): Promise<S
   return requireField(snapshot, 'snapshot');
 }
 
-/** Lists the volumes of one pool, or of all pools if `pool` is ''. */
-export async function listAllVolumes(session: Session, pool: string): Promise<readonly Volume[]> {
+/** Lists the volumes of one pool, or of all pools if `pool` is ''. `withFilesystem` also asks for the usage of filesystems. */
+export async function listAllVolumes(
+  session: Session,
+  { pool = '', withFilesystem = false } = {},
+): Promise<readonly Volume[]> {
   const { admin } = await session.driver();
   return collectPages(async (page) => {
-    const { volumes, next_token } = await admin.ListVolumes({ ...page, pool });
+    const request = { ...page, pool, with_filesystem: withFilesystem };
+    const { volumes, next_token } = await admin.ListVolumes(request);
     return { entries: volumes, next_token };
   });
 }

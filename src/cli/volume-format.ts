@@ -1,5 +1,5 @@
 /** Formats volumes as text and JSON. */
-import type { PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
+import type { FilesystemUsage, PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
 import { formatExactBytes } from '../units.ts';
 import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
 import { ownerAsJson, ownerTextOf } from './owner-format.ts';
@@ -84,6 +84,8 @@ export function volumeAsJson(volume: Volume) {
     fsType: textOf(volume.fs_type),
     sizeBytes: volume.size_bytes,
     allocatedBytes: volume.allocated_bytes,
+    filesystemBytes: volume.filesystem?.total_bytes ?? null,
+    usedBytes: volume.filesystem?.used_bytes ?? null,
     provisioning: textOf(volume.provisioning),
     sectorSize: volume.sector_size,
     createdAt: dateOf(volume.created_at)?.toISOString() ?? null,
@@ -125,6 +127,13 @@ export const volumeColumns: readonly Column<Volume>[] = [
     align: 'right',
     text: ({ allocated_bytes }) => formatSize(allocated_bytes),
     sortBy: ({ allocated_bytes }) => allocated_bytes,
+  },
+  {
+    title: 'USED',
+    align: 'right',
+    text: ({ filesystem }) => (filesystem === null ? '' : formatSize(filesystem.used_bytes)),
+    sortBy: ({ filesystem }) => filesystem?.used_bytes ?? -1n,
+    isWide: true,
   },
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
@@ -178,6 +187,7 @@ export function describeVolume(
     ['Pool', volume.pool],
     ['Size', formatPromisedSize(volume.size_bytes)],
     ['Allocated', `${formatSize(volume.allocated_bytes)} (${textOf(volume.provisioning) ?? ''})`],
+    ['Used', volume.filesystem === null ? '' : usedText(volume.filesystem)],
     ['Format', formatOf(volume)],
     ['Filesystem UUID', volume.fs_uuid],
     ['Sector size', volume.sector_size.toString()],
@@ -203,6 +213,10 @@ export function describeVolume(
         : volume.problems.map(({ status, reason, message }) => `${status} ${reason}: ${message}`),
     ],
   ]);
+}
+
+function usedText({ used_bytes, total_bytes }: FilesystemUsage): string {
+  return `${formatSize(used_bytes)} of ${formatSize(total_bytes)}`;
 }
 
 /** Container ids have the length that `docker ps` and `crictl ps` show. */

@@ -38,7 +38,7 @@ async function trimVolumes(
   if (all === idsOrNames.length > 0) throw new UsageError('name the volumes, or use --all');
   if (!all && pool !== undefined) throw new UsageError('--pool is only valid with --all');
   const volumes = all
-    ? await listAllVolumes(session, pool ?? '')
+    ? await listAllVolumes(session, pool === undefined ? {} : { pool })
     : await Promise.all(idsOrNames.map((one) => getVolume(session, one)));
   const rows: Row[] = [];
   for (const volume of volumes) rows.push(await trimOne(session, volume));

@@ -87,7 +87,8 @@ async function listVolumes(
 ): Promise<void> {
   const listing = {
     load: async () => {
-      const volumes = await listAllVolumes(session, options.pool ?? '');
+      const { pool = '' } = options;
+      const volumes = await listAllVolumes(session, { pool, withFilesystem: true });
       return claim === undefined ? volumes : volumes.filter((volume) => isOf(claim, volume));
     },
     columns: volumeColumns,
@@ -110,7 +111,11 @@ function noVolumesText(claim: string | undefined): string {
 
 async function showVolume(session: Session, idOrName: string): Promise<void> {
   const { admin } = await session.driver();
-  const answer = await admin.GetVolume({ volume_id: idOrName, with_users: true });
+  const answer = await admin.GetVolume({
+    volume_id: idOrName,
+    with_users: true,
+    with_filesystem: true,
+  });
   const volume = requireField(answer.volume, 'volume');
   const users = answer.users.map(({ name, pid, container_id }) => ({
     name,
@@ -195,9 +200,7 @@ async function expandVolume(
 
 async function showHealth(session: Session, idOrName: string | undefined): Promise<void> {
   const volumes =
-    idOrName === undefined
-      ? await listAllVolumes(session, '')
-      : [await getVolume(session, idOrName)];
+    idOrName === undefined ? await listAllVolumes(session) : [await getVolume(session, idOrName)];
   const unhealthy = volumes.filter(({ problems }) => problems.length > 0);
   const asJson = unhealthy
     .map(volumeAsJson)

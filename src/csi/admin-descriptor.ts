@@ -120,12 +120,19 @@ export const descriptor: object = {
                 max_entries: { type: 'int32', id: 1 },
                 starting_token: { type: 'string', id: 2 },
                 pool: { type: 'string', id: 3 },
+                with_filesystem: { type: 'bool', id: 4 },
               },
             },
             ListVolumesResponse: {
               fields: { volumes: { rule: 'repeated', type: 'Volume', id: 1 }, next_token: { type: 'string', id: 2 } },
             },
-            GetVolumeRequest: { fields: { volume_id: { type: 'string', id: 1 }, with_users: { type: 'bool', id: 2 } } },
+            GetVolumeRequest: {
+              fields: {
+                volume_id: { type: 'string', id: 1 },
+                with_users: { type: 'bool', id: 2 },
+                with_filesystem: { type: 'bool', id: 3 },
+              },
+            },
             GetVolumeResponse: {
               fields: { volume: { type: 'Volume', id: 1 }, users: { rule: 'repeated', type: 'VolumeUser', id: 2 } },
             },
@@ -165,6 +172,7 @@ export const descriptor: object = {
                 reader_devices: { rule: 'repeated', type: 'string', id: 24 },
                 trim: { type: 'string', id: 25 },
                 io_limits: { type: 'IoLimits', id: 26 },
+                filesystem: { type: 'FilesystemUsage', id: 27 },
               },
               nested: {
                 Kind: { values: { KIND_UNKNOWN: 0, MOUNT: 1, BLOCK: 2 } },

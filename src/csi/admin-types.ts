@@ -232,6 +232,8 @@ export interface ListVolumesRequest {
   readonly starting_token: string;
   /** List only volumes of this pool; empty means all. */
   readonly pool: string;
+  /** Also ask the mounted filesystems for their usage, for at most two seconds. */
+  readonly with_filesystem: boolean;
 }
 
 export interface ListVolumesResponse {
@@ -245,6 +247,8 @@ export interface GetVolumeRequest {
   readonly volume_id: string;
   /** Also search for the processes that use the volume, for at most a second. */
   readonly with_users: boolean;
+  /** Also ask its mounted filesystem for its usage, for at most two seconds. */
+  readonly with_filesystem: boolean;
 }
 
 export interface GetVolumeResponse {
@@ -305,6 +309,8 @@ export type Volume = {
   /** When freed blocks are returned to the pool: `periodic`, `online` or `off`. */
   readonly trim: string;
   readonly io_limits: IoLimits | null;
+  /** Unset unless the request has `with_filesystem`, and the filesystem is mounted and answers. */
+  readonly filesystem: FilesystemUsage | null;
 } & (
   | {
       readonly source: 'source_snapshot_id';

@@ -1,6 +1,7 @@
 /** Converts the domain's answers to messages of loopcsi.v1. */
 import type {
   Check,
+  FilesystemUsage,
   GroupSnapshot,
   IoLimits as IoLimitsMessage,
   Pool,
@@ -13,11 +14,11 @@ import type {
   VolumeOwner,
   VolumeUser,
 } from '../csi/admin-types.ts';
-import type { IoCounters, IoLimits } from '../host/host.ts';
+import type { Capacity, IoCounters, IoLimits } from '../host/host.ts';
 import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
-import type { VolumeUsage } from '../volumes/admin/usage.ts';
+import type { MeasuredVolume, VolumeUsage } from '../volumes/admin/usage.ts';
 import type { GroupSnapshot as GroupOfVolumes } from '../volumes/model.ts';
 import { snapshotOwnerOf } from '../volumes/owner.ts';
 import { capacityTermsOf } from '../volumes/pool/space.ts';
@@ -62,8 +63,9 @@ function abilitiesMessage({
   return { reflink, direct_io: directIo, discard };
 }
 
-export function adminVolumeMessage(facts: VolumeFacts): Volume {
+export function adminVolumeMessage(facts: VolumeFacts | MeasuredVolume): Volume {
   const { record, device } = facts;
+  const filesystem = 'filesystem' in facts ? facts.filesystem : undefined;
   return {
     volume_id: facts.isEphemeral ? record.name : record.id,
     name: record.name,
@@ -96,6 +98,7 @@ export function adminVolumeMessage(facts: VolumeFacts): Volume {
     reader_devices: facts.readers.map(({ path }) => path),
     trim: record.trim,
     io_limits: limitsMessage(record.limits),
+    filesystem: filesystem === undefined ? null : filesystemMessage(filesystem),
   };
 }
 
@@ -206,16 +209,14 @@ export function usageMessage({
     pool,
     size_bytes: record.sizeBytes,
     allocated_bytes: allocatedBytes,
-    filesystem:
-      filesystem === undefined
-        ? null
-        : {
-            total_bytes: filesystem.totalBytes,
-            used_bytes: filesystem.totalBytes - filesystem.freeBytes,
-          },
+    filesystem: filesystem === undefined ? null : filesystemMessage(filesystem),
     io: io === undefined ? null : ioMessage(io),
     owner: owner === undefined ? null : volumeOwnerMessage(owner),
   };
+}
+
+function filesystemMessage({ totalBytes, freeBytes }: Capacity): FilesystemUsage {
+  return { total_bytes: totalBytes, used_bytes: totalBytes - freeBytes };
 }
 
 function ioMessage(io: IoCounters): VolumeIo {

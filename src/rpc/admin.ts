@@ -133,15 +133,17 @@ function volumeMethods(admin: Administration): Implementation<'loopcsi.v1.Admin'
     async ListVolumes(request) {
       const page = { ...parsePage(request), pool: request.pool };
       const { entries, nextToken } = await admin.listVolumes(page);
-      return { volumes: entries.map(adminVolumeMessage), next_token: nextToken };
+      const volumes = request.with_filesystem ? await admin.withFilesystems(entries) : entries;
+      return { volumes: volumes.map(adminVolumeMessage), next_token: nextToken };
     },
 
     async GetVolume(request) {
       const idOrName = requireText(request.volume_id, 'volume_id');
-      const volume = await admin.getVolume(idOrName);
+      const facts = await admin.getVolume(idOrName);
+      const [volume = facts] = request.with_filesystem ? await admin.withFilesystems([facts]) : [];
       return {
         volume: adminVolumeMessage(volume),
-        users: userMessages(await admin.usersOf(volume)),
+        users: userMessages(await admin.usersOf(facts)),
       };
     },
 

@@ -69,7 +69,6 @@ export function makeFakeCluster(nodes: readonly string[] = ['n1']): FakeCluster 
       node,
       {
         'volume list --json': '[]',
-        'top --once --json': '[]',
         'doctor --json': healthy,
         'pool list --json': '[]',
       },

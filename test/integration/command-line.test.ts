@@ -54,6 +54,7 @@ interface VolumeJson {
   readonly publishedAt: readonly string[];
   readonly stagedAt: readonly string[];
   readonly loopDevice: string | null;
+  readonly usedBytes: number | null;
 }
 
 onNode('a volume is created, mounted, expanded and deleted by its name', async (t) => {
@@ -266,8 +267,13 @@ onNode('volumes are mounted read-only, at several directories and as block devic
   );
   await t.throwsAsync(access(three), { code: 'ENOENT' });
   await ok('volume', 'unmount', 'data', two);
-  t.deepEqual((await json<VolumeJson>('volume', 'get', 'data')).publishedAt, [one]);
+  const mounted = await json<VolumeJson>('volume', 'get', 'data');
+  t.deepEqual(mounted.publishedAt, [one]);
+  const [listed] = await json<readonly VolumeJson[]>('volume', 'list');
+  t.true(Number(listed?.usedBytes) > 0);
+  t.is(listed?.usedBytes, mounted.usedBytes);
   await ok('volume', 'unmount', 'data');
+  t.is((await json<VolumeJson>('volume', 'get', 'data')).usedBytes, null);
 
   await ok('volume', 'create', 'raw', '--size', '16Mi', '--block');
   const device = join(directory, 'device');

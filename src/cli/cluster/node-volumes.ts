@@ -13,22 +13,16 @@ const volumeJson = v.object({
   fsType: v.optional(v.nullable(v.string())),
   sizeBytes: v.union([v.number(), v.string()]),
   allocatedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
+  /** null unless its filesystem is mounted and answers; an older driver lacks it. */
+  usedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
   ephemeral: v.optional(v.boolean(), false),
   createdAt: v.optional(v.string(), ''),
   owner: v.optional(v.nullable(v.object({ persistentVolume: v.optional(v.nullable(v.string())) }))),
   publishedAt: v.optional(v.array(v.string()), []),
   problems: v.optional(v.array(v.object({ reason: v.string(), message: v.string() })), []),
 });
-/** A part of what `loopcsi top --once --json` prints. */
-const usageJson = v.object({
-  id: v.string(),
-  usedBytes: v.optional(v.nullable(v.union([v.number(), v.string()]))),
-});
 
-export type NodeVolume = v.InferOutput<typeof volumeJson> & {
-  /** Used bytes of the filesystem; undefined unless it is mounted and answers. */
-  readonly usedBytes: bigint | undefined;
-};
+export type NodeVolume = v.InferOutput<typeof volumeJson>;
 
 export interface NodeVolumes {
   readonly node: string;
@@ -53,10 +47,7 @@ export async function listNodeVolumes(
   driverPods: readonly Pod[],
 ): Promise<Volumes> {
   const pods = driverPods.filter(isReady);
-  const [found, usages] = await Promise.all([
-    askNodes(kubectl, pods, v.array(volumeJson), 'volume', 'list'),
-    askNodes(kubectl, pods, v.array(usageJson), 'top', '--once'),
-  ]);
+  const found = await askNodes(kubectl, pods, v.array(volumeJson), 'volume', 'list');
   const answers: NodeVolumes[] = [];
   const silent: SilentNode[] = driverPods
     .filter((pod) => !isReady(pod))
@@ -64,26 +55,9 @@ export async function listNodeVolumes(
       node: spec.nodeName,
       problem: `the driver's pod ${metadata.name} is not ready`,
     }));
-  for (const [index, { pod, node, value, problem }] of found.entries()) {
+  for (const { pod, node, value, problem } of found) {
     if (value === undefined) silent.push({ node, problem });
-    // Without a measurement, only the used space is missing.
-    else
-      answers.push({
-        node,
-        pod: pod.metadata,
-        volumes: withUsage(value, usages[index]?.value ?? []),
-      });
+    else answers.push({ node, pod: pod.metadata, volumes: value });
   }
   return { answers, silent };
-}
-
-function withUsage(
-  volumes: readonly v.InferOutput<typeof volumeJson>[],
-  usages: readonly v.InferOutput<typeof usageJson>[],
-): readonly NodeVolume[] {
-  const used = new Map(usages.map(({ id, usedBytes }) => [id, usedBytes ?? undefined]));
-  return volumes.map((volume) => {
-    const usedBytes = used.get(volume.id);
-    return { ...volume, usedBytes: usedBytes === undefined ? undefined : BigInt(usedBytes) };
-  });
 }

@@ -106,7 +106,7 @@ function rowOf(
     format: volume.fsType ?? 'block',
     sizeBytes: BigInt(volume.sizeBytes),
     allocatedBytes: bytes(volume.allocatedBytes),
-    usedBytes: volume.usedBytes ?? null,
+    usedBytes: bytes(volume.usedBytes),
     status: volume.problems[0]?.reason ?? 'ok',
   };
 }

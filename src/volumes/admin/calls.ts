@@ -32,6 +32,7 @@ import {
 import type { Leftover } from './leftover.ts';
 import { listLeftovers, removeLeftovers } from './leftovers.ts';
 import { expandManually, mountManually, unmountManually } from './manual-mount.ts';
+import { FilesystemUsage } from './metrics/filesystem-usage.ts';
 import { adoptPool } from './pools/adopt.ts';
 import { configuredPool, listPoolFacts, type PoolFacts, poolFactsOf } from './pools/facts.ts';
 import { forgetPoolInDriver, type PoolIdentity, type RememberedPool } from './pools/forget.ts';
@@ -43,7 +44,12 @@ import { importStream, importVolume } from './transfer/import.ts';
 import type { ImportResult, PathImportInput, StreamImportInput } from './transfer/import-draft.ts';
 import type { ImageChunks } from './transfer/import-stream.ts';
 import { type TrimReport, trimVolume } from './trim.ts';
-import { makeUsageReport, type UsageReport } from './usage.ts';
+import {
+  type MeasuredVolume,
+  makeUsageReport,
+  type UsageReport,
+  withFilesystems,
+} from './usage.ts';
 
 export interface Administration {
   listPools(): Promise<readonly PoolFacts[]>;
@@ -63,6 +69,8 @@ export interface Administration {
   listVolumes(page: PoolPageInput): Promise<Page<VolumeFacts>>;
   /** Finds a volume by its id or name. Throws `not-found`. */
   getVolume(idOrName: string): Promise<VolumeFacts>;
+  /** Adds the usage of the filesystems that are mounted and answer soon. */
+  withFilesystems(volumes: readonly VolumeFacts[]): Promise<readonly MeasuredVolume[]>;
   /** Finds the processes that use a volume. Searches all processes of the machine for at most a second. */
   usersOf(volume: VolumeFacts): Promise<VolumeUsers>;
   mountVolume(
@@ -134,6 +142,8 @@ interface AdministrationDeps {
 
 export function makeAdministration(domain: Domain, deps: AdministrationDeps): Administration {
   const directory = join(deps.stateDir, 'mounts');
+  // Remembers filesystems that have not answered yet, so that calls do not wait for them again.
+  const filesystems = new FilesystemUsage(domain);
   return {
     listPools: () => listPoolFacts(domain.pools),
     initPool: (input) => initPoolInDriver(domain, deps, input),
@@ -147,6 +157,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     },
     listVolumes: (page) => listVolumeFacts(domain, page),
     getVolume: (idOrName) => getVolumeFacts(domain, idOrName),
+    withFilesystems: (volumes) => withFilesystems(domain, filesystems, volumes),
     usersOf: (volume) => findVolumeUsers(domain, volume),
     mountVolume: (call, input) => mountManually(domain, call, { directory, ...input }),
     unmountVolume: (call, input) => unmountManually(domain, call, { directory, ...input }),
@@ -159,7 +170,7 @@ export function makeAdministration(domain: Domain, deps: AdministrationDeps): Ad
     listSnapshots: (page) => listSnapshotFacts(domain, page),
     getSnapshot: (idOrName) => getSnapshotFacts(domain, idOrName),
     listGroupSnapshots: async () => listGroupRecords(domain.pools),
-    measureVolumes: makeUsageReport(domain),
+    measureVolumes: makeUsageReport(domain, filesystems),
     progress: async (target) => domain.operations.progressOf(laneOf(domain, target)),
     volumeBeingCreated: (name) => {
       const id = volumeIdFor(name, domain.settings.nodeTag);

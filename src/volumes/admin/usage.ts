@@ -1,4 +1,4 @@
-/** The space and I/O of volumes, for `loopcsi top`. */
+/** The space and I/O of volumes, for `loopcsi top` and lists. */
 import { timedOut, withTimeout } from '../../async.ts';
 import type { Capacity, IoCounters } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
@@ -8,9 +8,9 @@ import { ownerOf } from '../owner.ts';
 import type { Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery } from '../pool/pool-query.ts';
 import type { MeasuredFacts } from '../pool/space.ts';
-import { poolsOf } from './inspect.ts';
+import { poolsOf, type VolumeFacts } from './inspect.ts';
 import { AttachedDevices } from './metrics/attached-volumes.ts';
-import { FilesystemUsage } from './metrics/filesystem-usage.ts';
+import type { FilesystemUsage, MountedVolume } from './metrics/filesystem-usage.ts';
 
 export interface VolumeUsage {
   readonly record: VolumeRecord;
@@ -22,6 +22,12 @@ export interface VolumeUsage {
   readonly filesystem: Capacity | undefined;
   /** undefined unless it is attached. */
   readonly io: IoCounters | undefined;
+}
+
+/** A volume whose filesystem was asked for its usage. */
+export interface MeasuredVolume extends VolumeFacts {
+  /** undefined unless its filesystem is mounted and answers. */
+  readonly filesystem: Capacity | undefined;
 }
 
 export interface UsageReport {
@@ -36,9 +42,10 @@ const timeoutMs = 2_000;
  * Returns a function that measures the volumes of one pool, or of all pools for ''. What does not answer within two seconds
  * is left out. Throws `invalid` for an unknown pool.
  */
-export function makeUsageReport(domain: Domain): (pool: string) => Promise<UsageReport> {
-  // Remembers filesystems that have not answered yet, so that calls do not wait for them again.
-  const filesystems = new FilesystemUsage(domain);
+export function makeUsageReport(
+  domain: Domain,
+  filesystems: FilesystemUsage,
+): (pool: string) => Promise<UsageReport> {
   return async (poolName) => {
     const query = makePoolQuery(timeoutMs);
     const served = poolsOf(domain, poolName).filter(({ isServed }) => isServed);
@@ -48,9 +55,7 @@ export function makeUsageReport(domain: Domain): (pool: string) => Promise<Usage
         facts: await query(pool, () => pool.space.facts()).catch(undefinedIfUnavailable),
       })),
     );
-    // Other software's devices may hang.
-    const devices = await withTimeout(AttachedDevices.read(domain), timeoutMs);
-    const attached = devices === timedOut ? undefined : devices;
+    const attached = await readAttachedDevices(domain);
     const measuredMs = performance.now();
     const volumes = measured
       .flatMap(({ pool, facts }) => usagesIn(pool, facts, attached))
@@ -61,6 +66,29 @@ export function makeUsageReport(domain: Domain): (pool: string) => Promise<Usage
       measuredMs,
     };
   };
+}
+
+/** Returns undefined if the devices do not answer in time: those of other software may hang. */
+async function readAttachedDevices(domain: Domain): Promise<AttachedDevices | undefined> {
+  const devices = await withTimeout(AttachedDevices.read(domain), timeoutMs);
+  return devices === timedOut ? undefined : devices;
+}
+
+/** Adds the usage of the filesystems that are mounted and answer. Takes at most about four seconds, whatever hangs. */
+export async function withFilesystems(
+  domain: Domain,
+  filesystems: FilesystemUsage,
+  volumes: readonly VolumeFacts[],
+): Promise<readonly MeasuredVolume[]> {
+  const attached = await readAttachedDevices(domain);
+  const capacities = await filesystems.read(
+    volumes.flatMap(({ record, pool, device }) => {
+      const found = attached?.of(device?.backing);
+      const target = found === undefined ? undefined : attached?.targetOf(found.device);
+      return mountedVolume({ record, pool, target, io: found?.io });
+    }),
+  );
+  return volumes.map((facts) => ({ ...facts, filesystem: capacities.get(facts.record.id) }));
 }
 
 function undefinedIfUnavailable(error: unknown): undefined {
@@ -93,7 +121,12 @@ function usagesIn(
   });
 }
 
-function mountedVolume({ record, pool, target, io }: AttachedUsage) {
+function mountedVolume({
+  record,
+  pool,
+  target,
+  io,
+}: Pick<AttachedUsage, 'record' | 'pool' | 'target' | 'io'>): readonly MountedVolume[] {
   if (target === undefined || io === undefined || record.fsType === null) return [];
   return [{ volumeId: record.id, pool, target, writes: io.writes }];
 }

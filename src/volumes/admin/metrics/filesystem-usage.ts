@@ -46,7 +46,7 @@ export class FilesystemUsage {
   readonly #domain: Domain;
   readonly #limits: TimeLimits;
   readonly #running = new Set<string>();
-  #answers: ReadonlyMap<string, Answer> = new Map();
+  readonly #answers = new Map<string, Answer>();
 
   constructor(domain: Domain, limits: Partial<TimeLimits> = {}) {
     this.#domain = domain;
@@ -55,17 +55,15 @@ export class FilesystemUsage {
 
   /** Returns the usage of each filesystem that answers in time, by volume id. Takes at most about two seconds. */
   async read(mounted: readonly MountedVolume[]): Promise<ReadonlyMap<string, Capacity>> {
-    const known = this.#answers;
+    const answers = this.#answers;
     const endMs = performance.now() + this.#limits.queryingMs;
-    const answers = new Map<string, Answer>();
-    const outdated: MountedVolume[] = [];
-    for (const volume of mounted) {
-      const answer = known.get(volume.volumeId);
-      if (answer !== undefined && isRecent(answer, maxKeptMs)) answers.set(volume.volumeId, answer);
-      if (answer === undefined || !isCurrent(answer, volume)) outdated.push(volume);
-    }
+    for (const [id, answer] of answers) if (!isRecent(answer, maxKeptMs)) answers.delete(id);
+    const outdated = mounted.filter((volume) => {
+      const answer = answers.get(volume.volumeId);
+      return answer === undefined || !isCurrent(answer, volume);
+    });
     // The oldest answer first: otherwise the end of the time would always leave out the same filesystems.
-    const atMsOf = ({ volumeId }: MountedVolume): number => known.get(volumeId)?.atMs ?? 0;
+    const atMsOf = ({ volumeId }: MountedVolume): number => answers.get(volumeId)?.atMs ?? 0;
     outdated.sort((a, b) => atMsOf(a) - atMsOf(b));
     const unanswered = new Map<string, number>();
     await mapConcurrently(outdated, maxConcurrentQueries, async (volume) => {
@@ -78,8 +76,12 @@ export class FilesystemUsage {
       if (capacity === timedOut || capacity === undefined) answers.delete(volumeId);
       else answers.set(volumeId, { atMs, target, writes, capacity });
     });
-    this.#answers = answers;
-    return new Map([...answers].map(([id, { capacity }]) => [id, capacity]));
+    return new Map(
+      mounted.flatMap(({ volumeId }) => {
+        const answer = answers.get(volumeId);
+        return answer === undefined ? [] : [[volumeId, answer.capacity]];
+      }),
+    );
   }
 
   /** A query keeps the mount busy for a moment, so a volume that a call has locked, perhaps to unmount it, is not queried. */

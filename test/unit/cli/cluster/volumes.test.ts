@@ -27,13 +27,14 @@ test('a volume has its claim, its running pods and its node; what only one side 
     status: { phase: 'Succeeded' },
   });
   fake.answers['n1'] = {
-    'top --once --json': JSON.stringify([
-      { id: 'a.1', usedBytes: 512 },
-      { id: 'docker.1', usedBytes: null },
-    ]),
     'volume list --json': JSON.stringify([
-      nodeVolume('a.1', { problems: [{ reason: 'PoolNearlyFull', message: 'm' }] }),
-      nodeVolume('docker.1', { kind: 'block', fsType: null, allocatedBytes: null }),
+      nodeVolume('a.1', { usedBytes: 512, problems: [{ reason: 'PoolNearlyFull', message: 'm' }] }),
+      nodeVolume('docker.1', {
+        kind: 'block',
+        fsType: null,
+        allocatedBytes: null,
+        usedBytes: null,
+      }),
     ]),
   };
   const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
@@ -53,6 +54,7 @@ test('a volume has its claim, its running pods and its node; what only one side 
     pods: [],
     format: 'block',
     allocatedBytes: null,
+    usedBytes: null,
     status: 'ok',
   });
   t.like(rows[2], { id: 'gone.1', node: 'n2', status: 'not on its node', sizeBytes: null });

@@ -37,6 +37,46 @@ test('the usage has space and I/O of attached volumes, and the space of all', as
   t.is(await reasonOf(administration.measureVolumes('none')), 'invalid');
 });
 
+test('the usage of filesystems is added to a list on request; those of other volumes are still remembered', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes, administration } = await node.open([node.settings('a')]);
+  for (const name of ['v1', 'v2', 'idle']) {
+    const { record } = await volumes.createVolume(
+      call(),
+      volumeInput(name, { sizeBytes: 16n * MiB }),
+    );
+    if (name === 'idle') continue;
+    const stagingTargetPath = join(node.directory, name);
+    await mkdir(stagingTargetPath);
+    const request = { volumeId: record.id, stagingTargetPath, capability: capability() };
+    await volumes.stageVolume(call(), request);
+  }
+  const queries = (): number =>
+    node.host.watch.calls.filter(
+      ({ name, args }) => name === 'files.capacity' && /\/v\d$/.test(String(args[0])),
+    ).length;
+  const { entries } = await administration.listVolumes({
+    maxEntries: 0,
+    startingToken: '',
+    pool: '',
+  });
+  t.is(queries(), 0);
+  const measured = await administration.withFilesystems(entries);
+  t.deepEqual(
+    measured.map(({ record, filesystem }) => [record.name, filesystem !== undefined]),
+    [
+      ['idle', false],
+      ['v1', true],
+      ['v2', true],
+    ],
+  );
+  t.is(queries(), 2);
+  const [one] = await administration.withFilesystems(measured.slice(1, 2));
+  t.not(one?.filesystem, undefined);
+  await administration.withFilesystems(entries);
+  t.is(queries(), 2, 'without new writes, no filesystem is queried again');
+});
+
 test('groups are listed with their members, by id', async (t) => {
   const node = await fakeNode(t, { reflink: true });
   const { volumes, administration } = await node.open([node.settings('a')]);
