@@ -39,7 +39,7 @@ COPY bin bin
 COPY contrib/udev contrib/udev
 COPY --from=dependencies /src/node_modules node_modules
 COPY --from=build /src/dist/bundle dist/bundle
-RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/lib/loopcsi/bin/kubectl-loopcsi /usr/local/bin/ && loopcsi serve --help >/dev/null
+RUN ln -s /usr/lib/loopcsi/bin/loopcsi /usr/lib/loopcsi/bin/kubectl-loopcsi /usr/lib/loopcsi/bin/kubectl_complete-loopcsi /usr/local/bin/ && loopcsi serve --help >/dev/null
 
 ARG VERSION=0.0.0
 ARG REVISION=unknown

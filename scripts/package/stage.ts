@@ -80,7 +80,7 @@ async function stageLibrary(
   library: string,
 ): Promise<void> {
   await mkdir(join(library, 'bin'), { recursive: true });
-  for (const program of ['loopcsi', 'kubectl-loopcsi']) {
+  for (const program of ['loopcsi', 'kubectl-loopcsi', 'kubectl_complete-loopcsi']) {
     await copyAs(join(root, 'bin', program), join(library, 'bin', program), 0o755);
   }
   await cp(join(root, 'dist/bundle'), join(library, 'dist/bundle'), { recursive: true });

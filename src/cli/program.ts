@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
 import { addClusterCommands } from './cluster/commands.ts';
-import { addCompletionCommands } from './completion/command.ts';
+import { addCompletionCommands, addKubectlCompletion } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
 import { addGcCommand } from './gc.ts';
@@ -20,14 +20,28 @@ const epilogue = `
 Exit codes: 0 success, 1 failure, 2 usage error. With --json results are JSON; docs/command-line.md lists the keys.
 First steps: loopcsi doctor; loopcsi serve; loopcsi volume create data --size 10Gi; loopcsi volume mount data /mnt/data`;
 
+const pluginEpilogue = `
+Exit codes: 0 success, 1 failure, 2 usage error. With --json results are JSON; docs/command-line.md lists the keys.
+The same commands are those of 'loopcsi cluster'. First steps: kubectl loopcsi doctor; kubectl loopcsi volumes`;
+
+/** The first argument with which bin/kubectl-loopcsi and bin/kubectl_complete-loopcsi start this program. */
+export const pluginMode = 'kubectl-plugin';
+
 /** `printError` prints Commander's own errors, and the help that follows them. */
-export function makeProgram(
-  session: Session,
-  printError = (text: string) => session.terminal.printError(text),
-): Command {
-  const program = makeRoot(session, printError).hook('preAction', (parsed) => {
-    session.options = parsed.opts<GlobalOptions>();
-  });
+type PrintError = (text: string) => void;
+
+function printErrorOf(session: Session): PrintError {
+  return (text) => session.terminal.printError(text);
+}
+
+export function makeProgram(session: Session, printError = printErrorOf(session)): Command {
+  const program = makeRoot('loopcsi', session, printError)
+    .description('Provides volumes with enforced size limits in directories of this machine.')
+    .option(
+      '--endpoint <unix://PATH>',
+      `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
+    )
+    .addHelpText('after', epilogue);
   // main.ts runs 'serve'. It is defined here for help and completion, and for an error if a flag precedes it.
   addServeOptions(
     program
@@ -46,21 +60,35 @@ export function makeProgram(
   addDoctorCommand(program, session);
   addGcCommand(program, session);
   addTlsCommands(program, session);
-  addClusterCommands(program, session);
+  addClusterCommands(
+    program
+      .command('cluster')
+      .description(
+        "commands for a Kubernetes cluster, also as 'kubectl loopcsi'; they run kubectl",
+      ),
+    session,
+  );
   addVersionCommand(program, session);
   addCompletionCommands(program, session);
   addHelpCommand(program);
   return program;
 }
 
-/** The program without commands: its global flags, and where its output goes. */
-function makeRoot({ terminal, version }: Session, printError: (text: string) => void): Command {
-  return new Command('loopcsi')
-    .description('Provides volumes with enforced size limits in directories of this machine.')
-    .option(
-      '--endpoint <unix://PATH>',
-      `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
-    )
+/** The plugin that kubectl runs for `kubectl loopcsi`: the commands of `loopcsi cluster`, which need no driver. */
+export function makePlugin(session: Session, printError = printErrorOf(session)): Command {
+  const plugin = makeRoot('kubectl loopcsi', session, printError)
+    .description('Shows and checks the volumes and the driver of a Kubernetes cluster.')
+    .addHelpText('after', pluginEpilogue);
+  addClusterCommands(plugin, session);
+  addKubectlCompletion(plugin, session);
+  addHelpCommand(plugin);
+  return plugin;
+}
+
+/** A program without commands: the flags that all commands have, and where its output goes. */
+function makeRoot(name: string, session: Session, printError: PrintError): Command {
+  const { terminal, version } = session;
+  return new Command(name)
     .addOption(
       new Option('-o, --output <FORMAT>', 'format of the result')
         .choices([...outputFormats])
@@ -69,7 +97,6 @@ function makeRoot({ terminal, version }: Session, printError: (text: string) => 
     )
     .option('--json', 'print the result as JSON, as with --output json')
     .version(version, '--version', 'print the version of this program')
-    .addHelpText('after', epilogue)
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .showHelpAfterError("(see '--help')")
     .configureOutput({
@@ -82,7 +109,10 @@ function makeRoot({ terminal, version }: Session, printError: (text: string) => 
       getOutHelpWidth: () => Math.min(terminal.columns, 120),
       getErrHelpWidth: () => Math.min(terminal.columns, 120),
     })
-    .exitOverride();
+    .exitOverride()
+    .hook('preAction', (parsed) => {
+      session.options = parsed.opts<GlobalOptions>();
+    });
 }
 
 /** `volume mount -o noatime` is a habit from mount(8). */
@@ -125,7 +155,10 @@ function exitOnStdoutError(error: NodeJS.ErrnoException, terminal: Terminal): ne
   process.exit(exitCodes.failure);
 }
 
-/** Runs one command line and returns its exit code. `argv` does not include the program's name. Never throws. */
+/**
+ * Runs one command line and returns its exit code. `argv` does not include the program's name; if it begins with `pluginMode`, the
+ * rest is a command line of the plugin. Never throws.
+ */
 export async function runCommandLine(
   argv: readonly string[],
   given: Omit<Invocation, 'terminal'> & { readonly streams: Streams },
@@ -135,15 +168,17 @@ export async function runCommandLine(
   const session = new Session({ ...given, terminal });
   // With --json, Commander's errors must be JSON too, but Commander can fail before it has parsed that flag.
   const isJson = /(?:^| )(?:--json|(?:-o ?|--output[ =])json)(?: |$)/.test(argv.join(' '));
-  const printError = isJson ? () => undefined : (text: string) => terminal.printError(text);
+  const printError = isJson ? () => undefined : printErrorOf(session);
+  const isPlugin = argv[0] === pluginMode;
+  const program = (isPlugin ? makePlugin : makeProgram)(session, printError);
   try {
-    await makeProgram(session, printError).parseAsync(argv, { from: 'user' });
+    await program.parseAsync(isPlugin ? argv.slice(1) : argv, { from: 'user' });
     return exitCodes.success;
   } catch (error) {
     const { exitCode, message, code, isPrinted } = failureOf(error);
     if (message !== '' && isJson) terminal.printError(toJson({ error: { code, message } }));
     else if (message !== '' && !isPrinted) {
-      terminal.printError(`${terminal.style('red', 'loopcsi:')} ${message}`);
+      terminal.printError(`${terminal.style('red', `${program.name()}:`)} ${message}`);
     }
     return exitCode;
   } finally {

@@ -153,7 +153,8 @@ test.serial('contrib/install installs a service with the Node that the tree uses
   t.regex(await runAs('root', 'loopcsi pool list'), /default/);
   t.regex(await runAs('root', '/usr/local/lib/loopcsi/bin/node --version'), /^v24\./);
   await runAs('root', 'systemctl stop loopcsi');
-  t.regex(await runAs('dev', 'kubectl-loopcsi --help'), /loopcsi cluster/);
+  t.regex(await runAs('dev', 'kubectl-loopcsi --help'), /Usage: kubectl loopcsi /);
+  t.regex(await runAs('dev', 'kubectl_complete-loopcsi vol'), /volumes\t/);
   await runAs('dev', `cd ${clone}; npm run build`);
   t.false(await paths.exists(machine.seen('/usr/sbin/policy-rc.d')));
   await machine.halt();

@@ -141,7 +141,8 @@ test.serial('the installed service serves with nine capabilities', async (t) => 
 
 test.serial('every user can read the files, and kubectl-loopcsi finds its program', async (t) => {
   t.is(await shell('find /usr/lib/loopcsi ! -type l ! -perm -a=r'), '');
-  t.regex(await machine.run('kubectl-loopcsi', '--help'), /loopcsi cluster/);
+  t.regex(await machine.run('kubectl-loopcsi', '--help'), /^Usage: kubectl loopcsi /);
+  t.regex(await machine.run('kubectl_complete-loopcsi', 'vol'), /^volumes\t.*\n:4$/);
 });
 
 test.serial('the manual page and the completions can be read', async (t) => {

@@ -1,7 +1,4 @@
-/**
- * `loopcsi cluster`, which bin/kubectl-loopcsi makes available as `kubectl loopcsi`: commands for a whole Kubernetes cluster. They
- * run kubectl, so they need no driver on this machine.
- */
+/** Commands for a whole Kubernetes cluster. They run kubectl, so they need no driver on this machine. */
 import type { Command } from 'commander';
 import { formatReport } from '../doctor.ts';
 import { exitCodes, FailedError, UsageError } from '../errors.ts';
@@ -29,12 +26,11 @@ interface Access {
   readonly find: () => Promise<DriverPods>;
 }
 
-export function addClusterCommands(program: Command, session: Session): void {
-  const cluster = program
-    .command('cluster')
-    .description("commands for a Kubernetes cluster, also as 'kubectl loopcsi'; they run kubectl")
+/** Adds the commands to `cluster`, which is `loopcsi cluster`, or the plugin that kubectl runs for `kubectl loopcsi`. */
+export function addClusterCommands(cluster: Command, session: Session): void {
+  cluster
     .option('--kubeconfig <FILE>', "as kubectl's")
-    .option('--context <NAME>', "as kubectl's")
+    .option('--context <CONTEXT>', "as kubectl's")
     .option('--request-timeout <DURATION>', "as kubectl's; default 20s")
     .option('--driver-name <NAME>', "driver.name of the chart's values", 'loopcsi.io');
   const access = (): Access => {
@@ -45,8 +41,8 @@ export function addClusterCommands(program: Command, session: Session): void {
   const volumes = cluster
     .command('volumes')
     .description('list the volumes of all nodes with their claims and pods')
-    .option('-n, --namespace <NAME>', 'only volumes of claims in this namespace')
-    .option('--node <NAME>', 'only volumes of this node')
+    .option('-n, --namespace <NAMESPACE>', 'only volumes of claims in this namespace')
+    .option('--node <NODE>', 'only volumes of this node')
     .action((options: VolumesOptions) => listVolumes(session, access(), options));
   addListOptions(volumes, volumeColumns);
   const nodes = cluster

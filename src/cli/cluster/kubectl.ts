@@ -16,7 +16,7 @@ export interface KubectlResult {
 }
 
 export interface Kubectl {
-  /** Runs kubectl and returns its output, whatever its exit code. Throws `FailedError` if there is no kubectl. */
+  /** Runs kubectl and returns its output, whatever its exit code, without its log. Throws `FailedError` if there is no kubectl. */
   readonly attempt: (...args: readonly string[]) => Promise<KubectlResult>;
   /** Runs kubectl and returns its standard output. Throws `FailedError` with kubectl's own message. */
   readonly run: (...args: readonly string[]) => Promise<string>;
@@ -25,6 +25,26 @@ export interface Kubectl {
 }
 
 const missingKubectl = 'kubectl is not on the PATH: install it, or add its directory to the PATH';
+
+/** A line of kubectl's log, as `E1127 14:20:00.123456 42 memcache.go:265] …`. It logs each attempt to reach the API. */
+const logLine = /^[EFIW]\d{4} .*(?:\n|$)/gm;
+
+/** How kubectl says that it found no cluster, rather than that the cluster refused. */
+const noCluster =
+  /^(?:The connection to the server .* was refused|Unable to connect to the server|error: (?:Missing or incomplete configuration info|context .* does not exist))/im;
+
+/** Returns what kubectl said, without the lines of its log, and what to do if it reached no cluster. */
+export function kubectlProblem(stderr: string): string {
+  const message = withoutLog(stderr);
+  if (!noCluster.test(message)) return message;
+  const [reason = ''] = message.replace(/^error: /, '').split('\n');
+  return `kubectl reaches no cluster: ${reason}; choose a cluster with --context or --kubeconfig, and check it with 'kubectl cluster-info'`;
+}
+
+/** If there is nothing else, the log is returned. */
+function withoutLog(stderr: string): string {
+  return stderr.replace(logLine, '').trim() || stderr.trim();
+}
 
 /** Time limit of one command. `exec` into a node that has just died would wait for minutes. */
 const timeoutMs = 60_000;
@@ -48,7 +68,7 @@ export function makeKubectl(options: KubectlOptions): Kubectl {
     return {
       exitCode: result.exitCode ?? 1,
       stdout: result.stdout,
-      stderr: late === '' ? result.stderr : late,
+      stderr: late === '' ? withoutLog(result.stderr) : late,
     };
   };
   return {
@@ -65,7 +85,8 @@ export function makeKubectl(options: KubectlOptions): Kubectl {
     },
     run: async (...args) => {
       const { exitCode, stdout, stderr } = await attempt(...args);
-      if (exitCode !== 0) throw new FailedError(stderr.trim() || `kubectl exited with ${exitCode}`);
+      if (exitCode !== 0)
+        throw new FailedError(kubectlProblem(stderr) || `kubectl exited with ${exitCode}`);
       return stdout;
     },
   };

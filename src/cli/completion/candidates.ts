@@ -11,32 +11,47 @@ export interface Candidate {
 export const nameKinds = ['volumes', 'claims', 'snapshots', 'groups', 'pools', 'sources'] as const;
 export type NameKind = (typeof nameKinds)[number];
 
+/** Names that only kubectl knows. */
+const clusterNameKinds = ['nodes', 'namespaces', 'contexts'] as const;
+export type ClusterNameKind = (typeof clusterNameKinds)[number];
+
+export function isClusterNameKind(kind: NameKind | ClusterNameKind): kind is ClusterNameKind {
+  return clusterNameKinds.some((one) => one === kind);
+}
+
 /** What may follow. `names` and the paths are to be added by the caller and the shell. */
 export interface Expected {
   readonly candidates: readonly Candidate[];
   /** Precedes each value in the same word, as in `--pool=fast`. */
   readonly prefix: string;
-  readonly names?: NameKind;
+  readonly names?: NameKind | ClusterNameKind;
   readonly paths?: 'files' | 'directories';
-  /** Value of --endpoint on the line. */
-  readonly endpoint?: string;
+  /** The values of flags on the line, by the long name of the flag. */
+  readonly given?: GivenFlags;
 }
 
+export type GivenFlags = Readonly<Record<string, string>>;
+
 /** Placeholders of arguments and values, as in `<volume>` or `--pool <POOL>`, and how they are completed. */
-const placeholders: Readonly<Record<string, NameKind | 'files' | 'directories'>> = {
-  volume: 'volumes',
-  claim: 'claims',
-  snapshot: 'snapshots',
-  base: 'snapshots',
-  target: 'snapshots',
-  group: 'groups',
-  pool: 'pools',
-  'snapshot:id|volume:id': 'sources',
-  dir: 'directories',
-  file: 'files',
-  // A shell completes directories on the way to files, too.
-  source: 'files',
-};
+const placeholders: Readonly<Record<string, NameKind | ClusterNameKind | 'files' | 'directories'>> =
+  {
+    volume: 'volumes',
+    claim: 'claims',
+    snapshot: 'snapshots',
+    base: 'snapshots',
+    target: 'snapshots',
+    group: 'groups',
+    pool: 'pools',
+    'snapshot:id|volume:id': 'sources',
+    node: 'nodes',
+    namespace: 'namespaces',
+    context: 'contexts',
+    dir: 'directories',
+    directory: 'directories',
+    file: 'files',
+    // A shell completes directories on the way to files, too.
+    source: 'files',
+  };
 
 const nothing: Expected = { candidates: [], prefix: '' };
 
@@ -49,18 +64,18 @@ interface Position {
   readonly flag?: Option;
   /** Only arguments follow, after `--`. */
   readonly isPlain: boolean;
-  readonly endpoint?: string;
+  readonly given: GivenFlags;
 }
 
 export function expectedNext(program: Command, { before, current }: TypedLine): Expected {
   const position = before.reduce<Position | undefined>(
     (reached, word) => (reached === undefined ? undefined : advance(reached, word)),
-    { command: program, argumentCount: 0, isPlain: false },
+    { command: program, argumentCount: 0, isPlain: false, given: {} },
   );
   if (position === undefined) return nothing;
-  const { endpoint } = position;
+  const { given } = position;
   const expected = expectedAt(position, current);
-  return endpoint === undefined ? expected : { ...expected, endpoint };
+  return Object.keys(given).length === 0 ? expected : { ...expected, given };
 }
 
 /** Returns undefined after an unknown command or flag. */
@@ -68,7 +83,7 @@ function advance(position: Position, word: string): Position | undefined {
   const { command, argumentCount, flag, isPlain } = position;
   if (flag !== undefined) {
     const { flag: _, ...rest } = position;
-    return flag.long === '--endpoint' ? { ...rest, endpoint: word } : rest;
+    return { ...rest, given: withValue(rest.given, flag, word) };
   }
   if (isPlain) return { ...position, argumentCount: argumentCount + 1 };
   if (word === '--') return { ...position, isPlain: true };
@@ -85,9 +100,12 @@ function afterFlag(position: Position, word: string): Position | undefined {
   const flag = flagsOf(position.command).find(({ long, short }) => name === long || name === short);
   // `-ojson`, or several short flags in one word.
   if (flag === undefined) return /^-\w\w/.test(word) ? position : undefined;
-  if (value !== undefined)
-    return flag.long === '--endpoint' ? { ...position, endpoint: value } : position;
+  if (value !== undefined) return { ...position, given: withValue(position.given, flag, value) };
   return flag.required || flag.optional ? { ...position, flag } : position;
+}
+
+function withValue(given: GivenFlags, { long }: Option, value: string): GivenFlags {
+  return long === undefined ? given : { ...given, [long]: value };
 }
 
 /** The flags of a command and of the commands above it. */

@@ -2,7 +2,13 @@
 import { Argument, type Command } from 'commander';
 import { timedOut, withTimeout } from '../../async.ts';
 import type { Session } from '../session.ts';
-import { type Candidate, type Expected, expectedNext } from './candidates.ts';
+import {
+  type Candidate,
+  type Expected,
+  expectedNext,
+  isClusterNameKind,
+  type NameKind,
+} from './candidates.ts';
 import { hooks, type Shell, shells } from './hooks.ts';
 import { joinBashWords, type TypedLine, typedLine } from './words.ts';
 
@@ -29,13 +35,24 @@ export function addCompletionCommands(program: Command, session: Session): void 
     });
 }
 
+/** Adds what bin/kubectl_complete-loopcsi runs. kubectl has the hooks of the shells. */
+export function addKubectlCompletion(plugin: Command, session: Session): void {
+  plugin
+    .command('complete', { hidden: true })
+    .description('print what may follow, for the completion of kubectl')
+    .argument('[words...]', "the words after 'kubectl loopcsi', up to the cursor")
+    .action(async (words: readonly string[]) => {
+      session.terminal.print(await answerForKubectl(plugin, session, typedLine(words)));
+    });
+}
+
 async function answer(
   program: Command,
   session: Session,
   { shell, line }: { readonly shell: Shell; readonly line: TypedLine },
 ): Promise<string> {
   const expected = expectedNext(program, line);
-  const candidates = [...expected.candidates, ...(await driverNames(session, expected))]
+  const candidates = [...expected.candidates, ...(await namesFor(session, expected))]
     .map((one) => ({ ...one, value: expected.prefix + one.value }))
     .filter(({ value }) => value.startsWith(line.current));
   return [
@@ -44,20 +61,47 @@ async function answer(
   ].join('\n');
 }
 
-/** Returns nothing without a driver, or if it does not answer soon: a Tab must not print errors. */
-async function driverNames(session: Session, expected: Expected): Promise<readonly Candidate[]> {
-  const { names: kind, endpoint } = expected;
+/** What the cobra library calls ShellCompDirective. */
+const directives = { files: 0, none: 4, directories: 16 } as const;
+
+/** The hooks of kubectl add what precedes a value in its word, as in `--node=n1`. */
+async function answerForKubectl(
+  plugin: Command,
+  session: Session,
+  line: TypedLine,
+): Promise<string> {
+  const expected = expectedNext(plugin, line);
+  const current = line.current.slice(expected.prefix.length);
+  const candidates = [...expected.candidates, ...(await namesFor(session, expected))]
+    .filter(({ value }) => value.startsWith(current))
+    .map(({ value, description }) => (description === '' ? value : `${value}\t${description}`));
+  return [...candidates, `:${directives[expected.paths ?? 'none']}`].join('\n');
+}
+
+/** Returns nothing without a driver or cluster, or if it does not answer soon: a Tab must not print errors. */
+async function namesFor(session: Session, expected: Expected): Promise<readonly Candidate[]> {
+  const { names: kind, given = {} } = expected;
   if (kind === undefined) return [];
-  if (endpoint !== undefined) session.options = { ...session.options, endpoint };
   const load = async (): Promise<readonly Candidate[]> => {
-    const { namesOf } = await import('./names.ts');
-    return namesOf((await session.driver()).admin, kind);
+    if (!isClusterNameKind(kind)) return driverNames(session, kind, given['--endpoint']);
+    const { clusterNamesOf } = await import('./cluster-names.ts');
+    return clusterNamesOf(kind, given);
   };
   const names = await withTimeout(
     load().catch(() => []),
     namesTimeoutMs,
   );
   return names === timedOut ? [] : names;
+}
+
+async function driverNames(
+  session: Session,
+  kind: NameKind,
+  endpoint: string | undefined,
+): Promise<readonly Candidate[]> {
+  if (endpoint !== undefined) session.options = { ...session.options, endpoint };
+  const { namesOf } = await import('./names.ts');
+  return namesOf((await session.driver()).admin, kind);
 }
 
 function formatCandidate({ value, description }: Candidate, shell: Shell, kept: number): string {

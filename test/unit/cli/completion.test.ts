@@ -2,7 +2,7 @@ import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { expectedNext, type NameKind } from '../../../src/cli/completion/candidates.ts';
 import { hooks } from '../../../src/cli/completion/hooks.ts';
@@ -50,6 +50,7 @@ const offered = [
   { words: ['help', 'snapshot', ''], value: 'restore' },
   { words: ['completion', ''], value: 'fish' },
   { words: ['-o', ''], value: 'wide' },
+  { words: ['cluster', 'vol'], value: 'volumes' },
 ] as const;
 for (const { words, value } of offered) {
   test(`expectedNext: ${words.join(' ')} offers ${value}`, (t) => {
@@ -73,9 +74,16 @@ const names = [
   { words: ['volume', 'import-rawfile', ''], expected: { paths: 'directories' } },
   {
     words: ['--endpoint', 'unix:///s', 'volume', 'get', ''],
-    expected: { names: 'volumes', endpoint: 'unix:///s' },
+    expected: { names: 'volumes', given: { '--endpoint': 'unix:///s' } },
   },
-  { words: ['volume', 'get', '--endpoint=/s', ''], expected: { endpoint: '/s' } },
+  { words: ['volume', 'get', '--endpoint=/s', ''], expected: { given: { '--endpoint': '/s' } } },
+  {
+    words: ['cluster', '--context=c', 'run', 'n'],
+    expected: { names: 'nodes', given: { '--context': 'c' } },
+  },
+  { words: ['cluster', 'volumes', '--node='], expected: { names: 'nodes', prefix: '--node=' } },
+  { words: ['cluster', 'volumes', '-n', ''], expected: { names: 'namespaces' } },
+  { words: ['cluster', '--context', ''], expected: { names: 'contexts' } },
   { words: ['volume', 'create', ''], expected: { values: [] } },
   { words: ['volume', 'expand', 'a', '--size', ''], expected: { values: [] } },
   { words: ['volume', 'nonsense', ''], expected: { values: [] } },
@@ -159,4 +167,33 @@ test('volumes are completed by name and by claim', async (t) => {
   const valuesOf = async (kind: NameKind) => (await namesOf(admin, kind)).map(({ value }) => value);
   t.deepEqual(await valuesOf('volumes'), ['pvc-1', 'default/data', 'csi-1', 'plain']);
   t.deepEqual(await valuesOf('claims'), ['default/data']);
+});
+
+/** What bin/kubectl_complete-loopcsi prints, with a kubectl that knows one node. */
+async function completedForKubectl(
+  t: ExecutionContext,
+  ...words: readonly string[]
+): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-completion-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const kubectl = '#!/bin/sh\n[ "$3" = nodes ] && echo node/n1\n';
+  await writeFile(join(directory, 'kubectl'), kubectl, { mode: 0o755 });
+  const program = join(launcher, '..', 'kubectl_complete-loopcsi');
+  const { stdout } = await execa(program, words, {
+    env: { PATH: `${directory}:${process.env['PATH'] ?? ''}` },
+  });
+  return stdout;
+}
+
+test('kubectl gets commands, flags, values and names, each with its directive', async (t) => {
+  t.regex(await completedForKubectl(t, 'vol'), /^volumes\tlist the volumes.*\n:4$/);
+  t.is(await completedForKubectl(t, 'volumes', '--sort', 'po'), 'pod\npool\n:4');
+  t.regex(await completedForKubectl(t, 'doctor', '--qu'), /^--quiet\t.*\n:4$/);
+  t.is(await completedForKubectl(t, 'run', ''), 'n1\n:4');
+  t.is(await completedForKubectl(t, 'volumes', '--node='), 'n1\n:4', 'without the flag');
+  t.is(await completedForKubectl(t, 'volumes', '-n', ''), ':4');
+  t.is(await completedForKubectl(t, '--kubeconfig', ''), ':0', 'files');
+  t.is(await completedForKubectl(t, 'support-bundle', ''), ':16', 'directories');
+  const offered = await completedForKubectl(t, '');
+  t.notRegex(offered, /^complete\b/m);
 });

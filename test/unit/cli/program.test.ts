@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test from 'ava';
 import type { Command } from 'commander';
+import { execa } from 'execa';
 import { endpointOf } from '../../../src/cli/driver.ts';
 import { UsageError } from '../../../src/cli/errors.ts';
-import { makeProgram, runCommandLine } from '../../../src/cli/program.ts';
+import { makeProgram, pluginMode, runCommandLine } from '../../../src/cli/program.ts';
 import { Session } from '../../../src/cli/session.ts';
 import { Terminal } from '../../../src/cli/terminal.ts';
 
@@ -150,6 +153,44 @@ test('help accepts the names of subcommands', async (t) => {
   t.regex(stdout, /Usage: loopcsi volume create/);
   t.regex((await run('help', 'serve')).stdout, /--state-dir/);
   t.is((await run('help', 'volume', 'nonsense')).exitCode, 2);
+});
+
+test('the plugin calls itself kubectl loopcsi, and offers nothing that needs a driver here', async (t) => {
+  const { exitCode, stdout } = await run(pluginMode, '--help');
+  t.is(exitCode, 0);
+  t.regex(stdout, /^Usage: kubectl loopcsi \[options\]/);
+  t.notRegex(stdout, /loopcsi cluster (?!')|--endpoint|serve/);
+  const volumes = await run(pluginMode, 'volumes', '--help');
+  t.regex(volumes.stdout, /^Usage: kubectl loopcsi volumes /);
+  t.notRegex(volumes.stdout, /--endpoint/);
+  t.regex((await run(pluginMode, 'help', 'run')).stdout, /Usage: kubectl loopcsi run /);
+  const unknown = await run(pluginMode, 'volume');
+  t.is(unknown.exitCode, 2);
+  t.regex(unknown.stderr, /Did you mean volumes/);
+});
+
+test('without a cluster the plugin prints one message, and not the log of kubectl', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-plugin-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const script = [
+    '#!/bin/sh',
+    'echo "E1127 14:20:00.1 42 memcache.go:265] \\"Unhandled Error\\" err=\\"connection refused\\"" >&2',
+    'echo "The connection to the server localhost:8080 was refused - did you specify the right host or port?" >&2',
+    'exit 1',
+  ];
+  await writeFile(join(directory, 'kubectl'), `${script.join('\n')}\n`, { mode: 0o755 });
+  const launcher = join(root, 'bin', 'kubectl-loopcsi');
+  for (const command of ['volumes', 'nodes', 'doctor', 'support-bundle']) {
+    const { exitCode, stderr } = await execa(launcher, [command], {
+      env: { PATH: `${directory}:${process.env['PATH'] ?? ''}` },
+      reject: false,
+    });
+    t.is(exitCode, 1);
+    t.regex(
+      stderr,
+      /^kubectl loopcsi: kubectl reaches no cluster: The connection .* was refused.*--context.*$/,
+    );
+  }
 });
 
 test('serve after a flag explains the order of arguments', async (t) => {
