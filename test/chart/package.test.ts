@@ -11,6 +11,7 @@ const chartFile = v.object({
   version: v.string(),
   appVersion: v.string(),
   home: v.pipe(v.string(), v.url()),
+  icon: v.pipe(v.string(), v.url()),
   sources: v.array(v.pipe(v.string(), v.url())),
   maintainers: v.array(v.object({ name: v.string(), url: v.pipe(v.string(), v.url()) })),
   annotations: v.record(v.string(), v.string()),
@@ -53,6 +54,13 @@ test('the listed changes are those of the changelog for this version', async (t)
   });
   t.true(written.length > 10);
   t.deepEqual(annotation('changes', change), written as never);
+});
+
+test('the icon is a drawing of the repository', async (t) => {
+  const prefix = 'https://raw.githubusercontent.com/loopcsi/loopcsi/main/';
+  t.true(description.icon.startsWith(prefix));
+  const file = join(chart, '../..', description.icon.slice(prefix.length));
+  t.regex(await readFile(file, 'utf8'), /^<svg [^]*<\/svg>\n$/);
 });
 
 test('the listed CRDs are those of the chart', async (t) => {
