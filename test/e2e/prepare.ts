@@ -1,9 +1,9 @@
 /**
  * Builds everything that is cached between runs, so that no test waits for it: `programs` (Kubernetes, sidecars, helm), `images`
- * (of these and of the driver), `suite` (Kubernetes' own tests), `promtool`. Prints the duration of each on standard error.
+ * (of these and of the driver), `suite` (Kubernetes' own tests), `prometheus` (with promtool). Prints the duration of each on standard error.
  */
 
-import { promtoolProgram } from '../monitoring/promtool.ts';
+import { prometheusPrograms } from '../monitoring/programs.ts';
 import { clusterImages, driverImage } from './cluster/images.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
 
@@ -11,7 +11,7 @@ const parts: Readonly<Record<string, () => Promise<unknown>>> = {
   programs: clusterPrograms,
   images: async () => [await clusterImages(await clusterPrograms()), await driverImage()],
   suite: suitePrograms,
-  promtool: promtoolProgram,
+  prometheus: prometheusPrograms,
 };
 
 for (const name of process.argv.slice(2)) {

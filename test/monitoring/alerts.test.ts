@@ -9,11 +9,9 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { until } from '../helpers/until.ts';
 import { MonitoredNode } from './monitored-node.ts';
-import { alertsFile, type RuleTest, testRules } from './promtool.ts';
+import { alertNames, alertsText, type RuleTest, testRules } from './promtool.ts';
 import { durationOf, inputSeries, type TimelineEntry } from './timeline.ts';
 
-const rules = await readFile(alertsFile, 'utf8');
-const alertNames = [...rules.matchAll(/^ +- alert: (\w+)$/gm)].map(([, name = '']) => name);
 /** The alerts that a test has provoked. */
 const provoked = new Set<string>();
 
@@ -47,7 +45,7 @@ async function assertFiring(
     interval: '1m',
     input_series: inputSeries(
       timeline,
-      (series) => series === 'up' || rules.includes(nameIn(series)),
+      (series) => series === 'up' || alertsText.includes(nameIn(series)),
     ),
     promql_expr_test: [
       { expr: firing(longMinutes), eval_time: `${longMinutes - 1}m`, exp_samples: [] },

@@ -29,6 +29,7 @@ export class MonitoredNode {
   #driver: DriverProcess | undefined;
   #controller: Client<'csi.v1.Controller'> | undefined;
   #node: Client<'csi.v1.Node'> | undefined;
+  #admin: Client<'loopcsi.v1.Admin'> | undefined;
   #fuse: StalledFuse | undefined;
   #unused: LoopDevice | undefined;
   #url = '';
@@ -74,11 +75,13 @@ export class MonitoredNode {
     const address = `unix://${this.#driver.endpoint}`;
     this.#controller = makeClient('csi.v1.Controller', address);
     this.#node = makeClient('csi.v1.Node', address);
+    this.#admin = makeClient('loopcsi.v1.Admin', address);
   }
 
   async stop(): Promise<void> {
     this.#controller?.close();
     this.#node?.close();
+    this.#admin?.close();
     await this.#driver?.stop();
   }
 
@@ -89,6 +92,11 @@ export class MonitoredNode {
   get controller(): Client<'csi.v1.Controller'> {
     if (this.#controller === undefined) throw new Error('the driver was not started');
     return this.#controller;
+  }
+
+  /** The address of /metrics. */
+  get url(): string {
+    return this.#url;
   }
 
   pathOf(name: string): string {
@@ -136,6 +144,10 @@ export class MonitoredNode {
   async stage(volume_id: string, staging_target_path: string): Promise<void> {
     const request = { volume_id, staging_target_path, volume_capability: capability };
     await this.#node?.NodeStageVolume(request, { timeoutMs: 90_000 });
+  }
+
+  async trim(volume_id: string): Promise<void> {
+    await this.#admin?.TrimVolume({ volume_id });
   }
 
   /** Creates and stages a volume, and returns the path of its filesystem. */

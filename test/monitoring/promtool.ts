@@ -1,35 +1,22 @@
-/** Prometheus' promtool, built from the Go module proxy: `test/go/prometheus/go.mod` names the release. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { attempt, type CommandResult, run } from '../../scripts/command.ts';
-import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
-
-const module = join(projectRoot, 'test/go/prometheus');
-const environment = { CGO_ENABLED: '0', GOFLAGS: '-mod=readonly -buildvcs=false', GOWORK: 'off' };
-/** Without service discovery, promtool needs neither the clients of clouds nor that of Kubernetes. */
-const tags = 'remove_all_sd';
+import { attempt, type CommandResult } from '../../scripts/command.ts';
+import { projectRoot } from '../e2e/cluster/cache.ts';
+import { prometheusPrograms } from './programs.ts';
 
 export const alertsFile = join(projectRoot, 'charts/loopcsi/files/alerts.yaml');
-
-/** The path of promtool. A build takes two minutes on two cores with an empty Go cache. */
-export async function promtoolProgram(): Promise<string> {
-  const go = { cwd: module, env: environment, timeoutMs: 20 * 60_000 };
-  const version = await run('go', ['env', 'GOVERSION', 'GOARCH'], go);
-  const key = await hashInputs([version, tags], ['test/go/prometheus']);
-  const directory = await cached('promtool', key, async (draft) => {
-    const flags = ['-trimpath', '-tags', tags, '-ldflags', '-s -w', '-o', `${draft}/`];
-    const program = 'github.com/prometheus/prometheus/cmd/promtool';
-    await run('nice', ['go', 'build', ...flags, program], go);
-  });
-  return join(directory, 'promtool');
-}
+export const alertsText = await readFile(alertsFile, 'utf8');
+/** The names of all alerts, in their order in the file. */
+export const alertNames = [...alertsText.matchAll(/^ +- alert: (\w+)$/gm)].map(
+  ([, name = '']) => name,
+);
 
 export async function promtool(
   args: readonly string[],
   options: { readonly input?: string } = {},
 ): Promise<CommandResult> {
-  return attempt(await promtoolProgram(), args, options);
+  return attempt(join(await prometheusPrograms(), 'promtool'), args, options);
 }
 
 /** A unit test of rules, in the format of `promtool test rules`. */
