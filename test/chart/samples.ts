@@ -13,6 +13,7 @@ export const everything = (from: object = image): object => ({
   dashboard: { enabled: true },
   driver: {
     ephemeral: { enabled: true },
+    ioLimits: { enabled: true, podsCgroup: '/sys/fs/cgroup/kubelet.slice' },
     maxVolumes: 20,
     extraArgs: ['--log-level=debug'],
     extraEnv: [{ name: 'TZ', value: 'UTC' }],

@@ -2,6 +2,7 @@ import { access, mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
+import { makeRealHost } from '../../src/host/real-host.ts';
 import { type CommandResult, runCommand, runOnTerminal } from '../helpers/command-line.ts';
 import { type DriverProcess, startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -46,6 +47,43 @@ async function leaveNothing(directory: string): Promise<void> {
   const left = await removeAll(directory);
   if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`);
 }
+
+interface LimitsJson {
+  readonly limits: Readonly<Record<string, number | null>>;
+}
+
+const noLimits = {
+  readBytesPerSecond: null,
+  writeBytesPerSecond: null,
+  readIops: null,
+  writeIops: null,
+};
+
+onNode(
+  'volume limit shows, sets and clears limits, or says why this machine has none',
+  async (t) => {
+    const { json, ok, run } = await startMachine(t);
+    await ok('volume', 'create', 'data', '--size', '32Mi');
+    t.is(await ok('volume', 'limit', 'data'), "Volume 'data' has no I/O limits.");
+    const limits = ['--write-bytes-per-second', '1Mi', '--read-iops', '500'];
+    const refusal = await run('volume', 'limit', 'data', ...limits);
+    const cgroup = await makeRealHost().deviceLimits.findCgroup();
+    if ('path' in cgroup) {
+      t.is(refusal.stdout.trim(), "Volume 'data' is limited: read 500 IOPS, write 1 MiB/s.");
+      t.regex(await ok('volume', 'list', '-o', 'wide'), /LIMITS[^]*read 500 IOPS, write 1 MiB\/s/);
+      const { limits: found } = await json<LimitsJson>('volume', 'get', 'data');
+      t.deepEqual(found, { ...noLimits, writeBytesPerSecond: 1024 * 1024, readIops: 500 });
+    } else {
+      t.is(refusal.exitCode, 1);
+      t.true(refusal.stderr.includes(`I/O limits cannot be set on this node: ${cgroup.problem}`));
+    }
+    t.deepEqual((await json<LimitsJson>('volume', 'limit', 'data', '--clear')).limits, noLimits);
+    t.is((await run('volume', 'limit', 'data', '--clear', '--read-iops', '20')).exitCode, 2);
+    const zero = await run('volume', 'limit', 'data', '--read-iops', '0');
+    t.regex(zero.stderr, /readIops '0' is below the minimum of 10; use 'max' for no limit/);
+    await ok('volume', 'delete', 'data', '--yes');
+  },
+);
 
 interface VolumeJson {
   readonly id: string;

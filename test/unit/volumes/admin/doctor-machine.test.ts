@@ -6,6 +6,7 @@ import { versionIn } from '../../../../src/host/programs/versions.ts';
 import { MiB } from '../../../../src/units.ts';
 import { checkClock } from '../../../../src/volumes/admin/doctor-clock.ts';
 import { checkMachine } from '../../../../src/volumes/admin/doctor-machine.ts';
+import { cgroupV1 } from '../../../helpers/fake-device-limits.ts';
 import { FakeHost } from '../../../helpers/fake-host.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -22,6 +23,32 @@ test('a filesystem whose module is not loaded is a warning', async (t) => {
     ['filesystem:btrfs', 'warn'],
   ]);
 });
+
+for (const { name, cgroup, use, state } of [
+  { name: 'a cgroup', cgroup: undefined, use: { limitedVolumes: 1 }, state: 'ok' },
+  { name: 'cgroup v1, and no limits', cgroup: cgroupV1, use: {}, state: 'ok' },
+  {
+    name: 'cgroup v1, and --pods-cgroup',
+    cgroup: cgroupV1,
+    use: { podsCgroup: '/a' },
+    state: 'warn',
+  },
+  {
+    name: 'cgroup v1, and limited volumes',
+    cgroup: cgroupV1,
+    use: { limitedVolumes: 2 },
+    state: 'fail',
+  },
+] as const) {
+  test(`I/O limits with ${name}: ${state}`, async (t) => {
+    const host = new FakeHost();
+    if (cgroup !== undefined) host.ioMax.cgroup = cgroup;
+    const findings = await checkMachine(host, {}, use);
+    const found = findings.find((one) => one.name === 'io-limits');
+    t.is(found?.state, state);
+    if (cgroup !== undefined) t.regex(`${found?.message} ${found?.remedy}`, /boot the node with/);
+  });
+}
 
 async function findingsOf(
   diagnostics: Partial<Diagnostics>,
