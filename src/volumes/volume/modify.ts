@@ -13,7 +13,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 
 /**
  * CSI spec, ControllerModifyVolume: records the new values, then sets the limits of the attached devices. Idempotent. A changed
- * `trim` is used by periodic trims at once, and by mounts from the next stage on. Throws `invalid` if `trim` does not fit the volume,
+ * `trim` is used by periodic trims at once, and by devices and mounts from the next stage on. Throws `invalid` if `trim` does not fit the volume,
  * `wrong-state` for limits that this node cannot set; both before anything has changed.
  */
 export async function modifyVolume(domain: Domain, call: Call, input: ModifyInput): Promise<void> {
