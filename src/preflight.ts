@@ -1,5 +1,6 @@
-/** Checks that `serve` makes before it opens any socket or pool. */
+/** Checks that `serve` and `controller` make before they open any socket or pool. */
 import { unknownVariables } from './config/load.ts';
+import type { OptionTable } from './config/options.ts';
 import type { Logger } from './observe/log.ts';
 
 /** Fails early, with one clear message: without root, every later step would fail with its own error. */
@@ -13,8 +14,9 @@ export function requireRoot(): void {
 export function warnAboutUnknownVariables(
   log: Logger,
   variables: Readonly<Record<string, string | undefined>>,
+  table?: OptionTable,
 ): void {
-  const names = unknownVariables(variables);
+  const names = unknownVariables(variables, table);
   if (names.length > 0)
     log.warn({ variables: names }, 'unknown environment variables were ignored');
 }

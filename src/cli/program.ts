@@ -1,6 +1,12 @@
 /** All commands except `serve`. main.ts does not load this file for `serve`, so that the driver starts faster. */
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { addServeOptions, environmentVariableOf, optionTable } from '../config/options.ts';
+import { controllerTable } from '../config/controller.ts';
+import {
+  addOptions,
+  addServeOptions,
+  environmentVariableOf,
+  optionTable,
+} from '../config/options.ts';
 import { addClusterCommands } from './cluster/commands.ts';
 import { addCompletionCommands, addKubectlCompletion } from './completion/command.ts';
 import { addDoctorCommand } from './doctor.ts';
@@ -42,7 +48,7 @@ export function makeProgram(session: Session, printError = printErrorOf(session)
       `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
     )
     .addHelpText('after', epilogue);
-  // main.ts runs 'serve'. It is defined here for help and completion, and for an error if a flag precedes it.
+  // main.ts runs 'serve' and 'controller'. They are defined here for help and completion, and for an error if a flag precedes it.
   addServeOptions(
     program
       .command('serve')
@@ -52,6 +58,19 @@ export function makeProgram(session: Session, printError = printErrorOf(session)
           "'serve' must be the first argument, before its flags: loopcsi serve --endpoint …",
         );
       }),
+  );
+  addOptions(
+    program
+      .command('controller')
+      .description(
+        "pass the calls of CSI sidecars on to the drivers of many nodes ('controller --help')",
+      )
+      .action(() => {
+        throw new UsageError(
+          "'controller' must be the first argument, before its flags: loopcsi controller --agents …",
+        );
+      }),
+    controllerTable,
   );
   addVolumeCommands(program, session);
   addSnapshotCommands(program, session);

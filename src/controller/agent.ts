@@ -1,5 +1,5 @@
 /** One agent, the driver of a node: whether it may be called, and the calls to it. */
-import { status } from '@grpc/grpc-js';
+import { type ChannelCredentials, status } from '@grpc/grpc-js';
 import type { HelloResponse } from '../csi/agent-types.ts';
 import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
 import { messageOf, VolumeError } from '../errors.ts';
@@ -14,6 +14,7 @@ import {
   type ConnectionState,
   type ConnectionTimings,
   connect,
+  noConnection,
 } from './connection.ts';
 import type { AgentEndpoint } from './discovery/discovery.ts';
 
@@ -217,11 +218,18 @@ export class Agent {
 
   #connect(): Connection {
     this.#refusedCertificate = undefined;
+    let credentials: ChannelCredentials;
+    try {
+      credentials = this.#options.credentials.forChannel((why) => {
+        if (connection === this.#connection) this.#refusedCertificate = why;
+      });
+    } catch (error) {
+      this.#leave(messageOf(error));
+      return noConnection(new Error(messageOf(error), { cause: error }));
+    }
     const connection = connect({
       address: this.#endpoint.address,
-      credentials: this.#options.credentials.forChannel((why) => {
-        this.#refusedCertificate = why;
-      }),
+      credentials,
       timings: this.#options.timings,
       onChange: (state) => {
         if (connection === this.#connection) this.#connectionChanged(state);
@@ -299,6 +307,8 @@ export class Agent {
     const { code, details } = serviceErrorOf(error);
     if (this.#refusedCertificate !== undefined) {
       this.#refuse(this.#refusedCertificate);
+    } else if (certificateProblem.test(details)) {
+      this.#refuse(withoutResolution(details));
     } else if (code === status.UNIMPLEMENTED) {
       const why =
         'what answers there is not an agent of this driver; correct --agents, or upgrade the driver of the node';
@@ -335,6 +345,9 @@ export class Agent {
   }
 }
 
+/** What OpenSSL says if one side does not accept the certificate of the other. */
+const certificateProblem = /certificate|unknown ca/i;
+
 function textOf(state: AgentState): string {
   if (state.kind === 'away') return state.problem;
   return state.kind === 'refused' ? state.why : '';
@@ -350,10 +363,17 @@ function serviceErrorOf(error: unknown): { readonly code: status; readonly detai
 
 /** grpc-js appends how it resolved the address, and the time of the failure. */
 function withoutResolution(details: string): string {
-  return details
-    .replace(/^No connection established\. Last error: /, '')
-    .replace(/ \(\d{4}-\d\d-\d\dT[^)]*\)/, '')
-    .replace(/\.? Resolution note:.*$/, '');
+  return (
+    details
+      .replace(/^No connection established\. Last error: (?:Error: )?/, '')
+      // In TLS 1.3, a client that is refused only sees that the connection is closed.
+      .replace(
+        /^Failed to connect/,
+        'the connection was closed before it was usable; if the agent refuses the certificate of this controller, its log says why',
+      )
+      .replace(/ \(\d{4}-\d\d-\d\dT[^)]*\)/, '')
+      .replace(/\.? Resolution note:.*$/, '')
+  );
 }
 
 /** Closes the connection once `isDone`. */

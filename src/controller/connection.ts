@@ -11,7 +11,10 @@ import type { MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 
 /** The TLS side of the connections to agents. */
 export interface AgentCredentials {
-  /** Credentials of a new channel, with the certificates that are current now. `onRefused` is told why a peer's certificate is refused. */
+  /**
+   * Credentials of a new channel, with the certificates that are current now. `onRefused` is told why a peer's certificate is
+   * refused. Throws an error with the reason if there are no certificates yet.
+   */
   readonly forChannel: (onRefused: (why: string) => void) => ChannelCredentials;
   /** Calls back when the certificates have changed. Returns the function that ends this. */
   readonly watch: (onChange: () => void) => () => void;
@@ -134,6 +137,20 @@ export function connect(options: {
       stopWatching();
       channel.close();
     },
+  };
+}
+
+/** Stands for a connection that cannot be attempted. Its calls fail with the reason. */
+export function noConnection(problem: Error): Connection {
+  return {
+    isUp: () => false,
+    call: async () => {
+      throw problem;
+    },
+    stream: () => {
+      throw problem;
+    },
+    close: () => undefined,
   };
 }
 

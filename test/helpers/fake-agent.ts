@@ -1,5 +1,6 @@
 /** An agent with a small in-memory driver, behind a connection that a test can hang, cut and restore. */
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import type { HelloResponse } from '../../src/csi/agent-types.ts';
 import type { Snapshot, Volume } from '../../src/csi/types.ts';
@@ -47,7 +48,12 @@ export interface FakeAgent {
 /** Starts an agent on a port of its own. */
 export async function startFakeAgent(
   nodeId: string,
-  options: { readonly hello?: Partial<HelloResponse>; readonly room?: number } = {},
+  options: {
+    readonly hello?: Partial<HelloResponse>;
+    readonly room?: number;
+    /** Without it, connections have no TLS. */
+    readonly tls?: TlsOptions;
+  } = {},
 ): Promise<FakeAgent> {
   const { key, value } = topologyOfNode(driverName, nodeId);
   const hello: HelloResponse = {
@@ -75,7 +81,7 @@ export async function startFakeAgent(
   const server = makeGrpcServer(servicesOf(state));
   const gate = await openGate((socket) => {
     server.serve(socket);
-  });
+  }, options.tls);
   return Object.assign(state, {
     address: `127.0.0.1:${gate.port}`,
     hang: gate.hang,
@@ -351,13 +357,13 @@ function snapshotMessage(
 }
 
 /** A listener whose connections can be hung and cut. */
-async function openGate(onConnection: (socket: Socket) => void) {
+async function openGate(onConnection: (socket: Socket) => void, tls: TlsOptions | undefined) {
   const sockets = new Set<Socket>();
   let isHung = false;
   // HTTP/2 reads from the handle of a socket, which cannot be paused, so the gate forwards between two connections.
-  const inner = await listening((socket) => {
-    onConnection(socket);
-  });
+  const inner = await listening(
+    tls === undefined ? createServer(onConnection) : createTlsServer(tls, onConnection),
+  );
   const { connect } = await import('node:net');
   const accept = (outside: Socket): void => {
     const inside = connect(portOf(inner), '127.0.0.1');
@@ -377,7 +383,7 @@ async function openGate(onConnection: (socket: Socket) => void) {
       if (isHung) from.pause();
     }
   };
-  let outer: NetServer | undefined = await listening(accept);
+  let outer: NetServer | undefined = await listening(createServer(accept));
   const port = portOf(outer);
   const destroyAll = (): void => {
     for (const socket of sockets) socket.destroy();
@@ -404,13 +410,12 @@ async function openGate(onConnection: (socket: Socket) => void) {
     restore: async () => {
       isHung = false;
       destroyAll();
-      outer ??= await listening(accept, port);
+      outer ??= await listening(createServer(accept), port);
     },
   };
 }
 
-async function listening(accept: (socket: Socket) => void, port = 0): Promise<NetServer> {
-  const server = createServer(accept);
+async function listening(server: NetServer, port = 0): Promise<NetServer> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, '127.0.0.1', resolve);

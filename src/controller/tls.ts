@@ -1,0 +1,36 @@
+/** The connections to agents with mutual TLS: only an agent of this driver, by the role in its certificate, is talked to. */
+import { X509Certificate } from 'node:crypto';
+import { credentials } from '@grpc/grpc-js';
+import type { FollowedCredentials } from '../tls/credentials.ts';
+import { findPeerProblem } from '../tls/roles.ts';
+import type { AgentCredentials } from './connection.ts';
+
+/** Uses the certificates of a TLS directory, and those of each change. The names of hosts are not checked. */
+export function tlsCredentials(
+  followed: FollowedCredentials,
+  driverName: string,
+): AgentCredentials {
+  return {
+    forChannel: (onRefused) => {
+      const { current } = followed;
+      if (current === undefined) {
+        throw new Error(followed.problem ?? 'the TLS certificates have not been read yet');
+      }
+      return credentials.createFromSecureContext(current.context, {
+        checkServerIdentity: (_host, { raw }) => {
+          const problem = findPeerProblem(new X509Certificate(raw), { driverName, role: 'agent' });
+          if (problem !== undefined) onRefused(problem.message);
+          return problem;
+        },
+      });
+    },
+    watch: (onChange) => {
+      // The first call is at once, about the certificates that are in use already.
+      let isKnown = followed.current !== undefined;
+      return followed.subscribe(() => {
+        if (!isKnown) onChange();
+        isKnown = false;
+      });
+    },
+  };
+}

@@ -1,0 +1,84 @@
+import test, { type ExecutionContext } from 'ava';
+import { pollUntil } from '../../../src/async.ts';
+import { tlsCredentials } from '../../../src/controller/tls.ts';
+import { issueCertificate, type KeyPair, makeAuthority } from '../../../src/tls/authority.ts';
+import { FollowedCredentials } from '../../../src/tls/credentials.ts';
+import { makeCertificates, temporaryDirectory, writeTlsFiles } from '../../helpers/certificates.ts';
+import { startTestController } from '../../helpers/controller.ts';
+import { memoryLog } from '../../helpers/csi-server.ts';
+import { startFakeAgent } from '../../helpers/fake-agent.ts';
+
+const driverName = 'loopcsi.io';
+
+function serverSide({ certificate, key }: KeyPair, ca: string) {
+  return { cert: certificate, key, ca, requestCert: true, ALPNProtocols: ['h2'] };
+}
+
+async function follow(t: ExecutionContext, directory: string) {
+  const { log } = memoryLog();
+  const options = { directory, driverName, role: 'controller', log, pollMs: 20 } as const;
+  const followed = await FollowedCredentials.follow(options);
+  t.teardown(() => {
+    followed.close();
+  });
+  return tlsCredentials(followed, driverName);
+}
+
+test('an agent with the role agent and a certificate of the authority is called', async (t) => {
+  const { authority, controller, agent } = await makeCertificates();
+  const directory = await temporaryDirectory(t);
+  await writeTlsFiles(directory, controller, authority.certificate);
+  const node = await startFakeAgent('node-a', { tls: serverSide(agent, authority.certificate) });
+  t.teardown(node.close);
+  const { until } = await startTestController(t, [node], {
+    credentials: await follow(t, directory),
+  });
+  await t.notThrowsAsync(until('node-a', 'ready'));
+});
+
+test('peers with another role, authority or driver are refused, and the reason is about the certificate', async (t) => {
+  const { authority, controller } = await makeCertificates();
+  const foreign = await makeCertificates();
+  const otherDriver = await issueCertificate(authority, { driverName: 'other.io', role: 'agent' });
+  const directory = await temporaryDirectory(t);
+  await writeTlsFiles(directory, controller, authority.certificate);
+  const credentials = await follow(t, directory);
+  const cases = [
+    { name: 'role', pair: controller, why: /unsuitable certificate purpose|has role controller/ },
+    { name: 'authority', pair: foreign.agent, why: /certificate/ },
+    { name: 'driver', pair: otherDriver, why: /not for loopcsi\.io/ },
+  ];
+  for (const { name, pair, why } of cases) {
+    const node = await startFakeAgent('node-a', { tls: serverSide(pair, authority.certificate) });
+    t.teardown(node.close);
+    const { until, running } = await startTestController(t, [node], { credentials });
+    await until(node.address, 'refused');
+    const { absence } = running.agents.nodes()[0] ?? {};
+    t.regex(absence?.kind === 'refused' ? absence.why : '', why, name);
+    t.deepEqual(node.calls, []);
+  }
+});
+
+test('a controller without certificates waits for them, and follows their replacement', async (t) => {
+  const { authority, controller, agent } = await makeCertificates();
+  const directory = await temporaryDirectory(t);
+  const node = await startFakeAgent('node-a', { tls: serverSide(agent, authority.certificate) });
+  t.teardown(node.close);
+  const credentials = await follow(t, directory);
+  const { until, running } = await startTestController(t, [node], { credentials });
+  await until(node.address, 'away');
+  const other = await makeAuthority();
+  const wrong = await issueCertificate(other, { driverName, role: 'controller' });
+  await writeTlsFiles(directory, wrong, authority.certificate);
+  const isClosed = async () =>
+    pollUntil(
+      () => {
+        const { absence } = running.agents.nodes()[0] ?? {};
+        return absence?.kind === 'away' && absence.problem.includes('its log says why');
+      },
+      { timeoutMs: 60_000, pauseMs: 10 },
+    );
+  t.true(await isClosed());
+  await writeTlsFiles(directory, controller, authority.certificate);
+  await t.notThrowsAsync(until('node-a', 'ready'));
+});
