@@ -1,5 +1,5 @@
 /** The options of `loopcsi controller`, from the same sources as those of `serve`. */
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import { ConfigError, loadOptions } from './load.ts';
 import { flagOf, type OptionTable, optionTable } from './options.ts';
 import { parseAbsolutePath, parseAgents, textParsedBy } from './values.ts';

@@ -2,6 +2,7 @@
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { status } from '@grpc/grpc-js';
+import type { ExecutionContext } from 'ava';
 import type { HelloResponse } from '../../src/csi/agent-types.ts';
 import type { Snapshot, Volume } from '../../src/csi/types.ts';
 import { VolumeError } from '../../src/errors.ts';
@@ -42,11 +43,11 @@ export interface FakeAgent {
   cut(): Promise<void>;
   /** Undoes `hang` and `cut`. */
   restore(): Promise<void>;
-  close(): Promise<void>;
 }
 
-/** Starts an agent on a port of its own. */
+/** Starts an agent on a port of its own, which ends with the test. */
 export async function startFakeAgent(
+  t: Pick<ExecutionContext, 'teardown'>,
   nodeId: string,
   options: {
     readonly hello?: Partial<HelloResponse>;
@@ -82,19 +83,19 @@ export async function startFakeAgent(
   const gate = await openGate((socket) => {
     server.serve(socket);
   }, options.tls);
+  t.teardown(async () => {
+    await gate.cut();
+    await server.close();
+  });
   return Object.assign(state, {
     address: `127.0.0.1:${gate.port}`,
     hang: gate.hang,
     cut: gate.cut,
     restore: gate.restore,
-    close: async () => {
-      await gate.cut();
-      await server.close();
-    },
   });
 }
 
-type State = Omit<FakeAgent, 'address' | 'hang' | 'cut' | 'restore' | 'close'>;
+type State = Omit<FakeAgent, 'address' | 'hang' | 'cut' | 'restore'>;
 
 function servicesOf(state: State) {
   const { log } = memoryLog();

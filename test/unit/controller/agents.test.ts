@@ -7,8 +7,7 @@ import { startFakeAgent } from '../../helpers/fake-agent.ts';
 const quickPings = { pingIntervalMs: 300, pingTimeoutMs: 300 };
 
 test('an agent becomes ready, is away when it is killed, and ready again', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, running, controller } = await startTestController(t, [agent]);
   await until('node-a', 'ready');
   await agent.cut();
@@ -23,8 +22,7 @@ test('an agent becomes ready, is away when it is killed, and ready again', async
 });
 
 test('an agent that hangs is away after the time limit of a ping, and its calls end then', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, controller } = await startTestController(t, [agent], { timings: quickPings });
   await until('node-a', 'ready');
   agent.hang();
@@ -45,8 +43,7 @@ test('an agent that must not be called is refused, and says why', async (t) => {
     { hello: { node_tag: '00000000' }, why: /not the hash of that id/ },
   ];
   for (const { hello, why } of cases) {
-    const agent = await startFakeAgent('node-a', { hello });
-    t.teardown(agent.close);
+    const agent = await startFakeAgent(t, 'node-a', { hello });
     const { until, controller } = await startTestController(t, [agent]);
     await until('node-a', 'refused');
     const { code, message } = await endOf(
@@ -58,8 +55,7 @@ test('an agent that must not be called is refused, and says why', async (t) => {
 });
 
 test('an agent of another node than the discovery says is refused', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, discovery, running } = await startTestController(t, []);
   const endpoint = { address: agent.address, isServing: true, isTerminating: false };
   discovery.set([{ ...endpoint, nodeName: 'node-b' }]);
@@ -70,10 +66,8 @@ test('an agent of another node than the discovery says is refused', async (t) =>
 });
 
 test('two machines with one node id are both refused', async (t) => {
-  const one = await startFakeAgent('node-a', { hello: { pools: [{ name: 'p', uuid: '1' }] } });
-  const other = await startFakeAgent('node-a', { hello: { pools: [{ name: 'p', uuid: '2' }] } });
-  t.teardown(one.close);
-  t.teardown(other.close);
+  const one = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '1' }] } });
+  const other = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '2' }] } });
   const { until, controller } = await startTestController(t, [one, other]);
   await until('node-a', 'refused');
   const { message } = await endOf(
@@ -83,10 +77,8 @@ test('two machines with one node id are both refused', async (t) => {
 });
 
 test('of two agents of a node, the one that serves and is not stopping gets new calls', async (t) => {
-  const stopping = await startFakeAgent('node-a');
-  const starting = await startFakeAgent('node-a');
-  t.teardown(stopping.close);
-  t.teardown(starting.close);
+  const stopping = await startFakeAgent(t, 'node-a');
+  const starting = await startFakeAgent(t, 'node-a');
   const { until, discovery, controller } = await startTestController(t, []);
   const at = ({ address }: { address: string }, isServing: boolean, isTerminating: boolean) => ({
     address,
@@ -118,8 +110,7 @@ test('of two agents of a node, the one that serves and is not stopping gets new 
 });
 
 test('more calls than an agent may have at a time are refused', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, controller } = await startTestController(t, [agent]);
   await until('node-a', 'ready');
   let release = (): void => undefined;
@@ -138,8 +129,7 @@ test('more calls than an agent may have at a time are refused', async (t) => {
 });
 
 test('a call ends before the deadline of its caller, and says that the node continues', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, controller } = await startTestController(t, [agent], {
     timings: { answerMs: 20_000 },
   });

@@ -169,15 +169,14 @@ const rows: readonly Row[] = [
 ];
 
 test('every RPC × every state of its node', async (t) => {
-  const away = await startFakeAgent('node-away');
-  const hung = await startFakeAgent('node-hung');
+  const away = await startFakeAgent(t, 'node-away');
+  const hung = await startFakeAgent(t, 'node-hung');
   const agents: FakeAgent[] = [
-    await startFakeAgent('node-ready'),
+    await startFakeAgent(t, 'node-ready'),
     away,
     hung,
-    await startFakeAgent('node-refused', { hello: { driver_name: 'other.io' } }),
+    await startFakeAgent(t, 'node-refused', { hello: { driver_name: 'other.io' } }),
   ];
-  for (const agent of agents) t.teardown(agent.close);
   const forgottenTag = nodeTagOf('node-forgotten');
   const started = await startTestController(t, agents, {
     forgotten: { has: (tag) => tag === forgottenTag },
@@ -218,8 +217,7 @@ test('every RPC × every state of its node', async (t) => {
 });
 
 test('lists fail while a node is away, and say which', async (t) => {
-  const [one, other] = [await startFakeAgent('node-a'), await startFakeAgent('node-b')];
-  for (const agent of [one, other]) t.teardown(agent.close);
+  const [one, other] = [await startFakeAgent(t, 'node-a'), await startFakeAgent(t, 'node-b')];
   const { until, controller } = await startTestController(t, [one, other]);
   await until('node-a', 'ready');
   await until('node-b', 'ready');
@@ -264,9 +262,8 @@ test('malformed requests get the codes and messages of a driver, with no agent a
 
 test('a node that has an entry which another node made gets the calls for it', async (t) => {
   const id = volumeIdFor('moved', nodeTagOf('node-a'));
-  const born = await startFakeAgent('node-a');
-  const home = await startFakeAgent('node-b', { hello: { foreign_ids: [id] } });
-  for (const agent of [born, home]) t.teardown(agent.close);
+  const born = await startFakeAgent(t, 'node-a');
+  const home = await startFakeAgent(t, 'node-b', { hello: { foreign_ids: [id] } });
   const { until, controller } = await startTestController(t, [born, home]);
   await until('node-a', 'ready');
   await until('node-b', 'ready');
@@ -277,8 +274,7 @@ test('a node that has an entry which another node made gets the calls for it', a
 });
 
 test('a group over several nodes is refused, and so is a comparison of snapshots of two nodes', async (t) => {
-  const [one, other] = [await startFakeAgent('node-a'), await startFakeAgent('node-b')];
-  for (const agent of [one, other]) t.teardown(agent.close);
+  const [one, other] = [await startFakeAgent(t, 'node-a'), await startFakeAgent(t, 'node-b')];
   const { until, groups, metadata } = await startTestController(t, [one, other]);
   await until('node-a', 'ready');
   await until('node-b', 'ready');
@@ -302,8 +298,7 @@ test('a group over several nodes is refused, and so is a comparison of snapshots
 });
 
 test('health of a volume whose node is away is reported after a minute', async (t) => {
-  const agent = await startFakeAgent('node-a');
-  t.teardown(agent.close);
+  const agent = await startFakeAgent(t, 'node-a');
   const { until, controller, advance } = await startTestController(t, [agent]);
   await until('node-a', 'ready');
   await agent.cut();
@@ -317,10 +312,9 @@ test('health of a volume whose node is away is reported after a minute', async (
 
 test('capacity: of a segment, summed, kept while a node is away for a short time, and 0 later', async (t) => {
   const [one, other] = [
-    await startFakeAgent('node-a', { room: 5 }),
-    await startFakeAgent('node-b', { room: 7 }),
+    await startFakeAgent(t, 'node-a', { room: 5 }),
+    await startFakeAgent(t, 'node-b', { room: 7 }),
   ];
-  for (const agent of [one, other]) t.teardown(agent.close);
   const { until, controller, advance } = await startTestController(t, [one, other]);
   await until('node-a', 'ready');
   await until('node-b', 'ready');

@@ -28,8 +28,7 @@ test('an agent with the role agent and a certificate of the authority is called'
   const { authority, controller, agent } = await makeCertificates();
   const directory = await temporaryDirectory(t);
   await writeTlsFiles(directory, controller, authority.certificate);
-  const node = await startFakeAgent('node-a', { tls: serverSide(agent, authority.certificate) });
-  t.teardown(node.close);
+  const node = await startFakeAgent(t, 'node-a', { tls: serverSide(agent, authority.certificate) });
   const { until } = await startTestController(t, [node], {
     credentials: await follow(t, directory),
   });
@@ -49,8 +48,9 @@ test('peers with another role, authority or driver are refused, and the reason i
     { name: 'driver', pair: otherDriver, why: /not for loopcsi\.io/ },
   ];
   for (const { name, pair, why } of cases) {
-    const node = await startFakeAgent('node-a', { tls: serverSide(pair, authority.certificate) });
-    t.teardown(node.close);
+    const node = await startFakeAgent(t, 'node-a', {
+      tls: serverSide(pair, authority.certificate),
+    });
     const { until, running } = await startTestController(t, [node], { credentials });
     await until(node.address, 'refused');
     const { absence } = running.agents.nodes()[0] ?? {};
@@ -62,8 +62,7 @@ test('peers with another role, authority or driver are refused, and the reason i
 test('a controller without certificates waits for them, and follows their replacement', async (t) => {
   const { authority, controller, agent } = await makeCertificates();
   const directory = await temporaryDirectory(t);
-  const node = await startFakeAgent('node-a', { tls: serverSide(agent, authority.certificate) });
-  t.teardown(node.close);
+  const node = await startFakeAgent(t, 'node-a', { tls: serverSide(agent, authority.certificate) });
   const credentials = await follow(t, directory);
   const { until, running } = await startTestController(t, [node], { credentials });
   await until(node.address, 'away');

@@ -1,0 +1,131 @@
+import test from 'ava';
+import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../../src/ids.ts';
+import {
+  aCapability,
+  endOf,
+  startTestController,
+  type TestController,
+} from '../../helpers/controller.ts';
+import { type FakeAgent, startFakeAgent } from '../../helpers/fake-agent.ts';
+
+const create = ({ controller }: TestController, name: string, more = {}) =>
+  controller.CreateVolume({ name, volume_capabilities: [aCapability], ...more });
+
+const everywhere = (agents: readonly FakeAgent[]) => {
+  const requisite = agents.map(({ hello }) => ({ segments: hello.segments }));
+  return { accessibility_requirements: { requisite, preferred: requisite } };
+};
+
+const holders = (agents: readonly FakeAgent[], name: string) =>
+  agents.filter(({ tag, volumes }) => volumes.has(volumeIdFor(name, tag))).map((one) => one.nodeId);
+
+async function startThree(t: Parameters<typeof startTestController>[0]) {
+  const agents = [
+    await startFakeAgent(t, 'node-a'),
+    await startFakeAgent(t, 'node-b'),
+    await startFakeAgent(t, 'node-c'),
+  ] as const;
+  const started = await startTestController(t, agents);
+  for (const { nodeId } of agents) await started.until(nodeId, 'ready');
+  return { agents, started };
+}
+
+test('one candidate: its agent is asked, and nothing else', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b] = agents;
+  const { volume } = await create(started, 'v', everywhere([b]));
+  t.is(volume?.volume_id, volumeIdFor('v', b.tag));
+  t.deepEqual([a.calls, b.calls], [[], ['CreateVolume']]);
+});
+
+test('several candidates: the preferred one, the next if it is full, and always the one that has the volume', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b, c] = agents;
+  a.room = 0;
+  t.is((await create(started, 'v', everywhere(agents))).volume?.volume_id, volumeIdFor('v', b.tag));
+  a.room = 5;
+  t.is(
+    (await create(started, 'v', everywhere([c, a, b]))).volume?.volume_id,
+    volumeIdFor('v', b.tag),
+  );
+  t.deepEqual(holders(agents, 'v'), ['node-b']);
+  for (const agent of agents) agent.room = 0;
+  t.is((await endOf(create(started, 'w', everywhere(agents)))).code, 'RESOURCE_EXHAUSTED');
+});
+
+test('without topology, names spread over the nodes, and a repeated call finds its volume', async (t) => {
+  const { agents, started } = await startThree(t);
+  const names = Array.from({ length: 30 }, (_, index) => `v${index}`);
+  for (const name of names) await create(started, name);
+  for (const name of names) await create(started, name);
+  for (const name of names) t.is(holders(agents, name).length, 1);
+  for (const { volumes, nodeId } of agents) t.true(volumes.size > 0, nodeId);
+});
+
+test('a node that may have made the volume is asked again before any other', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b] = agents;
+  a.mishap = (rpc) => (rpc === 'CreateVolume' ? 'fail after' : undefined);
+  t.is((await endOf(create(started, 'v', everywhere([a, b])))).code, 'UNAVAILABLE');
+  await a.cut();
+  await started.until('node-a', 'away');
+  started.advance(200_000);
+  const again = await endOf(create(started, 'v', everywhere([a, b])));
+  t.is(again.code, 'UNAVAILABLE');
+  t.regex(again.message, /^node 'node-a'/);
+  // Another name does not wait for a node that has been away for long.
+  t.is((await create(started, 'w', everywhere([a, b]))).volume?.volume_id, volumeIdFor('w', b.tag));
+  a.mishap = () => undefined;
+  await a.restore();
+  await started.until('node-a', 'ready');
+  await create(started, 'v', everywhere([a, b]));
+  t.deepEqual(holders(agents, 'v'), ['node-a']);
+});
+
+test('a candidate that is away may have the volume, and is waited for until it is away for long', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b] = agents;
+  await a.cut();
+  await started.until('node-a', 'away');
+  t.is((await endOf(create(started, 'v', everywhere([a, b])))).code, 'UNAVAILABLE');
+  started.advance(181_000);
+  t.is((await create(started, 'v', everywhere([a, b]))).volume?.volume_id, volumeIdFor('v', b.tag));
+});
+
+test('a copy is made on the node of its source, and refused with both nodes if that is no candidate', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b, c] = agents;
+  const from = (id: string) => ({
+    volume_content_source: { type: 'snapshot', snapshot: { snapshot_id: id } } as const,
+  });
+  const onC = snapshotIdFor('s', c.tag);
+  const { volume } = await create(started, 'v', { ...everywhere(agents), ...from(onC) });
+  t.is(volume?.volume_id, volumeIdFor('v', c.tag));
+  const { code, message } = await endOf(
+    create(started, 'w', { ...everywhere([a, b]), ...from(onC) }),
+  );
+  t.is(code, 'RESOURCE_EXHAUSTED');
+  t.regex(message, /is on node 'node-c', and the request asks for 'node-a', 'node-b'/);
+  const unknown = from(snapshotIdFor('s', nodeTagOf('node-x')));
+  t.is(
+    (await endOf(create(started, 'w', { ...everywhere([a, b]), ...unknown }))).code,
+    'UNAVAILABLE',
+  );
+  const malformed = await endOf(create(started, 'w', { ...everywhere([a, b]), ...from('no id') }));
+  t.deepEqual(malformed, { code: 'NOT_FOUND', message: "snapshot 'no id' does not exist" });
+});
+
+test('no node has the topology: later, and elsewhere once all nodes have had time to appear', async (t) => {
+  const { started } = await startThree(t);
+  const request = {
+    accessibility_requirements: {
+      requisite: [{ segments: { 'topology.loopcsi.io/node': 'node-x' } }],
+      preferred: [],
+    },
+  };
+  t.is((await endOf(create(started, 'v', request))).code, 'UNAVAILABLE');
+  started.advance(121_000);
+  const { code, message } = await endOf(create(started, 'v', request));
+  t.is(code, 'RESOURCE_EXHAUSTED');
+  t.regex(message, /no node with the topology topology\.loopcsi\.io\/node=node-x/);
+});
