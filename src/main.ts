@@ -5,7 +5,7 @@
 import { Command } from 'commander';
 import { type Config, ConfigError, environment, loadConfig } from './config/load.ts';
 import { addOptions, addServeOptions } from './config/options.ts';
-import { messageOf } from './errors.ts';
+import { messageOf, VolumeError } from './errors.ts';
 import { createLog, isTextLog, type Logger } from './observe/log.ts';
 import { requireRoot, warnAboutUnknownVariables } from './preflight.ts';
 import { type RunningDriver, serve } from './serve.ts';
@@ -46,7 +46,11 @@ async function controllerCommand(argv: readonly string[]): Promise<void> {
   const config = await loadControllerConfig(command.opts(), environment());
   const log = startLog(config);
   warnAboutUnknownVariables(log, environment(), controllerTable);
-  const running = await runController(config, { log, version: await readVersion() });
+  const running = await runController(config, {
+    log,
+    version: await readVersion(),
+    variables: environment(),
+  });
   stopOnSignals(running, { log, endProcess: () => undefined });
 }
 
@@ -84,6 +88,13 @@ async function printOverview(config: Config, running: RunningDriver): Promise<vo
   process.stdout.write(overviewOf({ version, config, httpPort, pools, command }));
 }
 
+/** An `invalid` error before anything was started is about an option. */
+function isUsage(error: unknown): boolean {
+  return (
+    error instanceof ConfigError || (error instanceof VolumeError && error.reason === 'invalid')
+  );
+}
+
 async function main(): Promise<void> {
   process.umask(0o077);
   const [, , mode, ...argv] = process.argv;
@@ -101,7 +112,7 @@ async function main(): Promise<void> {
     }
   } catch (error) {
     process.stderr.write(`loopcsi: ${messageOf(error)}\n`);
-    process.exit(error instanceof ConfigError ? usageExitCode : failureExitCode);
+    process.exit(isUsage(error) ? usageExitCode : failureExitCode);
   }
 }
 

@@ -1,8 +1,8 @@
 /** The options of `loopcsi controller`, from the same sources as those of `serve`. */
-import type * as v from 'valibot';
+import * as v from 'valibot';
 import { ConfigError, loadOptions } from './load.ts';
 import { flagOf, type OptionTable, optionTable } from './options.ts';
-import { parseAbsolutePath, parseAgents, textParsedBy } from './values.ts';
+import { parseAbsolutePath, textParsedBy } from './values.ts';
 
 const { driverName, logLevel, logFormat, httpAddress, shutdownTimeout } = optionTable;
 
@@ -14,15 +14,21 @@ export const controllerTable = {
   },
   agents: {
     kind: 'value',
-    value: 'static:HOST:PORT,…',
-    help: 'The agents of the nodes: the addresses that the drivers have as --agent-address. Required.',
-    schema: textParsedBy(parseAgents),
+    value: 'SOURCE',
+    help: 'Where the addresses of the agents come from, which the drivers have as --agent-address: `static:HOST:PORT,…`, `dns://NAME[:PORT]` or `endpointslices://NAMESPACE/SERVICE`. Required.',
+    schema: v.string(),
   },
   tlsDir: {
     kind: 'value',
     value: 'DIR',
     help: 'Directory with `ca.crt`, `tls.crt` and `tls.key` of the role controller, as `loopcsi tls create` makes it. Changed files are read again. Required.',
     schema: textParsedBy(parseAbsolutePath),
+  },
+  manageCertificates: {
+    kind: 'value',
+    value: 'NAMESPACE/PREFIX',
+    help: 'Keep an authority and the certificates of controller and agents in Secrets of this namespace, with names of this prefix, and replace them before they expire. Of several controllers, one does it.',
+    schema: v.string(),
   },
   driverName: { ...driverName, help: 'CSI driver name. Drivers with another name are refused.' },
   logLevel,
@@ -39,7 +45,8 @@ type ControllerKey = keyof Table;
 
 /** The validated, frozen configuration. `endpoint` is a path, and durations are in milliseconds. */
 export type ControllerConfig = Readonly<
-  { [K in ControllerKey]: v.InferOutput<Table[K]['schema']> } & {
+  { [K in Exclude<ControllerKey, 'manageCertificates'>]: v.InferOutput<Table[K]['schema']> } & {
+    manageCertificates: string | undefined;
     /** Options that were set explicitly, as opposed to defaults. */
     explicit: ReadonlySet<string>;
   }

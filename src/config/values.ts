@@ -106,32 +106,6 @@ export function parseAddress(value: string, others = ''): Address {
   return { host: match[1] ?? (match[2] || '::'), port };
 }
 
-/** How the controller finds the agents of the nodes. */
-export interface AgentsSetting {
-  readonly kind: 'static';
-  /** `HOST:PORT` each. */
-  readonly addresses: readonly string[];
-}
-
-/** Parses `static:HOST:PORT,…`. */
-export function parseAgents(value: string): AgentsSetting {
-  const list = /^static:(.+)$/.exec(value)?.[1];
-  if (list === undefined) {
-    throw new Error(`'${value}' names no agents; use static:HOST:PORT,…`);
-  }
-  const addresses = list.split(',').map(parseAgentAddress);
-  const repeated = addresses.find((address, index) => addresses.indexOf(address) < index);
-  if (repeated === undefined) return { kind: 'static', addresses };
-  throw new Error(`'${repeated}' is listed twice; list every agent once`);
-}
-
-function parseAgentAddress(value: string): string {
-  const match = /^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})$/.exec(value);
-  const port = Number(match?.[1]);
-  if (match !== null && port > 0 && port <= 65_535) return value;
-  throw new Error(`'${value}' is not the address of an agent; use HOST:PORT or [IPV6]:PORT`);
-}
-
 const poolOptions =
   'create, reserve=SIZE|PERCENT%, overcommit=FACTOR, mountpoint=required, guard=on|off, force, reflink=SIZE';
 

@@ -1,27 +1,51 @@
 /** `loopcsi controller` as a process: its certificates, its discovery, and the controller itself. */
+import { hostname } from 'node:os';
 import type { Logger } from '../observe/log.ts';
 import { FollowedCredentials } from '../tls/credentials.ts';
+import { manageCertificates, parseCertificates } from './certificates/manage.ts';
 import { startController } from './controller.ts';
-import { staticDiscovery } from './discovery/static.ts';
+import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
+import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
 import { tlsCredentials } from './tls.ts';
 
 interface RunOptions {
   /** Path of the socket. */
   readonly endpoint: string;
-  readonly agents: { readonly kind: 'static'; readonly addresses: readonly string[] };
+  /** The source of the agents (discovery/agents-option.ts). */
+  readonly agents: string;
   readonly tlsDir: string;
+  /** The Secrets that this process keeps (certificates/manage.ts); undefined if it keeps none. */
+  readonly manageCertificates: string | undefined;
   readonly driverName: string;
   readonly httpAddress: { readonly host: string; readonly port: number } | undefined;
   /** In milliseconds. */
   readonly shutdownTimeout: number;
 }
 
-/** Runs a controller until `stop`. Throws `unavailable` if its socket or HTTP address cannot be bound. */
+interface Surroundings {
+  readonly log: Logger;
+  readonly version: string;
+  /** The environment, which says where the Kubernetes API is. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Runs a controller until `stop`. Throws `invalid` for options that cannot be used, and `unavailable` if its socket or HTTP address
+ * cannot be bound.
+ */
 export async function runController(
   config: RunOptions,
-  { log, version }: { readonly log: Logger; readonly version: string },
+  { log, version, variables }: Surroundings,
 ): Promise<{ stop(): Promise<void> }> {
   const { endpoint, driverName, httpAddress, tlsDir, shutdownTimeout } = config;
+  const agents = parseAgents(config.agents);
+  const kept =
+    config.manageCertificates === undefined
+      ? undefined
+      : parseCertificates(config.manageCertificates);
+  let client: KubeClient | undefined;
+  const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
+  const discovery = openDiscovery(agents, { log, kube });
   log.info({ version, config }, 'starting');
   const followed = await FollowedCredentials.follow({
     directory: tlsDir,
@@ -33,16 +57,27 @@ export async function runController(
     endpoint,
     driverName,
     version,
-    discovery: staticDiscovery(config.agents.addresses),
+    discovery,
     credentials: tlsCredentials(followed, driverName),
     log,
     httpAddress,
     shutdownTimeoutMs: shutdownTimeout,
   });
+  const stopping = new AbortController();
+  const managing =
+    kept === undefined
+      ? Promise.resolve()
+      : // The host name of a pod is its name.
+        manageCertificates(
+          { ...kept, client: kube(), driverName, identity: hostname(), log },
+          stopping.signal,
+        );
   return {
     stop: async () => {
-      await running.stop();
+      stopping.abort();
+      await Promise.all([running.stop(), managing]);
       followed.close();
+      client?.close();
     },
   };
 }

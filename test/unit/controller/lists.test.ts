@@ -44,12 +44,10 @@ async function page(nodes: readonly ListedNode[], maxEntries: number, startingTo
 }
 
 const anyNode = (tag: string): fc.Arbitrary<ListedNode> =>
-  fc
-    .uniqueArray(fc.integer({ min: 10, max: 99 }), { maxLength: 6 })
-    .map((numbers) => ({
-      tag,
-      ids: numbers.sort((a, b) => a - b).map((number) => `v${number}.${tag}`),
-    }));
+  fc.uniqueArray(fc.integer({ min: 10, max: 99 }), { maxLength: 6 }).map((numbers) => ({
+    tag,
+    ids: numbers.sort((a, b) => a - b).map((number) => `v${number}.${tag}`),
+  }));
 const anyNodes = fc.tuple(...tags.map(anyNode));
 const membership = fc.array(fc.boolean(), { minLength: tags.length, maxLength: tags.length });
 
