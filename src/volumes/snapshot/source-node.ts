@@ -18,6 +18,6 @@ export function requireSourceHere(
   const node = nodeId === undefined ? `the node with tag ${tag}` : `node '${nodeId}' (tag ${tag})`;
   throw new VolumeError(
     'no-space',
-    `${subject}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy can only be made on the node of its source: create it there (in Kubernetes: schedule the pod to that node, which the node affinity of the source's PersistentVolume names)`,
+    `${subject}: its source, ${source.kind} '${source.id}', is on ${node}, and this is the node with tag ${nodeTag}; a copy can only be made on the node of its source: create it there (in Kubernetes: 'kubectl loopcsi doctor' names that node, to which the pod must be scheduled)`,
   );
 }

@@ -1,4 +1,5 @@
 /** Why a claim is pending: the answer is spread over the claim, its pods, their events, the class and the nodes' capacities. */
+import { nodeTagOf } from '../../../ids.ts';
 import { parseBytes } from '../../../units.ts';
 import { type Finding, fail, warn } from '../../../volumes/admin/doctor.ts';
 import { type Cluster, ownClasses } from '../cluster.ts';
@@ -68,11 +69,11 @@ function usersOf({ pods }: Cluster, { metadata }: Claim): readonly Pod[] {
 
 /** The newest refusal of the driver, which names what to change. */
 function refusedByDriver(
-  { events }: Cluster,
+  cluster: Cluster,
   { metadata }: Claim,
   subject: string,
 ): Finding | undefined {
-  const [newest] = events
+  const [newest] = cluster.events
     .filter(
       ({ involvedObject, reason }) =>
         reason === 'ProvisioningFailed' &&
@@ -86,14 +87,24 @@ function refusedByDriver(
     /^failed to provision volume with StorageClass "[^"]*": /,
     '',
   );
-  const isElsewhere = /ResourceExhausted/.test(message);
+  const refusal = `the driver refuses it: ${message.replace(/^rpc error: code = \w+ desc = /, '')}`;
+  const tag = /is on the node with tag ([0-9a-f]{8})/.exec(message)?.[1];
+  if (tag !== undefined) return fail(subject, refusal, remedyForCopy(cluster, tag));
   return fail(
     subject,
-    `the driver refuses it: ${message.replace(/^rpc error: code = \w+ desc = /, '')}`,
-    isElsewhere
-      ? 'another node is tried; if it is the source of a copy, put the pod on the node that the message names'
+    refusal,
+    /ResourceExhausted/.test(message)
+      ? 'another node is tried'
       : 'change what the message names: a class cannot be changed, so create another one and a new claim',
   );
+}
+
+/** A driver does not know the names of other nodes, but a node's tag is a hash of its name. */
+function remedyForCopy({ nodes, driver }: Cluster, tag: string): string {
+  const name = nodes.map(({ metadata }) => metadata.name).find((one) => nodeTagOf(one) === tag);
+  return name === undefined
+    ? 'no node of the cluster has that tag, so the source is lost unless its node comes back: delete the claim'
+    : `the source is on node '${name}': other nodes are tried until it is chosen; to choose it at once, set nodeSelector {topology.${driver}/node: ${name}} in the pod`;
 }
 
 function timeOf({ lastTimestamp, eventTime, metadata }: Cluster['events'][number]): string {

@@ -1,5 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
+import { nodeTagOf } from '../../../../src/ids.ts';
 import {
   capacity,
   claim,
@@ -218,6 +219,29 @@ test('why a claim is pending: the driver refuses it; only its newest refusal cou
     t,
     cluster,
     /^fail claim:default\/data: the driver refuses it: pool 'fats' does not exist -> change what the message names/,
+  );
+});
+
+test('why a claim is pending: its source is on another node, which is named', async (t) => {
+  const refusal = (tag: string): Record<string, unknown> => ({
+    metadata: { name: tag, namespace: 'default' },
+    reason: 'ProvisioningFailed',
+    message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ResourceExhausted desc = volume 'copy' cannot be created: its source, snapshot 's.${tag}', is on the node with tag ${tag}, and this is the node with tag 00000000`,
+    lastTimestamp: '2026-01-01T00:00:00Z',
+    involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
+  });
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['persistentvolumeclaims'] = [claim('data')];
+  cluster.objects['pods']?.push(user('app', 'data'));
+  cluster.objects['events'] = [refusal(nodeTagOf('n2'))];
+  const named =
+    /^fail claim:default\/data: .* -> the source is on node 'n2': .* nodeSelector \{topology\.loopcsi\.io\/node: n2\}/;
+  await findsOnly(t, cluster, named);
+  cluster.objects['events'] = [refusal(nodeTagOf('n3'))];
+  await findsOnly(
+    t,
+    cluster,
+    /^fail claim:default\/data: .* -> no node of the cluster has that tag/,
   );
 });
 
