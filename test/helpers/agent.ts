@@ -76,7 +76,11 @@ export function channelTo(
           findPeerProblem(new X509Certificate(raw), { driverName: 'loopcsi.io', role: 'agent' }),
       },
     ),
-    { 'grpc.use_local_subchannel_pool': 1 },
+    {
+      'grpc.use_local_subchannel_pool': 1,
+      // An address is not allowed as the name of a server in TLS.
+      'grpc.ssl_target_name_override': 'loopcsi-agent',
+    },
   );
   t.teardown(() => {
     channel.close();
@@ -85,8 +89,8 @@ export function channelTo(
 }
 
 /** A controller's clients of an agent. */
-export function controllerOf(t: ExecutionContext, { agent, certificates }: ServedAgent) {
-  const channel = channelTo(t, agent.port, {
+export function controllerOf(t: ExecutionContext, port: number, certificates: Certificates) {
+  const channel = channelTo(t, port, {
     authorities: certificates.authority.certificate,
     pair: certificates.controller,
   });

@@ -1,9 +1,15 @@
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { connect as connectOverTls } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import { makeClient } from '../../../src/csi/client.ts';
+import type { KeyPair } from '../../../src/tls/authority.ts';
 import { makeRandom } from '../../crash/random.ts';
+import { makeCertificates, writeTlsFiles } from '../../helpers/certificates.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { type Fixture, makeFixture } from './fixture.ts';
 
@@ -11,15 +17,38 @@ const seed = Number(process.env['LOOPCSI_FUZZ_SEED'] ?? Math.floor(Date.now() / 
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 const mebibyte = 2 ** 20;
 
+/** Connects to one of the addresses of a driver. */
+type Open = () => Socket;
+
 /** Sends the bytes and waits until the driver closes the connection, or for a limited time. */
-async function send(path: string, bytes: Buffer, boundMs = 300): Promise<void> {
-  const socket = connect(path);
+async function send(open: Open, bytes: Buffer, boundMs = 300): Promise<void> {
+  const socket = open();
   socket.on('error', () => undefined);
   socket.resume();
   const closed = once(socket, 'close').catch(() => undefined);
   socket.end(bytes);
   await Promise.race([closed, delay(boundMs)]);
   socket.destroy();
+}
+
+/** A TLS directory for the agent, and what a controller presents to it. */
+async function makeTlsDir() {
+  const { authority, agent, controller } = await makeCertificates();
+  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-hostile-tls-'));
+  await writeTlsFiles(directory, agent, authority.certificate);
+  return { directory, controller };
+}
+
+function connectTls(port: number, { certificate: cert, key }: KeyPair): Socket {
+  const options = { cert, key, rejectUnauthorized: false, ALPNProtocols: ['h2'] };
+  return connectOverTls({ host: '127.0.0.1', port, ...options });
+}
+
+/** The port that the kernel chose. */
+async function agentPortOf({ driver }: Fixture): Promise<number> {
+  const port = /"agentPort":(\d+)/.exec(await driver.log())?.[1];
+  if (port === undefined) throw new Error('the log does not name the port of the agent');
+  return Number(port);
 }
 
 function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
@@ -50,16 +79,28 @@ async function requireSmall(fixture: Fixture): Promise<void> {
 }
 
 onNode(
-  'random, truncated and oversized frames on both sockets do not stop the driver',
+  'random, truncated and oversized frames on the sockets and the network address do not stop the driver',
   async (t) => {
     t.timeout(5 * 60_000);
     t.log(`seed ${seed}`);
     const random = makeRandom(seed);
-    const fixture = await makeFixture();
+    const tls = await makeTlsDir();
+    const fixture = await makeFixture([
+      '--agent-address=127.0.0.1:0',
+      `--tls-dir=${tls.directory}`,
+    ]);
     try {
+      const agent = { port: await agentPortOf(fixture), controller: tls.controller };
       const noise = (length: number) =>
         Buffer.from(Array.from({ length }, () => random.below(256)));
-      for (const path of [fixture.driver.endpoint, fixture.dockerSocket]) {
+      const addresses: readonly Open[] = [
+        () => connect(fixture.driver.endpoint),
+        () => connect(fixture.dockerSocket),
+        () => connect(agent.port, '127.0.0.1'),
+        // As a controller, whose certificate is accepted.
+        () => connectTls(agent.port, agent.controller),
+      ];
+      for (const open of addresses) {
         for (let round = 0; round < 60; round += 1) {
           const settings = frame(4, 0, 0, Buffer.alloc(0));
           const some = frame(
@@ -91,7 +132,7 @@ onNode(
             ),
             Buffer.from(`GET /${'a'.repeat(100_000)} HTTP/1.1\r\n\r\n`),
           ]);
-          await send(path, bytes);
+          await send(open, bytes);
         }
         await fixture.requireAlive();
         await requireSmall(fixture);
@@ -99,6 +140,7 @@ onNode(
       t.false((await fixture.driver.log()).includes('"level":"fatal"'));
     } finally {
       await fixture.end();
+      await rm(tls.directory, { recursive: true });
     }
   },
 );

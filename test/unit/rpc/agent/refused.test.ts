@@ -127,7 +127,10 @@ for (const [name, make] of Object.entries(cases)) {
     const refusals = served.lines.filter((line) => line.includes('was refused'));
     t.is(refusals.length, 1);
     t.regex(refusals[0] ?? '', /"peer":"127.0.0.1"/);
-    t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+    t.is(
+      await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+      'OK',
+    );
   });
 }
 
@@ -138,10 +141,7 @@ test('a certificate of an RSA key of 2048 bits is accepted', async (t) => {
     uris: [controllerUri],
     rsaBits: 2048,
   });
-  const { identity } = controllerOf(t, {
-    ...served,
-    certificates: { ...served.certificates, controller },
-  });
+  const { identity } = controllerOf(t, served.agent.port, { ...served.certificates, controller });
   t.is(await codeOf(identity.Probe({})), 'OK');
 });
 
@@ -182,7 +182,10 @@ test('refused: plain text and garbage', async (t) => {
     await closed(socket);
     await until('it is counted', () => served.refused.length > before);
   }
-  t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+  t.is(
+    await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+    'OK',
+  );
   for (const reason of served.refused)
     t.true(['not-tls', 'handshake-failed', 'tls-version'].includes(reason), reason);
 });
@@ -207,7 +210,10 @@ test('a probe that only connects is not counted', async (t) => {
   await once(socket, 'connect');
   socket.end();
   await closed(socket);
-  t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+  t.is(
+    await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+    'OK',
+  );
   t.deepEqual(served.refused, []);
 });
 
@@ -216,14 +222,19 @@ test('silent connections cannot keep a controller out', async (t) => {
   const sockets = Array.from({ length: 60 }, () => connectTo(t, served.agent.port));
   await until('most are refused', () => served.refused.length >= 52);
   t.true(served.refused.every((reason) => reason === 'too-many-connections'));
-  t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+  t.is(
+    await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+    'OK',
+  );
   t.is(served.lines.filter((line) => line.includes('was refused')).length, 1);
   for (const socket of sockets) socket.destroy();
 });
 
 test('connections beyond the limit are refused, earlier ones keep working', async (t) => {
   const served = await serveFakeAgent(t, { limits: { maxConnections: 2 } });
-  const [one, two, three] = [1, 2, 3].map(() => controllerOf(t, served).identity);
+  const [one, two, three] = [1, 2, 3].map(
+    () => controllerOf(t, served.agent.port, served.certificates).identity,
+  );
   t.is(await codeOf(one?.Probe({}) ?? Promise.resolve()), 'OK');
   t.is(await codeOf(two?.Probe({}) ?? Promise.resolve()), 'OK');
   t.is(await codeOf(three?.Probe({}) ?? Promise.resolve()), 'UNAVAILABLE');
@@ -243,7 +254,10 @@ test('without certificates every connection is refused, until they appear', asyn
     served.certificates.authority.certificate,
   );
   await until('the files are read', () => served.agent.findProblem() === undefined);
-  t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+  t.is(
+    await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+    'OK',
+  );
 });
 
 test('no session is resumed', async (t) => {
@@ -253,7 +267,10 @@ test('no session is resumed', async (t) => {
   const sessions: Buffer[] = [];
   first.on('session', (session) => sessions.push(session));
   await once(first, 'secureConnect');
-  t.is(await codeOf(controllerOf(t, served).identity.Probe({})), 'OK');
+  t.is(
+    await codeOf(controllerOf(t, served.agent.port, served.certificates).identity.Probe({})),
+    'OK',
+  );
   const session = sessions.at(-1) ?? first.getSession();
   const second = connectTls(t, served.agent.port, { pair, session });
   await once(second, 'secureConnect');

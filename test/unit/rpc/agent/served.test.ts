@@ -44,7 +44,7 @@ test('Hello says which node this is', async (t) => {
       }),
     },
   });
-  const { agent } = controllerOf(t, served);
+  const { agent } = controllerOf(t, served.agent.port, served.certificates);
   t.deepEqual(await agent.Hello({ api_version: 7, controller_version: '9' }), {
     api_version: 1,
     version: '1.2.3',
@@ -60,7 +60,7 @@ test('Hello says which node this is', async (t) => {
 
 test('the calls of the controller reach the domain', async (t) => {
   const served = await serveFakeAgent(t);
-  const { controller } = controllerOf(t, served);
+  const { controller } = controllerOf(t, served.agent.port, served.certificates);
   await controller.DeleteVolume({ volume_id: 'pvc-1.0123abcd' });
   t.deepEqual(served.calls, [{ method: 'deleteVolume', input: 'pvc-1.0123abcd' }]);
   t.is(await codeOf(controller.DeleteVolume({ volume_id: 'x'.repeat(200) })), 'INVALID_ARGUMENT');
@@ -75,7 +75,7 @@ const hidden: readonly ServiceName[] = [
 
 test('the services of a node and of its operator are not there', async (t) => {
   const served = await serveFakeAgent(t);
-  const { channel } = controllerOf(t, served);
+  const { channel } = controllerOf(t, served.agent.port, served.certificates);
   const paths = hidden.flatMap((service) =>
     methodsOf(service).map(({ name }) => `/${service}/${name}`),
   );
@@ -92,7 +92,7 @@ test('the services of a node and of its operator are not there', async (t) => {
 
 test('a message that is too large is refused', async (t) => {
   const served = await serveFakeAgent(t);
-  const { controller } = controllerOf(t, served);
+  const { controller } = controllerOf(t, served.agent.port, served.certificates);
   const name = 'x'.repeat(2 * 1024 * 1024);
   t.is(await codeOf(controller.CreateVolume({ name })), 'RESOURCE_EXHAUSTED');
 });
@@ -108,7 +108,7 @@ test('running calls survive new certificates, and new connections use them', asy
     },
   });
   const { authority } = served.certificates;
-  const { controller, identity } = controllerOf(t, served);
+  const { controller, identity } = controllerOf(t, served.agent.port, served.certificates);
   const before = finish;
   const running = codeOf(controller.DeleteVolume({ volume_id: 'v.0123abcd' }));
   await until('the call has arrived', () => finish !== before);
@@ -169,7 +169,7 @@ test('a connection ends when its certificate expires', async (t) => {
   const shortLived = await issueCertificate(authority, controllerRole, { lifetimeMs: dayMs });
   const authorities = authority.certificate;
   const one = channelTo(t, served.agent.port, { authorities, pair: shortLived });
-  const other = controllerOf(t, served);
+  const other = controllerOf(t, served.agent.port, served.certificates);
   t.is(await codeOfEmptyCall(one, '/csi.v1.Identity/Probe'), 'OK');
   t.is(await codeOf(other.identity.Probe({})), 'OK');
   const closed = () => served.lines.filter((line) => line.includes('is no longer valid')).length;
@@ -191,7 +191,7 @@ test('a peer that stops answering is disconnected', async (t) => {
   // Preface and an empty SETTINGS frame, but no answer to a PING.
   silent.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
   const mute = connectTls(t, served.agent.port, { pair });
-  const { identity } = controllerOf(t, served);
+  const { identity } = controllerOf(t, served.agent.port, served.certificates);
   t.is(await codeOf(identity.Probe({})), 'OK');
   await until('both are closed', () => silent.closed && mute.closed);
   t.is(await codeOf(identity.Probe({})), 'OK');
@@ -208,7 +208,7 @@ test('draining lets running calls end, and accepts no new connection', async (t)
         }),
     },
   });
-  const { controller } = controllerOf(t, served);
+  const { controller } = controllerOf(t, served.agent.port, served.certificates);
   const before = finish;
   const running = codeOf(controller.DeleteVolume({ volume_id: 'v.0123abcd' }));
   await until('the call has arrived', () => finish !== before);

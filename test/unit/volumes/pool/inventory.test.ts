@@ -1,0 +1,33 @@
+import test from 'ava';
+import { nodeTagOf, volumeIdFor } from '../../../../src/ids.ts';
+import { MiB } from '../../../../src/units.ts';
+import { fakeNode } from '../../../helpers/fake-node.ts';
+import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+
+test('the inventory has the served pools, and the ids that end in the tag of another node', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes, domain } = await node.open([node.settings('a'), node.settings('b')]);
+  const nodeTag = nodeTagOf('test-node');
+  const input = volumeInput('data', { sizeBytes: 16n * MiB });
+  const { record } = await volumes.createVolume(call(), input);
+  const [a, b] = domain.pools.all;
+  t.deepEqual(volumes.inventory(), {
+    nodeTag,
+    pools: [
+      { name: 'a', uuid: a?.marker?.uuid ?? '' },
+      { name: 'b', uuid: b?.marker?.uuid ?? '' },
+    ],
+    foreignIds: [],
+  });
+  // As after a volume was moved here from another node.
+  const foreign = volumeIdFor('moved', nodeTagOf('other-node'));
+  a?.volumes.put({ ...record, id: foreign, name: 'moved' });
+  t.deepEqual(volumes.inventory().foreignIds, [foreign]);
+  a?.volumes.delete(foreign);
+
+  await b?.close();
+  t.deepEqual(
+    volumes.inventory().pools.map(({ name }) => name),
+    ['a'],
+  );
+});
