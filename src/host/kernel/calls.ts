@@ -3,7 +3,7 @@ import { hasErrno, KernelError } from '../errors.ts';
 import type { Lane } from '../lane.ts';
 import { callNumbers, constants, errnoName, layouts, type Request, requests } from './abi.ts';
 import { gate } from './gate.ts';
-import { call, callAsync, callSync, libc } from './libc.ts';
+import { call, callAsync, callSync, freadAsync, libc } from './libc.ts';
 import { imageTimeoutMs, mountTimeoutMs } from './time-limits.ts';
 
 /**
@@ -221,13 +221,12 @@ export async function flock(
 
 /**
  * Reads a file of procfs or sysfs, whose text the kernel generates during the read. fread of the C library makes all
- * reads in one trip to the thread pool; node:fs needs five or more. KernelError EIO if a read fails: a mount table must
- * never be silently truncated.
+ * reads in one trip to the thread pool; node:fs needs five or more. KernelError if a read fails: a mount table must never
+ * be silently truncated. ENODEV: the device of a file of sysfs was removed or detached after the open.
  */
 export function readKernelText(lane: Lane, path: string): Promise<string> {
-  const { fopen, fread, ferror, fclose } = libc();
-  const info = { name: 'read', subject: path };
-  return gate.run(lane, info.name, async () => {
+  const { fopen, ferror, fclose } = libc();
+  return gate.run(lane, 'read', async () => {
     // The open never blocks, since all names are in memory. "e" is O_CLOEXEC.
     const file = fopen(path, 're');
     if (Number(file) === 0) throw new KernelError('open', errnoName(libc().koffi.errno()), path);
@@ -235,10 +234,10 @@ export function readKernelText(lane: Lane, path: string): Promise<string> {
       const chunks: Buffer[] = [];
       for (let size = 65_536; ; size = Math.min(size * 4, 1_048_576)) {
         const chunk = Buffer.allocUnsafe(size);
-        const length = await callAsync(info, fread, [chunk, 1, size, file]);
+        const { length, errno } = await freadAsync(chunk, file);
         chunks.push(chunk.subarray(0, length));
         if (length === size) continue;
-        if (ferror(file) !== 0) throw new KernelError('read', 'EIO', path);
+        if (ferror(file) !== 0) throw new KernelError('read', errno, path);
         return Buffer.concat(chunks).toString('utf8');
       }
     } finally {

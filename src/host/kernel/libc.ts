@@ -183,6 +183,23 @@ export function callAsync(
   });
 }
 
+/**
+ * fread(3) of a buffer, asynchronously and without the gate. `errno` is only meaningful if ferror(3) then reports a
+ * failure. It is read in the callback, since every later call of the C library may change it.
+ */
+export function freadAsync(
+  buffer: Uint8Array,
+  file: Argument,
+): Promise<{ readonly length: number; readonly errno: string }> {
+  const { fread, koffi } = libc();
+  return new Promise((resolve, reject) => {
+    fread.async(buffer, 1, buffer.length, file, (error, result) => {
+      if (error !== null) reject(error);
+      else resolve({ length: Number(result), errno: errnoName(koffi.errno()) });
+    });
+  });
+}
+
 /** Calls a C function synchronously, for functions that never block in the kernel. */
 export function callSync(info: CallInfo, native: Native, args: readonly Argument[]): number {
   const result = native(...args);

@@ -132,7 +132,7 @@ async function makeMissingNode(lane: Lane, number: number, path: string): Promis
     );
   } catch (error) {
     // The node exists now, or the device was removed.
-    if (!hasErrno(error, 'EEXIST', 'ENOENT')) throw error;
+    if (!hasErrno(error, 'EEXIST', 'ENOENT', 'ENODEV')) throw error;
   }
 }
 
@@ -244,7 +244,7 @@ async function readSysfsNumber(
     const text = (await readKernelText(lane, sysfsPath(number, file))).trim();
     return /^\d+$/.test(text) ? BigInt(text) : undefined;
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
+    if (hasErrno(error, 'ENOENT', 'ENODEV')) return undefined;
     throw error;
   }
 }

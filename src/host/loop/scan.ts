@@ -151,7 +151,7 @@ export class LoopScan {
     try {
       return (await readKernelText(lane, sysfsPath(number, 'loop/backing_file'))).trimEnd();
     } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return undefined;
+      if (hasErrno(error, 'ENOENT', 'ENODEV')) return undefined;
       throw error;
     }
   }

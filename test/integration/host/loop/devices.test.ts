@@ -283,6 +283,25 @@ onNode('a number that has another image now is not mistaken for the old device',
   });
 });
 
+onNode('the path of an image can be read while its device is being detached', async (t) => {
+  await onScratch(t, async ({ host, directory }) => {
+    const path = join(directory, 'a.img');
+    await host.files.createImage(path, { sizeBytes: MiB, allocate: false });
+    const found = new Set<string | undefined>();
+    for (let times = 0; times < 100; times += 1) {
+      const device = await host.loops.attach(path, options);
+      let isAttached = true;
+      const reads = Array.from({ length: 4 }, async () => {
+        while (isAttached) found.add(await host.loops.backingPath(device));
+      });
+      await host.loops.detach(device);
+      isAttached = false;
+      await Promise.all(reads);
+    }
+    t.true(found.has(path));
+  });
+});
+
 onNode('two processes that attach and detach continuously do not disturb each other', async (t) => {
   await onScratch(t, async ({ directory }) => {
     const script = join(import.meta.dirname, '..', '..', '..', 'helpers', 'loop-churn.js');
