@@ -71,6 +71,7 @@ export default defineConfig({
           snapshots: 'Snapshots',
           parameters: 'Parameters',
           configuration: 'Configuration',
+          controller: 'Controller for several nodes',
           'limits-io': 'I/O limits',
           security: 'Security',
         }),

@@ -65,14 +65,15 @@ export interface TestController {
   ) => Promise<void>;
 }
 
-/** Starts a controller, which ends with the test. */
+/** Starts a controller, which ends with the test. Without `agents`, its discovery has not named any yet. */
 export async function startTestController(
   t: ExecutionContext,
-  agents: readonly FakeAgent[],
+  agents: readonly FakeAgent[] | undefined,
   options: {
     readonly timings?: Partial<AgentTimings>;
     readonly forgotten?: Forgotten;
     readonly credentials?: AgentCredentials;
+    readonly shutdownTimeoutMs?: number;
     readonly httpAddress?: { readonly host: string; readonly port: number };
   } = {},
 ): Promise<TestController> {
@@ -89,7 +90,7 @@ export async function startTestController(
     credentials: options.credentials ?? plainCredentials,
     log,
     httpAddress: options.httpAddress,
-    shutdownTimeoutMs: 1_000,
+    shutdownTimeoutMs: options.shutdownTimeoutMs ?? 1_000,
     timings: { ...quickTimings, ...options.timings },
     nowMs: () => performance.now() + advancedMs,
     ...(options.forgotten === undefined ? {} : { forgotten: options.forgotten }),
@@ -118,7 +119,7 @@ export async function startTestController(
         `${name} is not ${state}: ${JSON.stringify(running.agents.nodes().map(({ name, absence }) => ({ name, absence })))}`,
       );
   };
-  discovery.set(agents.map((agent) => agent.address));
+  if (agents !== undefined) discovery.set(agents.map((agent) => agent.address));
   return {
     endpoint,
     running,

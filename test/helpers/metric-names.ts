@@ -1,3 +1,4 @@
+import { ControllerMetrics } from '../../src/controller/metrics.ts';
 import type { Observed } from '../../src/observe/metrics/observed.ts';
 import { Metrics } from '../../src/observe/metrics.ts';
 
@@ -58,6 +59,15 @@ export const metricLabels: ReadonlyMap<string, ReadonlySet<string>> = await labe
 
 /** The names of all metrics of a driver. */
 export const metricNames: readonly string[] = [...metricLabels.keys()];
+
+/** The names of all metrics of a controller. */
+export const controllerMetricNames: readonly string[] = await namesOfController();
+
+async function namesOfController(): Promise<readonly string[]> {
+  const metrics = new ControllerMetrics({ version: '1', countAgents: () => new Map() });
+  const { body } = await metrics.render();
+  return [...body.matchAll(/^# TYPE (\S+) /gm)].map(([, name = '']) => name);
+}
 
 async function labelsByName(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   const metrics = new Metrics({ version: '1', observe: async () => everything });
