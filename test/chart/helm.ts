@@ -57,6 +57,7 @@ const podSpec = v.looseObject({
 const rule = v.object({
   apiGroups: v.array(v.string()),
   resources: v.array(v.string()),
+  resourceNames: v.optional(v.array(v.string())),
   verbs: v.array(v.string()),
 });
 

@@ -23,6 +23,7 @@
 {{- include "loopcsi.checkDefaults" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkDefaults" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
 {{- include "loopcsi.checkClasses" . }}
+{{- include "loopcsi.checkController" . }}
 {{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
 {{- fail "networkPolicy.enabled has no effect on pods in the network of the node: disable it or hostNetwork" }}
 {{- end }}
@@ -73,6 +74,28 @@
 {{- end }}
 {{- if and .fsType (hasKey $parameters "csi.storage.k8s.io/fstype") }}
 {{- fail (printf "storageClasses: '%s' has fsType and csi.storage.k8s.io/fstype: omit one of them" .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Rejects values with which the controller could not start. */}}
+{{- define "loopcsi.checkController" -}}
+{{- $controller := .Values.controller }}
+{{- if $controller.enabled }}
+{{- if eq $controller.tls.mode "secrets" }}
+{{- range $role := list "controller" "agent" }}
+{{- if not (index $controller.tls.secrets $role) }}
+{{- fail (printf "controller.tls.secrets.%s is empty, but mode is secrets: name the Secret with the certificate of the %s" $role $role) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if eq (int $controller.agentPort) (int .Values.driver.httpPort) }}
+{{- fail (printf "controller.agentPort and driver.httpPort are both %d: choose different ports" (int $controller.agentPort)) }}
+{{- end }}
+{{- with $controller.snapshotMetadata }}
+{{- if and .enabled (not (and .tlsSecret .caBundle)) }}
+{{- fail "controller.snapshotMetadata needs tlsSecret and caBundle: clients connect to it by TLS" }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

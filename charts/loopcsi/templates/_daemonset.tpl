@@ -66,7 +66,8 @@ spec:
       {{- end }}
       containers:
         {{- include "loopcsi.driverContainer" . | nindent 8 }}
-        {{- include "loopcsi.sidecarContainers" $root | nindent 8 }}
+        {{- if not $values.controller.enabled }}{{ include "loopcsi.sidecarContainers" $root | nindent 8 }}{{ end }}
+        {{- if $values.registrar.enabled }}{{ include "loopcsi.registrarContainer" $root | nindent 8 }}{{ end }}
         {{- with $values.extraContainers }}{{ toYaml . | nindent 8 }}{{ end }}
       volumes:
         # CSI socket for the kubelet and the sidecars.
@@ -105,15 +106,13 @@ spec:
         {{- end }}
         - name: tmp
           emptyDir: {}
-        - name: api-token
-          projected:
-            sources:
-              - serviceAccountToken: {path: token, expirationSeconds: 3607}
-              - configMap:
-                  name: kube-root-ca.crt
-                  items: [{key: ca.crt, path: ca.crt}]
-              - downwardAPI:
-                  items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+        {{- if $values.controller.enabled }}
+        # The driver starts without the certificate and waits for it, so the order of installation does not matter.
+        - name: tls
+          secret: {secretName: {{ include "loopcsi.tlsSecret" (dict "root" $root "role" "agent") }}, optional: true, defaultMode: 0400}
+        {{- else }}
+        {{- include "loopcsi.tokenVolume" $root | nindent 8 }}
+        {{- end }}
         {{- with $values.extraVolumes }}{{ toYaml . | nindent 8 }}{{ end }}
 {{- end }}
 
@@ -136,8 +135,15 @@ spec:
     - --cluster-pools={{ include "loopcsi.poolNames" .root }}
     - --state-dir={{ $values.stateDir }}
     - --default-fstype={{ $driver.defaultFsType }}
+    {{- if $values.controller.enabled }}
+    # Volumes that no pod uses are expanded at once, too.
+    - --expansion=both
+    - --agent-address=[$(POD_IP)]:{{ $values.controller.agentPort }}
+    - --tls-dir=/tls
+    {{- else }}
     # The kubelet expands volumes, because the resizer leader runs on one node and cannot reach pools on other nodes.
     - --expansion=node
+    {{- end }}
     # Brackets are valid for IPv4 and IPv6 addresses.
     - --http-address=[$(POD_IP)]:{{ $driver.httpPort }}
     - --log-level={{ $driver.logLevel }}
@@ -170,6 +176,9 @@ spec:
     {{- with $driver.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   ports:
     - {name: metrics, containerPort: {{ $driver.httpPort }}}
+    {{- if $values.controller.enabled }}
+    - {name: agent, containerPort: {{ $values.controller.agentPort }}}
+    {{- end }}
   # `kubectl describe pod` shows why the driver exited.
   terminationMessagePolicy: FallbackToLogsOnError
   livenessProbe:
@@ -216,6 +225,9 @@ spec:
     - {name: sys-fs-cgroup, mountPath: /sys/fs/cgroup}
     {{- end }}
     - {name: tmp, mountPath: /tmp}
+    {{- if $values.controller.enabled }}
+    - {name: tls, mountPath: /tls, readOnly: true}
+    {{- end }}
     {{- with $driver.extraVolumeMounts }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end }}
 

@@ -125,3 +125,49 @@ name: api-token
 mountPath: /var/run/secrets/kubernetes.io/serviceaccount
 readOnly: true
 {{- end }}
+
+{{/* Service account of the sidecars: the controller's if it is enabled, otherwise that of the nodes. */}}
+{{- define "loopcsi.sidecarAccountName" -}}
+{{- if .Values.controller.enabled }}{{ include "loopcsi.controllerAccountName" . }}{{ else }}{{ include "loopcsi.serviceAccountName" . }}{{ end }}
+{{- end }}
+
+{{- define "loopcsi.controllerAccountName" -}}
+{{- $default := ternary (include "loopcsi.controllerName" .) "default" .Values.controller.serviceAccount.create }}
+{{- default $default .Values.controller.serviceAccount.name }}
+{{- end }}
+
+{{/* Name of the controller's objects, and prefix of the Secrets in mode self. The longest suffix, -controller-tls, must fit into 63 characters. */}}
+{{- define "loopcsi.controllerPrefix" -}}
+{{- include "loopcsi.fullname" . | trunc 48 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "loopcsi.controllerName" -}}
+{{- include "loopcsi.controllerPrefix" . }}-controller
+{{- end }}
+
+{{/* Name of the headless Service by which the controller finds the drivers of the nodes. */}}
+{{- define "loopcsi.agentsName" -}}
+{{- include "loopcsi.controllerPrefix" . }}-agents
+{{- end }}
+
+{{/* Name of the Secret with the certificate of a role. Arguments: (dict "root" $ "role" "controller" or "agent"). cert-manager gets
+its own names, because the type of an existing Secret cannot be changed. */}}
+{{- define "loopcsi.tlsSecret" -}}
+{{- $tls := .root.Values.controller.tls }}
+{{- if eq $tls.mode "secrets" }}{{ index $tls.secrets .role }}
+{{- else }}{{ include "loopcsi.controllerPrefix" .root }}-{{ .role }}{{ if eq $tls.mode "self" }}-tls{{ else }}-cert{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Volume with the API server's token, for tokenMount. */}}
+{{- define "loopcsi.tokenVolume" -}}
+- name: api-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{key: ca.crt, path: ca.crt}]
+      - downwardAPI:
+          items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+{{- end }}

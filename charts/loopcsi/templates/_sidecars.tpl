@@ -1,3 +1,4 @@
+{{/* Sidecars of every node, if there is no controller. */}}
 {{- define "loopcsi.sidecarContainers" -}}
 {{- $values := .Values -}}
 - name: provisioner
@@ -68,7 +69,10 @@
     {{- with $values.resizer.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- include "loopcsi.sidecarRest" $values.resizer | nindent 2 }}
 {{- end }}
-{{- if $values.registrar.enabled }}
+{{- end }}
+
+{{- define "loopcsi.registrarContainer" -}}
+{{- $values := .Values -}}
 - name: registrar
   image: {{ include "loopcsi.image" (dict "root" . "image" $values.registrar.image) }}
   imagePullPolicy: {{ $values.registrar.image.pullPolicy }}
@@ -88,7 +92,6 @@
     - {name: plugin, mountPath: /csi}
     - {name: registration, mountPath: /registration}
 {{- end }}
-{{- end }}
 
 {{/* A single volume already uses up the sidecars' default of 5 requests per second. */}}
 {{- define "loopcsi.apiRate" -}}
@@ -104,4 +107,11 @@ resources: {{- toYaml .resources | nindent 2 }}
 volumeMounts:
   - {name: plugin, mountPath: /csi}
   - {{- include "loopcsi.tokenMount" . | nindent 4 }}
+{{- end }}
+
+{{/* Rule for leader election. Names of new Leases cannot be limited. */}}
+{{- define "loopcsi.leaseRule" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, update, patch, delete]
 {{- end }}
