@@ -40,6 +40,25 @@ export interface Column<T> {
   readonly shrinks?: boolean;
 }
 
+/** The columns of promised and measured sizes. */
+export const sizeColumns: readonly Column<{
+  readonly size_bytes: bigint;
+  readonly allocated_bytes: bigint;
+}>[] = [
+  {
+    title: 'SIZE',
+    align: 'right',
+    text: ({ size_bytes }) => formatPromisedSize(size_bytes),
+    sortBy: ({ size_bytes }) => size_bytes,
+  },
+  {
+    title: 'ALLOCATED',
+    align: 'right',
+    text: ({ allocated_bytes }) => formatSize(allocated_bytes),
+    sortBy: ({ allocated_bytes }) => allocated_bytes,
+  },
+];
+
 /** Byte counts become JSON numbers, or strings above 2^53 - 1, where a number would lose precision. */
 function jsonValue(_key: string, item: unknown): unknown {
   if (typeof item !== 'bigint') return item;

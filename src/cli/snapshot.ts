@@ -4,7 +4,14 @@ import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions, showList } from './list.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
-import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import {
+  type Column,
+  count,
+  formatFields,
+  formatPromisedSize,
+  formatSize,
+  sizeColumns,
+} from './output.ts';
 import { snapshotOwnerAsJson, snapshotOwnerTextOf } from './owner-format.ts';
 import { printable } from './printable.ts';
 import { withProgress } from './progress.ts';
@@ -126,18 +133,7 @@ const columns: readonly Column<Snapshot>[] = [
   { title: 'NAME', text: ({ name }) => name },
   { title: 'VOLUMESNAPSHOT', text: snapshotOwnerTextOf, isOptional: true },
   { title: 'VOLUME', text: volumeOf },
-  {
-    title: 'SIZE',
-    align: 'right',
-    text: ({ size_bytes }) => formatPromisedSize(size_bytes),
-    sortBy: ({ size_bytes }) => size_bytes,
-  },
-  {
-    title: 'ALLOCATED',
-    align: 'right',
-    text: ({ allocated_bytes }) => formatSize(allocated_bytes),
-    sortBy: ({ allocated_bytes }) => allocated_bytes,
-  },
+  ...sizeColumns,
   { title: 'FORMAT', text: formatOf },
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'TAKEN', text: ({ created_at }) => formatTime(created_at) },

@@ -1,7 +1,14 @@
 /** Formats volumes as text and JSON. */
 import type { FilesystemUsage, PublishedPod, Timestamp, Volume } from '../csi/admin-types.ts';
 import { formatExactBytes } from '../units.ts';
-import { type Column, count, formatFields, formatPromisedSize, formatSize } from './output.ts';
+import {
+  type Column,
+  count,
+  formatFields,
+  formatPromisedSize,
+  formatSize,
+  sizeColumns,
+} from './output.ts';
 import { ownerAsJson, ownerTextOf } from './owner-format.ts';
 import { printable } from './printable.ts';
 import type { Terminal } from './terminal.ts';
@@ -116,18 +123,7 @@ function healthOf({ problems }: Volume): string {
 export const volumeColumns: readonly Column<Volume>[] = [
   { title: 'NAME', text: ({ name, ephemeral }) => (ephemeral ? `${name} (inline)` : name) },
   { title: 'CLAIM', text: ownerTextOf, isOptional: true },
-  {
-    title: 'SIZE',
-    align: 'right',
-    text: ({ size_bytes }) => formatPromisedSize(size_bytes),
-    sortBy: ({ size_bytes }) => size_bytes,
-  },
-  {
-    title: 'ALLOCATED',
-    align: 'right',
-    text: ({ allocated_bytes }) => formatSize(allocated_bytes),
-    sortBy: ({ allocated_bytes }) => allocated_bytes,
-  },
+  ...sizeColumns,
   {
     title: 'USED',
     align: 'right',

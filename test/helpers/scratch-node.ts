@@ -8,9 +8,6 @@ import { makeRealHost } from '../../src/host/real-host.ts';
 import { nodeTagOf } from '../../src/ids.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { GiB } from '../../src/units.ts';
-import type { Volumes } from '../../src/volumes/api.ts';
-import type { DockerVolumes } from '../../src/volumes/docker/volumes.ts';
-import type { Domain } from '../../src/volumes/domain.ts';
 import type { Reached } from '../../src/volumes/engine/fault-points.ts';
 import type { Call } from '../../src/volumes/engine/operations.ts';
 import type {
@@ -21,6 +18,7 @@ import type {
 } from '../../src/volumes/model.ts';
 import { type OpenDeps, type OpenedVolumes, openVolumes } from '../../src/volumes/open.ts';
 import { type PoolSettings, poolDefaults } from '../../src/volumes/pool/settings.ts';
+import { RestartableDriver } from './restartable-driver.ts';
 import { makePoolFs, type PoolFs, removeAll } from './scratch-pool.ts';
 
 export interface ScratchOptions {
@@ -37,25 +35,23 @@ export interface ScratchOptions {
   readonly settings?: Partial<OpenDeps['settings']>;
 }
 
+interface RestartOptions {
+  readonly reached?: Reached;
+  readonly pool?: Partial<PoolSettings>;
+  /** Runs before the driver opens again; simulates a reboot, for example. */
+  readonly whileClosed?: () => Promise<void>;
+}
+
 /** A node with one pool in a scratch directory, real loop devices and real mounts. Its end checks that none is left. */
-export interface ScratchNode {
+export interface ScratchNode extends RestartableDriver {
   readonly directory: string;
   /** The pool's directory. */
   readonly poolPath: string;
   readonly host: Host;
-  readonly volumes: Volumes;
-  readonly docker: DockerVolumes;
-  readonly domain: Domain;
-  readonly administration: OpenedVolumes['administration'];
   /** A path below the scratch directory that does not exist yet; its parent does. */
   pathOf(name: string): string;
   /** Closes the driver as SIGTERM does and opens it again, as a new process would. */
-  restart(options?: {
-    reached?: Reached;
-    pool?: Partial<PoolSettings>;
-    /** Runs before the driver opens again; simulates a reboot, for example. */
-    whileClosed?: () => Promise<void>;
-  }): Promise<void>;
+  restart(options?: RestartOptions): Promise<void>;
 }
 
 export const call = (): Call => ({
@@ -124,31 +120,16 @@ export async function scratchNode(
       pools: [{ ...poolDefaults, name: 'default', path: poolPath, create: true, ...pool }],
       ...(reached === undefined ? {} : { reached }),
     });
-  let opened = await open(options.reached);
-  t.teardown(() => opened.close(1_000));
-  return {
+  const driver = new RestartableDriver(await open(options.reached));
+  t.teardown(() => driver.close());
+  return Object.assign(driver, {
     directory,
     poolPath,
     host,
-    get volumes() {
-      return opened.volumes;
-    },
-    get docker() {
-      return opened.docker;
-    },
-    get domain() {
-      return opened.domain;
-    },
-    get administration() {
-      return opened.administration;
-    },
-    pathOf: (name) => join(directory, name),
-    restart: async ({ reached, pool, whileClosed } = {}) => {
-      await opened.close(1_000);
-      await whileClosed?.();
-      opened = await open(reached, pool);
-    },
-  };
+    pathOf: (name: string) => join(directory, name),
+    restart: ({ reached, pool, whileClosed }: RestartOptions = {}) =>
+      driver.reopen(() => open(reached, pool), whileClosed),
+  });
 }
 
 export const testSettings = {

@@ -1,5 +1,5 @@
 import { callPeriodically } from '../../async.ts';
-import { messageOf, VolumeError } from '../../errors.ts';
+import { messageOf } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -75,7 +75,10 @@ export async function cancelDetach(
   { volumeId, pool, device }: OpenDevice,
   isInUse: (domain: Domain) => Promise<boolean>,
 ): Promise<void> {
-  const unlock = tryLock(domain, volumeId);
+  const unlock = domain.operations.locks.tryAcquire(
+    { exclusive: [volumeLock(volumeId)] },
+    'a check of its devices',
+  );
   if (unlock === undefined) return;
   try {
     const deps = inLane(domain, { kind: 'device', id: volumeId, pool });
@@ -93,17 +96,5 @@ export async function cancelDetach(
     );
   } finally {
     unlock();
-  }
-}
-
-function tryLock(domain: Domain, volumeId: string): (() => void) | undefined {
-  try {
-    return domain.operations.locks.acquire(
-      { exclusive: [volumeLock(volumeId)] },
-      'a check of its devices',
-    );
-  } catch (error) {
-    if (error instanceof VolumeError) return undefined;
-    throw error;
   }
 }

@@ -64,6 +64,16 @@ export class Locks {
     };
   }
 
+  /** Acquires all locks of the plan, or returns undefined if one of them is taken. */
+  tryAcquire(plan: LockPlan, operation: string): (() => void) | undefined {
+    try {
+      return this.acquire(plan, operation);
+    } catch (error) {
+      if (error instanceof VolumeError) return undefined;
+      throw error;
+    }
+  }
+
   #release(key: string): void {
     const current = this.#locks.get(key);
     if (current === undefined) return;

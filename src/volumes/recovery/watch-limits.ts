@@ -1,5 +1,5 @@
 import { callPeriodically } from '../../async.ts';
-import { messageOf, VolumeError } from '../../errors.ts';
+import { messageOf } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { hasLimits, noLimits } from '../../host/loop/io-limits.ts';
 import { isLabelled } from '../../host/loop/status.ts';
@@ -58,7 +58,10 @@ async function repairDevice(domain: Domain, device: LoopDevice): Promise<void> {
   const found = await volumeAttachedTo(domain, device);
   if (found === undefined) return;
   const volumeId = callIdOf(found);
-  const unlock = tryLock(domain, volumeId);
+  const unlock = domain.operations.locks.tryAcquire(
+    { exclusive: [volumeLock(volumeId)] },
+    'a check of its I/O limits',
+  );
   if (unlock === undefined) return;
   try {
     const volume = await volumeAttachedTo(domain, device);
@@ -70,17 +73,5 @@ async function repairDevice(domain: Domain, device: LoopDevice): Promise<void> {
     );
   } finally {
     unlock();
-  }
-}
-
-function tryLock(domain: Domain, volumeId: string): (() => void) | undefined {
-  try {
-    return domain.operations.locks.acquire(
-      { exclusive: [volumeLock(volumeId)] },
-      'a check of its I/O limits',
-    );
-  } catch (error) {
-    if (error instanceof VolumeError) return undefined;
-    throw error;
   }
 }

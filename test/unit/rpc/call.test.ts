@@ -1,5 +1,6 @@
 import test from 'ava';
 import { VolumeError } from '../../../src/errors.ts';
+import type { Call } from '../../../src/volumes/engine/operations.ts';
 import { codeOf, serveFake } from '../../helpers/csi-server.ts';
 import { until } from '../../helpers/until.ts';
 
@@ -62,50 +63,39 @@ test('a method that throws synchronously is answered, and the server keeps runni
   t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
 });
 
+/** The fake of a call that lasts until its signal is aborted. */
+function untilAborted() {
+  const state = { hasBegun: false, isAborted: false };
+  const deleteVolume = async ({ signal }: Call): Promise<never> =>
+    new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        state.isAborted = true;
+        reject(new VolumeError('cancelled', 'gave up'));
+      });
+      state.hasBegun = true;
+    });
+  return { state, volumes: { deleteVolume } };
+}
+
 test("a caller's cancellation aborts the signal of the call", async (t) => {
-  let begun = (): void => undefined;
-  const hasBegun = new Promise<void>((resolve) => {
-    begun = resolve;
-  });
-  let isAborted = false;
-  const { controller } = await serveFake(t, {
-    volumes: {
-      deleteVolume: async (call) =>
-        new Promise((_resolve, reject) => {
-          call.signal.addEventListener('abort', () => {
-            isAborted = true;
-            reject(new VolumeError('cancelled', 'gave up'));
-          });
-          begun();
-        }),
-    },
-  });
+  const { state, volumes } = untilAborted();
+  const { controller } = await serveFake(t, { volumes });
   const abort = new AbortController();
   const call = codeOf(controller.DeleteVolume(id, { signal: abort.signal }));
-  await hasBegun;
+  await until('the call has begun', () => state.hasBegun, 20_000);
   abort.abort();
   t.is(await call, 'CANCELLED');
-  await until('the signal is aborted', () => isAborted, 20_000);
-  t.true(isAborted);
+  await until('the signal is aborted', () => state.isAborted, 20_000);
+  t.true(state.isAborted);
 });
 
 test('a deadline aborts the signal of the call', async (t) => {
-  let isAborted = false;
-  const { controller } = await serveFake(t, {
-    volumes: {
-      deleteVolume: async (call) =>
-        new Promise((_resolve, reject) => {
-          call.signal.addEventListener('abort', () => {
-            isAborted = true;
-            reject(new VolumeError('cancelled', 'gave up'));
-          });
-        }),
-    },
-  });
+  const { state, volumes } = untilAborted();
+  const { controller } = await serveFake(t, { volumes });
   t.is(await codeOf(controller.DeleteVolume(id, { timeoutMs: 1_000 })), 'DEADLINE_EXCEEDED');
   // The time limit suffices to reach the driver on a busy machine. The next call is answered after the first has been cancelled.
   t.is(await codeOf(controller.ControllerGetCapabilities({})), 'OK');
-  t.true(isAborted);
+  t.true(state.isAborted);
 });
 
 test('changing calls are logged at info and others below, each with id and duration', async (t) => {

@@ -5,16 +5,17 @@ import { KernelError } from '../../../../src/host/errors.ts';
 import type { NodeState } from '../../../../src/state/records.ts';
 import { readNodeState, writeNodeState } from '../../../../src/volumes/attachment/node-state.ts';
 import type { Pod, PublishInput } from '../../../../src/volumes/model.ts';
+import { claimParameters as parametersOf } from '../../../../src/volumes/owner.ts';
 import { memoryLog } from '../../../helpers/csi-server.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
+import { RestartableDriver } from '../../../helpers/restartable-driver.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
-function claimParameters(claim: string, namespace = 'default'): Record<string, string> {
+function claimParameters(name: string, namespace = 'default'): Record<string, string> {
   return {
-    'csi.storage.k8s.io/pvc/namespace': namespace,
-    'csi.storage.k8s.io/pvc/name': claim,
-    'csi.storage.k8s.io/pv/name': `pv-of-${claim}`,
+    ...parametersOf({ namespace, name }),
+    'csi.storage.k8s.io/pv/name': `pv-of-${name}`,
   };
 }
 
@@ -26,38 +27,26 @@ async function nodeWith(t: ExecutionContext) {
   const { log, lines } = memoryLog();
   const pools = [node.settings('a'), node.settings('b')];
   const open = () => node.open(pools, { log, now: () => 1_000 });
-  let opened = await open();
+  const driver = new RestartableDriver(await open());
   const pathOf = (name: string): string => join(node.directory, name);
   await mkdir(pathOf('staging'));
-  return {
+  return Object.assign(driver, {
     node,
     lines,
     pathOf,
-    get administration() {
-      return opened.administration;
-    },
-    get volumes() {
-      return opened.volumes;
-    },
-    get domain() {
-      return opened.domain;
-    },
-    restart: async () => {
-      await opened.close(100);
-      opened = await open();
-    },
+    restart: () => driver.reopen(open),
     create: async (name: string, parameters: Record<string, string>, pool = 'a') => {
       const settings = { ...plainSettings, pool };
       const input = volumeInput(name, { parameters, settings });
-      return (await opened.volumes.createVolume(call(), input)).record.id;
+      return (await driver.volumes.createVolume(call(), input)).record.id;
     },
     stage: async (volumeId: string) => {
       const stagingTargetPath = pathOf('staging');
       const asked = capability({ accessMode: 'SINGLE_NODE_MULTI_WRITER' });
-      await opened.volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: asked });
+      await driver.volumes.stageVolume(call(), { volumeId, stagingTargetPath, capability: asked });
     },
     publish: async (volumeId: string, target: string, given: Partial<PublishInput> = {}) => {
-      await opened.volumes.publishVolume(call(), {
+      await driver.volumes.publishVolume(call(), {
         volumeId,
         stagingTargetPath: pathOf('staging'),
         targetPath: pathOf(target),
@@ -67,8 +56,8 @@ async function nodeWith(t: ExecutionContext) {
       });
     },
     unpublish: (volumeId: string, target: string) =>
-      opened.volumes.unpublishVolume(call(), { volumeId, targetPath: pathOf(target) }),
-  };
+      driver.volumes.unpublishVolume(call(), { volumeId, targetPath: pathOf(target) }),
+  });
 }
 
 test('a volume is found by its claim, also after a restart', async (t) => {

@@ -6,6 +6,7 @@ import { MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
+import { RestartableDriver } from '../../../helpers/restartable-driver.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const range = (mebibytes: bigint) => ({ requiredBytes: mebibytes * MiB, limitBytes: 0n });
@@ -19,27 +20,24 @@ async function nodeWith(t: ExecutionContext, kind: 'block' | 'mount') {
         if (point === at) throw new Error('killed here');
       },
     });
-  let opened = await open();
+  const driver = new RestartableDriver(await open());
   const input = volumeInput('v', { sizeBytes: 16n * MiB, kind });
-  const volumeId = (await opened.volumes.createVolume(call(), input)).record.id;
+  const volumeId = (await driver.volumes.createVolume(call(), input)).record.id;
   const stagingTargetPath = join(node.directory, 'staging');
   await mkdir(stagingTargetPath);
-  const directory = opened.domain.pools.named('a').pathOf('volumes', volumeId);
+  const directory = driver.domain.pools.named('a').pathOf('volumes', volumeId);
   return {
     node,
     volumeId,
     stagingTargetPath,
     image: join(directory, 'disk.img'),
     recordPath: join(directory, 'volume.json'),
-    volumes: () => opened.volumes,
+    volumes: () => driver.volumes,
     asked: { volumeId, stagingTargetPath, capability: capability({ kind }) },
     failAt: (point: FaultPoint | undefined) => {
       at = point;
     },
-    restart: async () => {
-      await opened.close(1_000);
-      opened = await open();
-    },
+    restart: () => driver.reopen(open),
     reachedBytes: async () =>
       (
         JSON.parse(await readFile(join(directory, 'volume.json'), 'utf8')) as Record<

@@ -10,6 +10,7 @@ import { repairLimits } from '../../../../src/volumes/recovery/watch-limits.ts';
 import { cgroupV1 } from '../../../helpers/fake-device-limits.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
+import { RestartableDriver } from '../../../helpers/restartable-driver.ts';
 import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts';
 
 const limits: IoLimits = { ...noLimits, writeBytesPerSecond: MiB, readIops: 500n };
@@ -25,11 +26,11 @@ async function nodeWith(t: ExecutionContext) {
         throw new Error('killed here');
       },
     });
-  let opened = await open();
+  const driver = new RestartableDriver(await open());
   const create = async (name: string, parameters: Readonly<Record<string, string>> = {}) => {
     const settings = parseParameters(parameters, 'ext4');
     const input = volumeInput(name, { sizeBytes: 16n * MiB, parameters, settings });
-    return (await opened.volumes.createVolume(call(), input)).record.id;
+    return (await driver.volumes.createVolume(call(), input)).record.id;
   };
   const stagingOf = async (volumeId: string): Promise<string> => {
     const path = join(node.directory, `staging-${volumeId}`);
@@ -43,25 +44,22 @@ async function nodeWith(t: ExecutionContext) {
     failAt: (point: FaultPoint) => {
       at = point;
     },
-    restart: async () => {
-      await opened.close(1_000);
-      opened = await open();
-    },
+    restart: () => driver.reopen(open),
     modify: (volumeId: string, settings: { limits: Partial<IoLimits>; trim?: 'off' | 'online' }) =>
-      opened.volumes.modifyVolume(call(), { volumeId, settings }),
+      driver.volumes.modifyVolume(call(), { volumeId, settings }),
     stage: async (volumeId: string) =>
-      opened.volumes.stageVolume(call(), {
+      driver.volumes.stageVolume(call(), {
         volumeId,
         stagingTargetPath: await stagingOf(volumeId),
         capability: capability(),
       }),
     unstage: async (volumeId: string) =>
-      opened.volumes.unstageVolume(call(), {
+      driver.volumes.unstageVolume(call(), {
         volumeId,
         stagingTargetPath: await stagingOf(volumeId),
       }),
-    recordOf: async (volumeId: string) => (await opened.volumes.getVolume(volumeId)).record,
-    repair: () => repairLimits(opened.domain),
+    recordOf: async (volumeId: string) => (await driver.volumes.getVolume(volumeId)).record,
+    repair: () => repairLimits(driver.domain),
   };
 }
 
