@@ -37,6 +37,13 @@ export function isLabelled({ label }: LoopDevice): boolean {
   return label.startsWith(labelPrefix);
 }
 
+/** The id in the label of a driver's device; undefined if the label was shortened, or is not of a driver. */
+export function labelledId(device: LoopDevice): string | undefined {
+  if (!isLabelled(device) || device.label.length >= labelBytes) return undefined;
+  const id = device.label.slice(labelPrefix.length);
+  return id.includes('~') ? undefined : id;
+}
+
 /** Whether both identify the same file. */
 export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
   return a.device === b.device && a.inode === b.inode;

@@ -6,6 +6,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
+import { deletedSuffix, mayBeOfOtherDriver } from '../attachment/foreign-device.ts';
 import { targetsOf } from '../attachment/mount-errors.ts';
 import { describeDeviceUsers } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
@@ -16,7 +17,7 @@ import type { Pool } from '../pool/pool.ts';
 import { isUnavailable, makePoolQuery, type PoolQuery } from '../pool/pool-query.ts';
 import { type Finding, ok, splitMessage, warn } from './doctor.ts';
 import { listVolumeFacts, type VolumeFacts } from './inspect.ts';
-import { deletedSuffix, remedyWithoutOwner } from './leftover-devices.ts';
+import { remedyWithoutOwner } from './leftover-devices.ts';
 
 interface LeftoverContext {
   readonly devices: readonly LoopDevice[];
@@ -38,16 +39,17 @@ export async function checkLeftovers(
     listVolumeFacts(domain, { maxEntries: 0, startingToken: '', pool: '' }, query),
   ]);
   const context: LeftoverContext = { devices, mounts, volumes: page.entries, isOperationRunning };
+  const { orphans, foreign } = await orphanDevices(domain, context, query);
   const findings = [
-    ...(await orphanDevices(domain, context)),
+    ...orphans,
     ...(await unusedDevices(domain, context)),
     ...(await leftoversInPools(domain, context, query)),
     ...unhealthyVolumes(context),
   ];
-  const readers = await readersOfVolumes(domain, context);
-  if (findings.length > 0) return [...findings, ...readers];
+  const others = [...foreignDevices(foreign), ...(await readersOfVolumes(domain, context))];
+  if (findings.length > 0) return [...findings, ...others];
   return [
-    ...readers,
+    ...others,
     ok(
       'leftovers',
       `none; ${page.entries.length === 1 ? '1 volume' : `${page.entries.length} volumes`} checked`,
@@ -55,18 +57,29 @@ export async function checkLeftovers(
   ];
 }
 
-/** Finds loop devices that are attached to deleted images, or to files of the pools that have no record. */
+/**
+ * Finds loop devices that are attached to deleted images, or to files of the pools that have no record; and those that may be of
+ * another driver.
+ */
 async function orphanDevices(
   domain: Domain,
   context: LeftoverContext,
-): Promise<readonly Finding[]> {
+  query: PoolQuery,
+): Promise<{ readonly orphans: readonly Finding[]; readonly foreign: readonly LoopDevice[] }> {
   const numbersOfVolumes = new Set(context.volumes.flatMap(({ device }) => device?.number ?? []));
-  const findings: Finding[] = [];
+  const orphans: Finding[] = [];
+  const foreign: LoopDevice[] = [];
   for (const device of context.devices) {
     if (numbersOfVolumes.has(device.number) || !isLabelled(device)) continue;
     const file = (await domain.host.loops.backingPath(device)) ?? '';
     const pool = domain.pools.served.find(({ root }) => file.startsWith(`${root}/`));
     if (pool === undefined) continue;
+    const deps = inLane(domain, { kind: 'inspect', id: pool.name, pool: pool.name });
+    const mayBeForeign = query(pool, () => mayBeOfOtherDriver(deps, device, { file, pool }));
+    // `checkPools` reports a pool that does not answer.
+    const isForeign = await mayBeForeign.catch(undefinedIfUnavailable);
+    if (isForeign === true) foreign.push(device);
+    if (isForeign !== false) continue;
     if (context.volumes.some(({ imagePath }) => imagePath === file)) continue;
     if (context.isOperationRunning && poolEntryAt(domain.pools.all, file)?.area === 'tmp') continue;
     const targets = context.mounts
@@ -76,7 +89,7 @@ async function orphanDevices(
     const remedy =
       remedyWithoutOwner({ device, file, pool, isDeleted }) ||
       `run 'loopcsi gc', which detaches it`;
-    findings.push(
+    orphans.push(
       warn(
         `loop-device:${device.path}`,
         `${device.path} is attached to ${file}, which is no longer a volume${await usersText(domain, device)}${targets.length > 0 ? `, and mounted at ${targets.join(', ')}` : ''}`,
@@ -84,7 +97,23 @@ async function orphanDevices(
       ),
     );
   }
-  return findings;
+  return { orphans, foreign };
+}
+
+function undefinedIfUnavailable(error: unknown): undefined {
+  if (!isUnavailable(error)) throw error;
+}
+
+/** They are no problem, but an operator may wonder what they are. */
+function foreignDevices(devices: readonly LoopDevice[]): readonly Finding[] {
+  if (devices.length === 0) return [];
+  const paths = devices.map(({ path }) => path).join(', ');
+  return [
+    ok(
+      'foreign-loop-devices',
+      `${paths}: the image has a path in a pool of this driver, but not its inode; maybe of another driver in another mount namespace`,
+    ),
+  ];
 }
 
 async function unusedDevices(

@@ -5,6 +5,7 @@ import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
 import { foundName } from '../../ids.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
+import { deletedSuffix, mayBeOfOtherDriver } from '../attachment/foreign-device.ts';
 import { describeDeviceUsers } from '../attachment/unmount.ts';
 import type { Domain } from '../domain.ts';
 import { volumeLock } from '../engine/locks.ts';
@@ -31,6 +32,7 @@ export async function leftDevices(
   for (const device of devices.filter(isLabelled)) {
     const file = (await host.loops.backingPath(device)) ?? '';
     if (domain.pools.served.find(({ root }) => file.startsWith(`${root}/`)) !== pool) continue;
+    if (await mayBeOfOtherDriver(domain, device, { file, pool })) continue;
     const isDeleted = file.endsWith(deletedSuffix) && !(await host.files.exists(file));
     // A device on an entry of `tmp/` belongs to a call, or is detached with the entry.
     const isInTmp = file.startsWith(`${pool.directoryOf('tmp')}/`);
@@ -44,9 +46,6 @@ export async function leftDevices(
   }
   return found;
 }
-
-/** What the kernel appends to the path of an image that was unlinked. */
-export const deletedSuffix = ' (deleted)';
 
 interface DeviceFacts {
   readonly device: LoopDevice;

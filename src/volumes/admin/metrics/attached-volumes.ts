@@ -1,7 +1,8 @@
 import type { FileIdentity, IoCounters, LoopDevice, Mount } from '../../../host/host.ts';
-import { isLabelled } from '../../../host/loop/status.ts';
+import { isLabelled, isOnImage } from '../../../host/loop/status.ts';
 import { nodeBindOf } from '../../../host/mount/loop-mounts.ts';
 import { poolEntryAt } from '../../attachment/device-owner.ts';
+import { isOfOtherNode } from '../../attachment/foreign-device.ts';
 import type { Domain } from '../../domain.ts';
 import { inLane } from '../../engine/lanes.ts';
 import { volumeLock } from '../../engine/locks.ts';
@@ -62,15 +63,19 @@ export class AttachedDevices {
 
   /**
    * Counts the driver's devices that are not mounted and belong to no call: left over by a crash, or by other software. Devices
-   * of other drivers on this machine are not counted.
+   * of other drivers on this machine are not counted, even if their pools have the same paths in other mount namespaces. `images`
+   * are those of the volumes, by id.
    */
-  async countLeftovers(domain: Domain): Promise<number> {
+  async countLeftovers(domain: Domain, images: ReadonlyMap<string, FileIdentity>): Promise<number> {
     const { host } = inLane(domain, { kind: 'devices', id: 'metrics' });
     let count = 0;
     for (const { device } of this.#all) {
       if (!isLabelled(device) || this.#isUsed(domain, device)) continue;
       const entry = poolEntryAt(domain.pools.all, (await host.loops.backingPath(device)) ?? '');
       if (entry === undefined) continue;
+      const image = images.get(entry.entry);
+      if (image !== undefined && !isOnImage(device, image)) continue;
+      if (domain.pools.served.some((pool) => isOfOtherNode(device, pool))) continue;
       const { locks, runningCount } = domain.operations;
       const isBusy =
         entry.area === 'volumes'

@@ -1,5 +1,5 @@
 import { timedOut, withTimeout } from '../../../async.ts';
-import type { Capacity } from '../../../host/host.ts';
+import type { Capacity, FileIdentity } from '../../../host/host.ts';
 import type {
   Observed,
   ObservedFilesystem,
@@ -60,7 +60,9 @@ export function makeMeasure(
     };
     return {
       pools: measured.map((one) => measurePool(scrape, one)),
-      leftoverDevices: await attached?.countLeftovers(domain).catch(() => undefined),
+      leftoverDevices: await attached
+        ?.countLeftovers(domain, imagesOf(measured))
+        .catch(() => undefined),
       healthCheckedAtMs: health?.atMs,
     };
   };
@@ -83,6 +85,10 @@ async function factsOf(pool: Pool, query: PoolQuery): Promise<MeasuredFacts | un
 
 function listedVolumes({ pool, facts }: MeasuredPool): readonly VolumeRecord[] {
   return facts === undefined ? [] : [...pool.volumes.values()].slice(0, maxListedVolumes);
+}
+
+function imagesOf(measured: readonly MeasuredPool[]): ReadonlyMap<string, FileIdentity> {
+  return new Map(measured.flatMap(({ facts }) => [...(facts?.identityById ?? [])]));
 }
 
 function mountedVolumes(

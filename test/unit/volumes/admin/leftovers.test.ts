@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KernelError, StuckError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
+import { mayBeOfOtherDriver } from '../../../../src/volumes/attachment/foreign-device.ts';
+import { changedHost } from '../../../helpers/changed-host.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 
@@ -114,6 +116,46 @@ test('devices of the driver that nothing uses are detached; those of volumes in 
   );
   t.is((await node.host.loops.list()).length, before - 2);
   t.true((await stat(stray)).isFile());
+});
+
+test('devices of drivers with the same paths in other mount namespaces are not claimed', async (t) => {
+  const { node, list, administration, pool, domain, create } = await nodeInUse(t);
+  const own = await create('own');
+  const { imagePath } = domain.pools.getVolume(own.id);
+  // Their images have paths of this pool, where this driver has another file, or none.
+  const hidden = join(pool.directoryOf('volumes'), 'hidden.img');
+  const other = join(pool.directoryOf('volumes'), 'other.img');
+  for (const path of [hidden, other]) await writeFile(path, Buffer.alloc(65_536));
+  const ofHidden = await node.host.loops.attach(hidden, { ...attachOptions, label: 'hidden' });
+  const ofOther = await node.host.loops.attach(other, { ...attachOptions, label: 'x.00000000' });
+  const ofOwn = await node.host.loops.attach(imagePath, { ...attachOptions, label: own.id });
+  const host = changedHost(node.host, ({ loops }) => ({
+    loops: {
+      ...loops,
+      // As the kernel reports it: no path here leads to the inode.
+      backingPath: async (device) =>
+        device.number === ofHidden.number ? imagePath : loops.backingPath(device),
+    },
+  }));
+  const foreign = { ...domain, host };
+  t.true(await mayBeOfOtherDriver(foreign, ofHidden, { file: imagePath, pool }));
+  t.true(await mayBeOfOtherDriver(domain, ofHidden, { file: `${hidden}.moved`, pool }));
+  t.false(await mayBeOfOtherDriver(domain, ofHidden, { file: `${hidden} (deleted)`, pool }));
+  t.false(await mayBeOfOtherDriver(domain, ofOwn, { file: imagePath, pool }));
+  await rm(other);
+  t.deepEqual(
+    (await list()).filter(([kind]) => kind === 'loop-device'),
+    [
+      ['loop-device', ofHidden.path, true],
+      ['loop-device', ofOwn.path, false],
+    ],
+    'the label of the other one has the tag of another node',
+  );
+  const findings = await administration.diagnose();
+  const found = findings.find(({ name }) => name === 'foreign-loop-devices');
+  t.is(found?.state, 'ok');
+  t.regex(found?.message ?? '', new RegExp(`^${ofOther.path}: .*maybe of another driver`));
+  t.false(findings.some(({ name }) => name === `loop-device:${ofOther.path}`));
 });
 
 test('the device of a volume whose image was deleted is kept: it has the only copy', async (t) => {
