@@ -55,12 +55,12 @@ async function killedIn(
   });
 }
 
-/** A write with fsync, which hangs while its filesystem is frozen. */
+/** A write with fsync. Without the thaw it would wait for the time limit of the freeze, which is ten minutes. */
 async function goesOn(t: ExecutionContext, directory: string): Promise<void> {
   const begun = performance.now();
   await writeText(join(directory, 'after'), 'after', true);
   const ms = performance.now() - begun;
-  t.true(ms < 1_000, `writes continue before the restart; one took ${Math.round(ms)} ms`);
+  t.true(ms < 60_000, `writes continue before the restart; one took ${Math.round(ms)} ms`);
 }
 
 async function isClean(t: ExecutionContext, node: ScratchNode): Promise<void> {
