@@ -107,9 +107,15 @@ for (const { options, source, message } of refused) {
   });
 }
 
+test('limits are parameters of the volume', (t) => {
+  const { settings, parameters } = parse({ writeBytesPerSecond: '1Mi', readIops: 'max' });
+  t.like(settings.limits, { writeBytesPerSecond: 1n << 20n, readIops: null, writeIops: null });
+  t.deepEqual(parameters, { writeBytesPerSecond: '1Mi', readIops: 'max' });
+});
+
 test('docs/docker.md has the table of options', async (t) => {
   const path = join(import.meta.dirname, '..', '..', '..', '..', 'docs', 'docker.md');
   const docs = await readFile(path, 'utf8');
   t.true(docs.includes(optionsAsMarkdown()), `the table must be:\n\n${optionsAsMarkdown()}`);
-  t.is(Object.keys(knownOptions).length, 7);
+  t.is(Object.keys(knownOptions).length, 11);
 });

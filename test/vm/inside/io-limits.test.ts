@@ -155,41 +155,6 @@ test.serial('direct and buffered I/O is within the limit, and fast without it', 
   });
 });
 
-test.serial('a limit is changed while fio runs', async (t) => {
-  await onNode(t, async (fixture, pod) => {
-    t.deepEqual(await fixture.create('v', 'ext4', { sizeBytes: 64n * MiB }), ok);
-    const { device, file } = await stageAndPublish(t, fixture, 'v');
-    const fio = pod.start([
-      ...['fio', '--name=w', `--filename=${file}`, '--rw=write', '--bs=64k', '--size=16m'],
-      ...['--direct=1', '--time_based', '--runtime=600', '--output=/dev/null'],
-    ]);
-    fio.catch(() => undefined);
-    const seconds = 10;
-    await until(
-      'fio writes',
-      async () => (await pod.writtenBytes(device)) > 16 * Number(MiB),
-      300_000,
-    );
-    const measured: number[] = [];
-    for (const limit of ['max', '512Ki', '1Mi', 'max'] as const) {
-      t.deepEqual(await modify(fixture, 'v', { writeBytesPerSecond: limit }), ok);
-      // What was admitted under the former limit is not measured.
-      await writtenDuring(pod, device, 2_000);
-      const perSecond = (await writtenDuring(pod, device, seconds * 1000)) / seconds;
-      t.log(`writeBytesPerSecond ${limit}: ${Math.round(perSecond / 1024)} KiB/s`);
-      measured.push(perSecond);
-    }
-    const [before = 0, half = 0, whole = 0, after = 0] = measured;
-    t.is(fio.exitCode, null, 'it runs');
-    fio.kill('SIGKILL');
-    await fio.catch(() => undefined);
-    t.true(half > 0 && half < 1.3 * Number(rate), `${half}`);
-    t.true(whole > 1.3 * Number(rate) && whole < 1.3 * Number(MiB), `${whole}`);
-    t.true(before > 1.5 * Number(MiB) && after > 1.5 * Number(MiB), `${before}, ${after}`);
-    await endUse(t, fixture, 'v');
-  });
-});
-
 test.serial('the next volume with the number of a limited one is not limited', async (t) => {
   await onNode(t, async (fixture, pod) => {
     t.deepEqual(await fixture.create('limited', 'ext4', { parameters }), ok);
@@ -265,4 +230,49 @@ test.serial('a cgroup that cannot limit devices is refused, and doctor says why'
     'there is nothing to remove',
   );
   t.true('path' in (await makeRealHost().deviceLimits.findCgroup()));
+});
+
+test.serial('a limit is changed while fio runs', async (t) => {
+  await onNode(t, async (fixture, pod) => {
+    t.deepEqual(await fixture.create('v', 'ext4', { sizeBytes: 64n * MiB }), ok);
+    const { device, file } = await stageAndPublish(t, fixture, 'v');
+    const fio = pod.start([
+      ...['fio', '--name=w', `--filename=${file}`, '--rw=write', '--bs=16k', '--size=16m'],
+      ...[
+        '--direct=1',
+        '--thread',
+        '--rate=4m',
+        '--time_based',
+        '--runtime=600',
+        '--output=/dev/null',
+      ],
+    ]);
+    const ended = fio.then(
+      () => 'it ended',
+      (error: unknown) => String(error),
+    );
+    const seconds = 8;
+    const isWriting = until(
+      'fio writes',
+      async () => (await pod.writtenBytes(device)) > 4 * Number(MiB),
+    );
+    t.is(await Promise.race([isWriting, ended]), undefined);
+    const measured: number[] = [];
+    for (const limit of ['max', '128Ki', '384Ki', 'max'] as const) {
+      t.deepEqual(await modify(fixture, 'v', { writeBytesPerSecond: limit }), ok);
+      // What was admitted under the former limit is not measured.
+      await writtenDuring(pod, device, 2_000);
+      const perSecond = (await writtenDuring(pod, device, seconds * 1000)) / seconds;
+      t.log(`writeBytesPerSecond ${limit}: ${Math.round(perSecond / 1024)} KiB/s`);
+      measured.push(perSecond);
+    }
+    const [before = 0, low = 0, high = 0, after = 0] = measured;
+    fio.kill('SIGKILL');
+    t.regex(await ended, /SIGKILL/, 'it ran until now');
+    const KiB = 1024;
+    t.true(low > 0 && low < 1.5 * 128 * KiB, `${low}`);
+    t.true(high > 1.5 * 128 * KiB && high < 1.3 * 384 * KiB, `${high}`);
+    t.true(before > 1.3 * 384 * KiB && after > 1.3 * 384 * KiB, `${before}, ${after}`);
+    await endUse(t, fixture, 'v');
+  });
 });
