@@ -74,6 +74,10 @@ export class Agent {
   readonly #options: AgentOptions;
   #endpoint: AgentEndpoint;
   #connection: Connection;
+  /** With newer certificates; it replaces the connection once it is up. */
+  #next: Connection | undefined;
+  /** Replaced; it may still have running calls. */
+  #earlier: Connection | undefined;
   #state: AgentState;
   #hello: HelloResponse | undefined;
   /** Why the certificate of the peer of this connection is refused. */
@@ -117,11 +121,19 @@ export class Agent {
     if (this.#connection.isUp()) this.#greet();
   }
 
-  /** Connects again with the current certificates. Calls that are running end first. */
+  /** Connects again with the current certificates. Calls use the earlier connection until the new one is up, and end on it. */
   reconnect(): void {
+    this.#next?.close();
+    this.#next = this.#connect();
+    if (!this.#connection.isUp()) this.#useNext(this.#next);
+  }
+
+  #useNext(next: Connection): void {
     const earlier = this.#connection;
-    this.#connection = this.#connect();
-    closeWhen(() => this.#isClosed || this.#running === 0, earlier);
+    this.#connection = next;
+    this.#next = undefined;
+    this.#earlier = earlier;
+    earlier.closeWhenIdle();
   }
 
   /** Ends running calls with UNAVAILABLE. */
@@ -129,6 +141,8 @@ export class Agent {
     this.#isClosed = true;
     clearTimeout(this.#helloTimer);
     this.#connection.close();
+    this.#next?.close();
+    this.#earlier?.close();
   }
 
   /**
@@ -232,6 +246,8 @@ export class Agent {
       credentials,
       timings: this.#options.timings,
       onChange: (state) => {
+        if (connection === this.#next && (state === 'up' || !this.#connection.isUp()))
+          this.#useNext(connection);
         if (connection === this.#connection) this.#connectionChanged(state);
       },
     });
@@ -374,14 +390,4 @@ function withoutResolution(details: string): string {
       .replace(/ \(\d{4}-\d\d-\d\dT[^)]*\)/, '')
       .replace(/\.? Resolution note:.*$/, '')
   );
-}
-
-/** Closes the connection once `isDone`. */
-function closeWhen(isDone: () => boolean, connection: Connection): void {
-  const timer = setInterval(() => {
-    if (!isDone()) return;
-    clearInterval(timer);
-    connection.close();
-  }, 1_000);
-  timer.unref();
 }

@@ -98,6 +98,8 @@ export interface Connection {
   ) => AsyncIterable<AgentResponse<N, M>>;
   /** Ends running calls. */
   readonly close: () => void;
+  /** Closes the connection when the running calls have ended. */
+  readonly closeWhenIdle: () => void;
 }
 
 /** `failed`: the last attempt to connect has failed, and the next calls fail with its reason. */
@@ -129,13 +131,22 @@ export function connect(options: {
       return method(request, limits);
     };
   const stopWatching = watchState(channel, onChange);
+  const close = (): void => {
+    stopWatching();
+    channel.close();
+  };
+  const running = countRunning();
   return {
     isUp: () => channel.getChannel().getConnectivityState(false) === connectivityState.READY,
-    call: (call, limits) => invoke(call as never)(limits) as Promise<never>,
-    stream: (call, limits) => invoke(call as never)(limits) as AsyncIterable<never>,
-    close: () => {
+    call: async (call, limits) =>
+      running.during(() => invoke(call as never)(limits) as Promise<never>),
+    stream: (call, limits) =>
+      running.duringStream(() => invoke(call as never)(limits) as AsyncIterable<never>),
+    close,
+    closeWhenIdle: () => {
+      // It is used no more, so changes of its state mean nothing.
       stopWatching();
-      channel.close();
+      running.whenNone(close);
     },
   };
 }
@@ -151,6 +162,43 @@ export function noConnection(problem: Error): Connection {
       throw problem;
     },
     close: () => undefined,
+    closeWhenIdle: () => undefined,
+  };
+}
+
+/** Counts running calls. */
+function countRunning() {
+  let count = 0;
+  let atNone: (() => void) | undefined;
+  const begin = (): (() => void) => {
+    count += 1;
+    return () => {
+      count -= 1;
+      if (count === 0) atNone?.();
+    };
+  };
+  return {
+    during: async <T>(work: () => Promise<T>): Promise<T> => {
+      const end = begin();
+      try {
+        return await work();
+      } finally {
+        end();
+      }
+    },
+    duringStream: async function* <T>(open: () => AsyncIterable<T>): AsyncGenerator<T> {
+      const end = begin();
+      try {
+        yield* open();
+      } finally {
+        end();
+      }
+    },
+    /** Calls `then` as soon as no call is running. */
+    whenNone: (then: () => void): void => {
+      atNone = then;
+      if (count === 0) then();
+    },
   };
 }
 

@@ -1,0 +1,172 @@
+/**
+ * Several nodes on one machine, without Kubernetes: a driver in a network namespace for each, with pools, state and an id of its own,
+ * and `loopcsi controller` in another namespace, which has a link to each node. Loop devices are shared, as between containers.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { execa } from 'execa';
+import { type Client, makeClient } from '../../src/csi/client.ts';
+import { type Service, startService } from '../docker/processes.ts';
+import { launcher } from './command-line.ts';
+import { type DriverProcess, startDriver } from './driver.ts';
+import { until } from './until.ts';
+
+const port = 9737;
+const addressOf = (index: number): string => `10.253.0.${index}`;
+
+export interface LabNode {
+  readonly id: string;
+  /** The driver that runs now. */
+  driver(): DriverProcess;
+  /** Starts the driver again after `kill`. */
+  start(): Promise<void>;
+  kill(): Promise<void>;
+  /** Stops the process without ending it, as a hang does, and lets it continue. */
+  hang(): void;
+  resume(): void;
+  /** Takes the link to the controller down, and up again. */
+  cut(): Promise<void>;
+  mend(): Promise<void>;
+}
+
+export interface Lab {
+  readonly nodes: readonly LabNode[];
+  /** Socket of the controller. */
+  readonly endpoint: string;
+  /** The directory that `loopcsi tls create` made. */
+  readonly tlsDir: string;
+  readonly controllerLog: string;
+}
+
+/** Starts everything in `directory`. It ends with the test, the volumes excepted. */
+export async function makeLab(
+  t: ExecutionContext,
+  directory: string,
+  { nodeCount, flags = [] }: { readonly nodeCount: number; readonly flags?: readonly string[] },
+): Promise<Lab> {
+  const tlsDir = join(directory, 'tls');
+  await execa(launcher, ['tls', 'create', tlsDir]);
+  const hub = await makeNamespace(t, join(directory, 'hub.log'));
+  await inNamespace(hub, 'ip', 'link', 'add', 'br0', 'type', 'bridge');
+  await inNamespace(hub, 'ip', 'address', 'add', `${addressOf(254)}/24`, 'dev', 'br0');
+  await inNamespace(hub, 'ip', 'link', 'set', 'br0', 'up');
+  const nodes: LabNode[] = [];
+  for (let index = 1; index <= nodeCount; index += 1) {
+    nodes.push(await makeNode(t, { index, hub, directory, tlsDir, flags }));
+  }
+  const endpoint = join(directory, 'controller.sock');
+  const controllerLog = join(directory, 'controller.log');
+  const agents = nodes.map((_node, index) => `${addressOf(index + 1)}:${port}`).join(',');
+  const controller = await startService(
+    [
+      ...enter(hub),
+      launcher,
+      'controller',
+      `--endpoint=unix://${endpoint}`,
+      `--agents=static:${agents}`,
+      `--tls-dir=${join(tlsDir, 'controller')}`,
+      '--http-address=off',
+    ],
+    controllerLog,
+  );
+  t.teardown(() => controller.end());
+  return { nodes, endpoint, tlsDir, controllerLog };
+}
+
+/** Waits until the controller reaches all agents. */
+export async function untilAllReady(identity: Client<'csi.v1.Controller'>): Promise<void> {
+  await until('all agents are ready', async () =>
+    identity.ListVolumes({}, { timeoutMs: 10_000 }).then(
+      () => true,
+      () => false,
+    ),
+  );
+}
+
+/** A client of a service at a socket. Ends with the test. */
+export function clientAt<N extends 'csi.v1.Controller' | 'csi.v1.Node'>(
+  t: ExecutionContext,
+  name: N,
+  endpoint: string,
+): Client<N> {
+  const client = makeClient(name, `unix://${endpoint}`);
+  t.teardown(client.close);
+  return client;
+}
+
+/** A process whose network namespace others enter. */
+async function makeNamespace(t: ExecutionContext, log: string): Promise<Service> {
+  const holder = await startService(['unshare', '--net', 'sleep', 'infinity'], log);
+  t.teardown(() => holder.end('SIGKILL'));
+  const own = await namespaceOf('self');
+  await until('it has its namespace', async () => (await namespaceOf(holder.pid)) !== own);
+  await inNamespace(holder, 'ip', 'link', 'set', 'lo', 'up');
+  return holder;
+}
+
+async function namespaceOf(pid: number | 'self'): Promise<string> {
+  return (await execa('readlink', [`/proc/${pid}/ns/net`])).stdout;
+}
+
+function enter({ pid }: Service): readonly string[] {
+  return ['nsenter', `--target=${pid}`, '--net'];
+}
+
+async function inNamespace(holder: Service, ...command: readonly string[]): Promise<void> {
+  const [file = '', ...args] = [...enter(holder), ...command];
+  await execa(file, args);
+}
+
+async function makeNode(
+  t: ExecutionContext,
+  given: {
+    readonly index: number;
+    readonly hub: Service;
+    readonly directory: string;
+    readonly tlsDir: string;
+    readonly flags: readonly string[];
+  },
+): Promise<LabNode> {
+  const { index, hub } = given;
+  const id = `node-${index}`;
+  const directory = join(given.directory, id);
+  await mkdir(directory);
+  const namespace = await makeNamespace(t, join(directory, 'namespace.log'));
+  const link = `n${index}`;
+  const peer = ['peer', 'name', 'eth0', 'netns', String(namespace.pid)];
+  await inNamespace(hub, 'ip', 'link', 'add', link, 'type', 'veth', ...peer);
+  await inNamespace(hub, 'ip', 'link', 'set', link, 'master', 'br0', 'up');
+  await inNamespace(namespace, 'ip', 'address', 'add', `${addressOf(index)}/24`, 'dev', 'eth0');
+  await inNamespace(namespace, 'ip', 'link', 'set', 'eth0', 'up');
+  const flags = [
+    `--node-id=${id}`,
+    `--agent-address=${addressOf(index)}:${port}`,
+    `--tls-dir=${join(given.tlsDir, 'agent')}`,
+    '--http-address=off',
+    ...given.flags,
+  ];
+  const start = () => startDriver(directory, flags, { enter: enter(namespace) });
+  let driver = await start();
+  // nsenter becomes the driver, so its process id is the driver's.
+  const signal = (name: NodeJS.Signals): void => {
+    process.kill(driver.pid, name);
+  };
+  t.teardown(async () => {
+    signal('SIGCONT');
+    await driver.stop();
+  });
+  const setLink = (state: 'up' | 'down') => inNamespace(hub, 'ip', 'link', 'set', link, state);
+  return {
+    id,
+    driver: () => driver,
+    start: async () => {
+      driver = await start();
+    },
+    kill: () => driver.kill(),
+    hang: () => signal('SIGSTOP'),
+    resume: () => signal('SIGCONT'),
+    cut: () => setLink('down'),
+    mend: () => setLink('up'),
+  };
+}
