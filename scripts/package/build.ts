@@ -54,7 +54,7 @@ async function pack(
 }
 
 /** The time of the last commit in seconds since 1970, so that the same commit gives the same package; without git, the present. */
-async function sourceTime(): Promise<number> {
+export async function sourceTime(): Promise<number> {
   const set = Number(process.env['SOURCE_DATE_EPOCH']);
   if (set > 0) return set;
   const log = await attempt('git', ['log', '-1', '--format=%ct'], { cwd: root }).catch(

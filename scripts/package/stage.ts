@@ -104,7 +104,7 @@ const unusedParts =
   /\/koffi\/(?:vendor|lib|doc)$|\.(?:d\.[cm]?ts|map|md|markdown|cc|hh|asm|S|inc|npmignore)$/;
 
 /** Dependencies below the package's own `node_modules` are members of the closure themselves. */
-async function copyPackage({ directory }: InstalledPackage, target: string): Promise<void> {
+export async function copyPackage({ directory }: InstalledPackage, target: string): Promise<void> {
   const nested = join(directory, 'node_modules');
   await cp(directory, target, {
     recursive: true,

@@ -51,6 +51,7 @@ test('a workflow has no permissions, and each job only those that it needs', (t)
     'release.yml image': { packages: 'write', 'id-token': 'write' },
     'release.yml chart': { contents: 'read', packages: 'write', 'id-token': 'write' },
     'release.yml packages': { contents: 'write', 'id-token': 'write' },
+    'release.yml krew': { contents: 'write', 'id-token': 'write' },
     'release.yml publish': { contents: 'write' },
   };
   const found = workflows.flatMap(({ file, permissions, jobs }) => {
