@@ -113,7 +113,7 @@ export const locks: Subject = {
       file: 'host/programs/run.ts',
       find: '...inherited(lock)',
       replace: '...inherited(undefined)',
-      tests: ['integration/orphan-programs'],
+      tests: ['integration/alone/orphan-programs'],
     },
     {
       name: 'an image in use by a program is copied',

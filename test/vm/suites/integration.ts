@@ -25,7 +25,7 @@ export const chosen: readonly string[] = [
   'host/files/remove-tree',
   'hostile/targets',
   'life-cycle',
-  'orphan-programs',
+  'alone/orphan-programs',
   'other-node',
   'recovery',
   'removed-scratch',

@@ -1,3 +1,7 @@
+/**
+ * Programs that outlive their driver. Alone: a process that polls stops each program within milliseconds of its start, which fails
+ * while others use the processors.
+ */
 import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,13 +9,13 @@ import { kill } from 'node:process';
 import { status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { type Client, makeClient } from '../../src/csi/client.ts';
-import { GiB, MiB } from '../../src/units.ts';
-import { type DriverProcess, startDriver, withoutSysResource } from '../helpers/driver.ts';
-import { onNode } from '../helpers/on-node.ts';
-import { removeAll } from '../helpers/scratch-pool.ts';
-import { stopProgram } from '../helpers/stop-program.ts';
-import { until } from '../helpers/until.ts';
+import { type Client, makeClient } from '../../../src/csi/client.ts';
+import { GiB, MiB } from '../../../src/units.ts';
+import { type DriverProcess, startDriver, withoutSysResource } from '../../helpers/driver.ts';
+import { onNode } from '../../helpers/on-node.ts';
+import { removeAll } from '../../helpers/scratch-pool.ts';
+import { stopProgram } from '../../helpers/stop-program.ts';
+import { until } from '../../helpers/until.ts';
 
 const files = 40;
 const capabilityOf = (fs_type: string) => ({
