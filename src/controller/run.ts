@@ -1,4 +1,5 @@
 /** `loopcsi controller` as a process: its certificates, its discovery, and the controller itself. */
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Logger } from '../observe/log.ts';
 import { FollowedCredentials } from '../tls/credentials.ts';
@@ -67,9 +68,9 @@ export async function runController(
   const managing =
     kept === undefined
       ? Promise.resolve()
-      : // The host name of a pod is its name.
+      : // The host name of a pod is its name, but may be cut off.
         manageCertificates(
-          { ...kept, client: kube(), driverName, identity: hostname(), log },
+          { ...kept, client: kube(), driverName, identity: `${hostname()}_${randomUUID()}`, log },
           stopping.signal,
         );
   return {

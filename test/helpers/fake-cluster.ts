@@ -120,6 +120,49 @@ function hasDriverLabels(item: KubeObject): boolean {
   return JSON.stringify(item).includes('"app.kubernetes.io/part-of":"loopcsi"');
 }
 
+/** Changes a cluster to the shape with a controller: its Deployment and pod have the sidecars, the driver's pods have none. */
+export function useController(
+  cluster: FakeCluster,
+  { isReady = true, extraArgs = {} }: ControllerShape = {},
+): void {
+  const sidecars = {
+    provisioner: [
+      '--leader-election=true',
+      '--enable-capacity=true',
+      '--extra-create-metadata=true',
+    ],
+    snapshotter: ['--leader-election=true'],
+    resizer: ['--leader-election=true'],
+  };
+  const containers = [
+    { name: 'controller', args: ['controller', `--driver-name=${driverName}`] },
+    ...Object.entries(sidecars).map(([name, args]) => ({
+      name,
+      args: [...args, ...(extraArgs[name] ?? [])],
+    })),
+  ];
+  const metadata = { name: 'loopcsi-controller', namespace: 'loopcsi' };
+  const status = {
+    phase: 'Running',
+    conditions: [{ type: 'Ready', status: isReady ? 'True' : 'False' }],
+  };
+  for (const pod of cluster.objects['pods'] ?? []) {
+    const spec = pod['spec'] as { containers: { name: string; args: string[] }[] };
+    spec.containers = spec.containers.filter(({ name }) => name === 'driver');
+    spec.containers[0]?.args.push('--agent-address=[$(POD_IP)]:9737');
+  }
+  cluster.objects['deployments.apps']?.push({
+    metadata,
+    spec: { template: { spec: { containers } } },
+  });
+  cluster.objects['pods']?.push({ metadata, spec: { nodeName: 'n1', containers }, status });
+}
+
+interface ControllerShape {
+  readonly isReady?: boolean;
+  readonly extraArgs?: Readonly<Record<string, readonly string[]>>;
+}
+
 export function driverPod(
   node: string,
   more: { readonly isReady?: boolean; readonly waiting?: object } = {},

@@ -161,6 +161,21 @@ export function ownClasses({ classes, driver }: Cluster): readonly StorageClass[
   return classes.filter(({ provisioner }) => provisioner === driver);
 }
 
+/** The Deployment with `loopcsi controller` of this driver; undefined if the sidecars run on every node. */
+export function findController({ deployments, driver }: Cluster): Deployment | undefined {
+  return deployments.find(({ spec }) => spec.template.spec.containers.some(isControllerOf(driver)));
+}
+
+/** The pods of that Deployment. */
+export function controllerPods({ pods, driver }: Cluster): readonly Pod[] {
+  return pods.filter(({ spec }) => spec.containers.some(isControllerOf(driver)));
+}
+
+const isControllerOf =
+  (driver: string) =>
+  ({ args }: { readonly args: readonly string[] }): boolean =>
+    args[0] === 'controller' && args.includes(`--driver-name=${driver}`);
+
 export function isReady(pod: Pod): boolean {
   return (
     pod.status.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ??

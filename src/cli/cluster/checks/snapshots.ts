@@ -1,6 +1,6 @@
 /** Whether snapshots can work: CRDs, a snapshot-controller that distributes, and contents that some node handles. */
 import { type Finding, fail, ok, warn } from '../../../volumes/admin/doctor.ts';
-import type { Cluster } from '../cluster.ts';
+import { type Cluster, findController } from '../cluster.ts';
 import type { SnapshotContent } from '../objects.ts';
 
 const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
@@ -21,7 +21,8 @@ export function checkSnapshots(cluster: Cluster): readonly Finding[] {
   ];
 }
 
-function checkController({ deployments }: Cluster): Finding {
+function checkController(cluster: Cluster): Finding {
+  const { deployments } = cluster;
   const controllers = deployments.flatMap(({ metadata, spec }) =>
     spec.template.spec.containers
       .filter(
@@ -41,6 +42,10 @@ function checkController({ deployments }: Cluster): Finding {
       "install one, for example with snapshot-controller.enabled=true in the chart's values",
     );
   }
+  if (findController(cluster) !== undefined) {
+    const message = `snapshot-controller ${first.name} runs, and the controller's snapshotter takes the snapshots of all nodes`;
+    return ok('snapshot-controller', message);
+  }
   const flag = first.words.findLast(
     (word) => word === distributed || word.startsWith(`${distributed}=`),
   );
@@ -58,13 +63,15 @@ function checkController({ deployments }: Cluster): Finding {
 }
 
 function checkContent(
-  { nodes }: Cluster,
+  cluster: Cluster,
   { metadata, spec, status }: SnapshotContent,
 ): readonly Finding[] {
+  // The controller's snapshotter handles contents whatever their label.
+  const isCentral = findController(cluster) !== undefined;
   const node = metadata.labels[managedBy];
   const { namespace, name } = spec.volumeSnapshotRef;
   const subject = `snapshot ${namespace}/${name} (content ${metadata.name})`;
-  if (node === undefined) {
+  if (!isCentral && node === undefined) {
     return [
       fail(
         `snapshot:${namespace}/${name}`,
@@ -73,7 +80,7 @@ function checkContent(
       ),
     ];
   }
-  if (!nodes.some((one) => one.metadata.name === node)) {
+  if (node !== undefined && !cluster.nodes.some((one) => one.metadata.name === node)) {
     return [
       fail(
         `snapshot:${namespace}/${name}`,

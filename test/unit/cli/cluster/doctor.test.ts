@@ -12,6 +12,7 @@ import {
   persistentVolume,
   snapshotController,
   storageClass,
+  useController,
   user,
 } from '../../../helpers/fake-cluster.ts';
 
@@ -107,6 +108,65 @@ for (const [name, args, pattern] of [
       spec: { containers: { name: string; args: string[] }[] };
     }[];
     pod?.spec.containers.find((one) => one.name === name)?.args.push(...args);
+    await findsOnly(t, cluster, pattern);
+  });
+}
+
+test('with a controller, its sidecars need other flags, and no snapshot-controller needs to be distributed', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  useController(cluster);
+  await findsOnly(t, cluster);
+  cluster.objects['deployments.apps']?.splice(0, 1, snapshotController(['--v=5']));
+  await findsOnly(t, cluster);
+});
+
+test('a controller that is not ready, and drivers without their controller', async (t) => {
+  const cluster = makeFakeCluster();
+  useController(cluster, { isReady: false });
+  await findsOnly(
+    t,
+    cluster,
+    /^fail controller: no pod of the controller is ready.* -> kubectl describe pod --namespace loopcsi loopcsi-controller/,
+  );
+  cluster.objects['deployments.apps']?.splice(1, 1);
+  cluster.objects['pods']?.splice(1, 1);
+  await findsOnly(
+    t,
+    cluster,
+    /^fail controller: the drivers wait for a controller, but no Deployment/,
+  );
+});
+
+test('a driver that the rollout has not replaced yet', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  useController(cluster);
+  const pods = cluster.objects['pods'] as { spec: { containers: { args: string[] }[] } }[];
+  pods[1]?.spec.containers[0]?.args.pop();
+  await findsOnly(
+    t,
+    cluster,
+    /^warn controller:n2: the driver on node n2 has no port for the controller yet/,
+  );
+});
+
+for (const [name, arg, pattern] of [
+  ['provisioner', '--leader-election=false', /^fail sidecar:provisioner: .*several provisioners/],
+  [
+    'provisioner',
+    '--node-deployment=true',
+    /^fail sidecar:provisioner: .*only volumes of the node/,
+  ],
+  ['provisioner', '--node-deployment', /^fail sidecar:provisioner: .*only volumes of the node/],
+  [
+    'snapshotter',
+    '--node-deployment=true',
+    /^fail sidecar:snapshotter: .*only snapshots of the node/,
+  ],
+  ['resizer', '--leader-election=false', /^fail sidecar:resizer: .*several resizers/],
+] as const) {
+  test(`with a controller: ${name} with ${arg}`, async (t) => {
+    const cluster = makeFakeCluster();
+    useController(cluster, { extraArgs: { [name]: [arg] } });
     await findsOnly(t, cluster, pattern);
   });
 }
