@@ -18,6 +18,8 @@ import { makeDisks, mountDisks } from './kube/chart.ts';
 
 /** Each is a folder of scenarios, whose files run concurrently. The other stages run a program, and only if they are named. */
 const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+/** Scenarios that run only if they are named. */
+const onRequest = ['controller'];
 const byCommand = ['bench', 'conformance'];
 const stageMinutes = 8;
 
@@ -90,7 +92,7 @@ try {
   await makeDisks(layout);
   await mountDisks(layout);
   lap('the cluster is up');
-  const named = [...stages, ...byCommand].filter(
+  const named = [...stages, ...onRequest, ...byCommand].filter(
     (stage) => stage === 'install' || chosen.includes(stage),
   );
   for (const stage of chosen.length === 0 ? stages : named) {
