@@ -17,7 +17,7 @@ import { planFiles } from './test-plan.ts';
 const root = join(import.meta.dirname, '..', '..');
 const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 
-/** The tests of one file use a sixth of two processors: they wait for disks, time limits, and processes that they start. */
+/** For two processors: the tests of one file mostly wait, for disks, for time limits, and for processes that they start. */
 const filesAtATime = 3;
 
 const flags = process.argv.slice(2).filter((word) => word.startsWith('-'));
