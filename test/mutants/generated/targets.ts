@@ -79,7 +79,7 @@ const measured: readonly Target[] = [
     tests: ['volumes/engine/operations', 'volumes/engine/locks'],
     maxSurvivors: 10,
   },
-  { file: 'ids.ts', tests: ['volumes/ids'], maxSurvivors: 4 },
+  { file: 'ids.ts', tests: ['ids'], maxSurvivors: 4 },
   {
     file: 'volumes/jobs/interrupted-restores.ts',
     tests: ['volumes/jobs/interrupted-restores'],

@@ -6,8 +6,8 @@ export const devices: Subject = {
     {
       name: 'an unstage detaches a device that is mounted elsewhere',
       file: 'volumes/node/unstage.ts',
-      find: 'if (mounts.length > 0) {',
-      replace: 'if (mounts.length < 0) {',
+      find: 'if (mounts.length > 0)',
+      replace: 'if (mounts.length < 0)',
       tests: ['volumes/node/staging'],
     },
     {
@@ -20,7 +20,7 @@ export const devices: Subject = {
     {
       name: 'an image is attached twice',
       file: 'volumes/attachment/attach.ts',
-      find: /if \(isOurs && [^;]*\)\s+return readWrite;/,
+      find: /if \(isOurs && [^{]*\{[^}]*return readWrite;\s*\}/,
       replace: '',
       tests: ['volumes/attachment/failed-mount'],
     },
@@ -62,8 +62,8 @@ export const devices: Subject = {
     {
       name: 'a volume that is mounted is deleted',
       file: 'volumes/volume/delete.ts',
-      find: 'if (mounts.length > 0) {',
-      replace: 'if (mounts.length < 0) {',
+      find: 'if (mounts.length > 0)',
+      replace: 'if (mounts.length < 0)',
       tests: ['volumes/node/staging'],
     },
     {
