@@ -1,7 +1,7 @@
 import { callPeriodically } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
-import { hasLimits, noLimits } from '../../host/loop/io-limits.ts';
+import { areEqualLimits, hasLimits, noLimits } from '../../host/loop/io-limits.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { volumeAttachedTo } from '../attachment/device-owner.ts';
 import { limitDevice } from '../attachment/io-limits.ts';
@@ -53,10 +53,15 @@ function isAnyLimited({ pools }: Domain): boolean {
   );
 }
 
-/** Skips a volume that a call has locked: that call sets its limits. */
+/**
+ * Skips a volume that a call has locked: that call sets its limits. A volume with the right limits is not locked, because calls are
+ * refused meanwhile.
+ */
 async function repairDevice(domain: Domain, device: LoopDevice): Promise<void> {
   const found = await volumeAttachedTo(domain, device);
   if (found === undefined) return;
+  const present = (await domain.host.deviceLimits.list()).get(device.majorMinor) ?? noLimits;
+  if (areEqualLimits(present, found.record.limits)) return;
   const volumeId = callIdOf(found);
   const unlock = domain.operations.locks.tryAcquire(
     { exclusive: [volumeLock(volumeId)] },

@@ -129,6 +129,15 @@ test('limits are put back by a check if the cgroup lost them, and after a reboot
   t.deepEqual([...ioMax.devices.values()], [limits]);
 });
 
+test('a check does not lock a volume that has its limits', async (t) => {
+  const { create, repair, stage, unstage } = await nodeWith(t);
+  const id = await create('v', { readIops: '500' });
+  await stage(id);
+  const repaired = repair();
+  await t.notThrowsAsync(unstage(id));
+  await repaired;
+});
+
 test('on a node with cgroup v1, limits are refused and volumes without limits are used', async (t) => {
   const { create, ioMax, modify, recordOf, stage, unstage } = await nodeWith(t);
   const limited = await create('limited', { readIops: '500' });
