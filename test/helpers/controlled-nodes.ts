@@ -20,10 +20,11 @@ export interface ControlledNodes {
   readonly stop: () => Promise<void>;
 }
 
-/** Starts everything below `directory` and waits until the controller has all nodes. */
+/** Starts everything below `directory` and waits until the controller has all nodes. `flags` are those of the drivers. */
 export async function startControlledNodes(
   directory: string,
   nodeIds: readonly string[],
+  flags: readonly string[] = [],
 ): Promise<ControlledNodes> {
   const tls = join(directory, 'tls');
   const made = await runCommand('/nowhere', 'tls', 'create', tls);
@@ -38,6 +39,7 @@ export async function startControlledNodes(
       '--http-address=off',
       `--agent-address=127.0.0.1:${ports.get(nodeId) ?? 0}`,
       `--tls-dir=${join(tls, 'agent')}`,
+      ...flags,
     ]);
     drivers.set(nodeId, driver);
     ports.set(nodeId, Number(await lastIn(() => driver.log(), /"agentPort":(\d+)/g)));
