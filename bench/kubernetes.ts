@@ -5,10 +5,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { podProcesses } from '../test/e2e/cluster/machine.ts';
 import { textAt } from '../test/e2e/kube/api.ts';
 import { claim, type PodOptions, pod } from '../test/e2e/kube/objects.ts';
-import { api, isReady, layout } from '../test/e2e/kube/scenario.ts';
+import { api, firstNode, isReady } from '../test/e2e/kube/scenario.ts';
 import { asMarkdown, percentile, residentMiB } from './measure.ts';
 
 const rounds = 50;
@@ -82,7 +81,7 @@ function row(name: string, values: readonly number[]): readonly string[] {
 
 /** Durations of successful calls of an RPC since a point in time, from the driver's log. */
 async function readDriverDurations(rpc: string, since: string): Promise<number[]> {
-  const root = join(layout.logs, 'pods');
+  const root = join(firstNode.layout.logs, 'pods');
   const durations: number[] = [];
   for (const path of await readdir(root, { recursive: true })) {
     if (!path.includes('/driver/') || !path.endsWith('.log')) continue;
@@ -113,7 +112,7 @@ async function idleRequestRate(): Promise<number> {
 /** Resident memory of the driver and its sidecars in MiB, by name. */
 async function measureMemory(): Promise<ReadonlyMap<string, number>> {
   const memory = new Map<string, number>();
-  for (const pid of await podProcesses(layout)) {
+  for (const pid of await firstNode.podProcesses()) {
     const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
     const name = command.join(' ').includes('main.js serve')
       ? 'driver'

@@ -1,7 +1,8 @@
 /**
- * `npm run test:e2e [-- --tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it, stage
- * after stage, and removes everything. Arguments that start with `-` are passed to AVA. Logs of a failed run are kept, and their
- * path is printed last. After a failed stage the next one still runs, unless the failed one is the first, which installs.
+ * `npm run test:e2e [-- --nodes N] [--tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it,
+ * stage after stage, and removes everything. With one node, the first stage installs the chart as the README says, and the others
+ * only run if it passes; with several, the chart is installed before the first stage. Other arguments that start with `-` are
+ * passed to AVA. Logs of a failed run are kept, and their path is printed last.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,11 +17,12 @@ import { keepLogs } from './cluster/machine.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
-/** Each is a folder of scenarios, whose files run concurrently. The other stages run a program, and only if they are named. */
-const stages = ['install', 'workloads', 'disruption', 'uninstall'];
-/** Scenarios that run only if they are named. */
-const onRequest = ['controller'];
-const byCommand = ['bench', 'conformance'];
+const node = [process.execPath, '--enable-source-maps'];
+/** These stages run only if they are named. Any other stage is a folder of scenarios, whose files run concurrently. */
+const commands: Readonly<Record<string, readonly string[]>> = {
+  bench: [...node, 'dist/bench/kubernetes.js'],
+  conformance: [...node, 'dist/test/e2e/conformance/run.js'],
+};
 const stageMinutes = 8;
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
@@ -29,8 +31,19 @@ const lap = (what: string): void => {
   say(`${what} after ${Math.round((Date.now() - startedAtMs) / 1000)} s`);
 };
 
-const avaFlags = process.argv.slice(2).filter((word) => word.startsWith('-'));
-const chosen = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+const words = process.argv.slice(2);
+const nodesFlag = words.indexOf('--nodes');
+const nodeCount = nodesFlag < 0 ? 1 : Number(words.splice(nodesFlag, 2)[1]);
+const avaFlags = words.filter((word) => word.startsWith('-'));
+const chosen = words.filter((word) => !word.startsWith('-'));
+
+function stagesToRun(): readonly string[] {
+  if (nodeCount > 1) return chosen.length > 0 ? chosen : ['nodes'];
+  const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+  if (chosen.length === 0) return stages;
+  const onRequest = ['controller', ...Object.keys(commands)];
+  return [...stages, ...onRequest].filter((stage) => stage === 'install' || chosen.includes(stage));
+}
 
 async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   // After a failed install, every test would wait until its timeout and fail.
@@ -39,28 +52,34 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];
-  const node = [process.execPath, '--enable-source-maps'];
-  const programs: Readonly<Record<string, readonly string[]>> = {
-    bench: [...node, 'dist/bench/kubernetes.js'],
-    conformance: [...node, 'dist/test/e2e/conformance/run.js'],
-  };
-  const [file = '', ...args] = cluster.inside(...(programs[stage] ?? scenarios));
+  const isGood = await runInside(cluster, commands[stage] ?? scenarios);
+  lap(`stage ${stage} ended`);
+  return isGood;
+}
+
+/** Runs a program in the cluster's network, where the modules of kube/ work. */
+async function runInside(cluster: Cluster, command: readonly string[]): Promise<boolean> {
+  const [file = '', ...args] = cluster.inside(...command);
   const child = spawn(file, args, {
     cwd: projectRoot,
     stdio: 'inherit',
-    env: {
-      ...process.env,
-      LOOPCSI_E2E_STATE: cluster.layout.state,
-      LOOPCSI_E2E_KUBELET_DIR: cluster.layout.kubeletDir,
-    },
+    env: { ...process.env, LOOPCSI_E2E_STATE: cluster.layout.state },
   });
   const end = (): void => void child.kill();
   interrupted.signal.addEventListener('abort', end, { once: true });
   await once(child, 'exit');
   interrupted.signal.removeEventListener('abort', end);
   interrupted.signal.throwIfAborted();
-  lap(`stage ${stage} ended`);
   return child.exitCode === 0;
+}
+
+/** Builds the driver's image and loads it into the first node, as an operator does; the other nodes get the archive. */
+async function loadDriver({ nodes: [first, ...others] }: Cluster): Promise<void> {
+  const load = ['--tag', images.driver, '--load', 'containerd'];
+  const archive = join(layout.state, 'driver.tar');
+  if (others.length > 0) load.push('--output', archive);
+  await runImageCommand(load, { CONTAINERD_ADDRESS: first?.layout.criSocket ?? '' });
+  await Promise.all(others.map(async (each) => each.load([archive])));
 }
 
 /** After a signal, the cluster is still removed. */
@@ -75,27 +94,29 @@ const programs = await clusterPrograms();
 const archives = [...(await clusterImages(programs))];
 lap('programs and images are ready');
 
-const isSuite = chosen.includes('conformance');
-if (isSuite) archives.push(...(await suiteImages(await suitePrograms())));
-// Some tests of Kubernetes' suite work only with this directory.
-const kubeletDir = isSuite ? '/var/lib/kubelet' : undefined;
-const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), kubeletDir);
-const cluster = new Cluster(layout, programs);
+if (chosen.includes('conformance')) {
+  archives.push(...(await suiteImages(await suitePrograms())));
+}
+const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), nodeCount);
+const cluster = Cluster.of(layout, programs);
 let isGood = true;
 let isInstalled = true;
 try {
   await cluster.up(archives);
   interrupted.signal.throwIfAborted();
-  const load = ['--tag', images.driver, '--load', 'containerd'];
-  await runImageCommand(load, { CONTAINERD_ADDRESS: layout.criSocket });
+  await loadDriver(cluster);
   interrupted.signal.throwIfAborted();
-  await makeDisks(layout);
-  await mountDisks(layout);
+  for (const each of cluster.nodes) {
+    await makeDisks(each, cluster);
+    await mountDisks(each);
+  }
   lap('the cluster is up');
-  const named = [...stages, ...onRequest, ...byCommand].filter(
-    (stage) => stage === 'install' || chosen.includes(stage),
-  );
-  for (const stage of chosen.length === 0 ? stages : named) {
+  if (nodeCount > 1) {
+    isInstalled = await runInside(cluster, [...node, 'dist/test/e2e/kube/install.js']);
+    isGood &&= isInstalled;
+    lap('the chart is installed');
+  }
+  for (const stage of stagesToRun()) {
     if (!isInstalled) break;
     const passed = await runStage(cluster, stage);
     isGood &&= passed;

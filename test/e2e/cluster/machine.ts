@@ -1,4 +1,5 @@
 /** The changes of a cluster to the machine outside its state directory, and how they are undone. */
+import { existsSync } from 'node:fs';
 import {
   cp,
   mkdir,
@@ -11,8 +12,9 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
-import { addresses, type Layout, namespacePrefix } from './layout.ts';
+import { type Layout, type NodeLayout, namespacePrefix, nodePaths } from './layout.ts';
 
 /** The kubelet sets these for the entire machine. */
 const kubeletSysctls = [
@@ -24,72 +26,20 @@ const kubeletSysctls = [
   'vm/panic_on_oom',
 ];
 
-/** A veth pair carries the node's address, so that service addresses have a default route on which they are rewritten. */
-export async function makeNetwork(layout: Layout): Promise<void> {
-  const name = layout.namespace;
-  const ip = async (...args: string[]): Promise<string> => run('ip', ['-netns', name, ...args]);
-  await run('ip', ['netns', 'add', name]);
-  await ip('link', 'set', 'lo', 'up');
-  await ip('link', 'add', 'node0', 'type', 'veth', 'peer', 'name', 'node0-peer');
-  await ip('address', 'add', `${addresses.node}/24`, 'dev', 'node0');
-  await ip('link', 'set', 'node0-peer', 'up');
-  await ip('link', 'set', 'node0', 'up');
-  await ip('route', 'add', 'default', 'dev', 'node0');
-  const sysctls = ['net.ipv4.ip_forward=1', 'net.bridge.bridge-nf-call-iptables=1'];
-  await run('nsenter', [`--net=/run/netns/${name}`, 'sysctl', '-q', '-w', ...sysctls]);
-}
-
-export async function removeNetwork(layout: Layout): Promise<void> {
-  await attempt('ip', ['netns', 'delete', layout.namespace]);
-}
-
-/** Mounts in pods must propagate to the kubelet, which needs a shared mount; the machine's root may be private. */
-export async function shareState(layout: Layout): Promise<void> {
-  await run('mount', ['--bind', layout.state, layout.state]);
-  await run('mount', ['--make-rshared', layout.state]);
-  if (layout.kubeletDir.startsWith(`${layout.state}/`)) return;
-  // Some tests of Kubernetes' suite work only with /var/lib/kubelet.
-  await mkdir(layout.kubeletDir, { recursive: true });
-  const pods = await readdir(join(layout.kubeletDir, 'pods')).catch(() => []);
-  if (pods.length > 0) throw new Error(`${layout.kubeletDir} has pods of another kubelet`);
-  await run('mount', ['--bind', join(layout.state, 'kubelet'), layout.kubeletDir]);
-}
-
-/** Mount points below the cluster's directories, innermost and topmost first. */
-export async function mountsOf(layout: Layout): Promise<string[]> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8');
-  const targets = table.split('\n').map((line) => line.split(' ')[4] ?? '');
-  const roots = [layout.state, layout.kubeletDir];
-  return targets
-    .filter((target) => roots.some((root) => `${target}/`.startsWith(`${root}/`)))
-    .reverse();
-}
-
-/** Unmounts everything below the cluster's directories except `kept`; busy mounts are detached lazily. */
-export async function unmountAll(layout: Layout, kept: readonly string[] = []): Promise<void> {
-  for (let round = 0; round < 5; round += 1) {
-    const targets = (await mountsOf(layout)).filter((target) => !kept.includes(target));
-    if (targets.length === 0) return;
-    for (const target of targets) {
-      const { exitCode } = await attempt('umount', [target]);
-      if (exitCode !== 0) await attempt('umount', ['--lazy', target]);
-    }
-  }
-}
-
 /**
- * Attached loop devices of the cluster. The image path of a volume's device has the node's tag. The part of the path before it
- * belongs to the driver's mount namespace, so it can be any directory.
+ * Attached loop devices of a node. The image path of a volume's device has the node's tag. The part of the path before it belongs
+ * to the driver's mount namespace, so it can be any directory.
  */
-export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<string[]> {
-  const part = volumeId === undefined ? `.${await nodeTagOf(layout)}/` : `/${volumeId}/`;
-  const root = `${layout.state}/`;
+export async function loopDevicesOf(node: NodeLayout, volumeId?: string): Promise<string[]> {
+  const part =
+    volumeId === undefined ? `.${(await nodeTagOf(node)) ?? 'no pool yet'}/` : `/${volumeId}/`;
+  const root = `${node.directory}/`;
   const columns = ['--noheadings', '--output', 'NAME,BACK-INO,BACK-FILE'];
   const devices = (await run('losetup', ['--list', ...columns])).split('\n').flatMap((line) => {
     const [, name = '', inode = '', path = ''] = /^(\S+)\s+(\d+)\s+(.*)$/.exec(line.trim()) ?? [];
     return name === '' ? [] : [{ name, inode, path }];
   });
-  const embedded = volumeId === undefined ? await embeddedInodes(layout) : [];
+  const embedded = volumeId === undefined ? await embeddedInodes(node) : [];
   const own = devices.filter(
     ({ inode, path }) =>
       path.includes(part) ||
@@ -97,32 +47,40 @@ export async function loopDevicesOf(layout: Layout, volumeId?: string): Promise<
       (embedded.includes(inode) && path.endsWith('/reflink.img')),
   );
   // The kubelet attaches its own loop device to the device node of a raw block volume.
-  const nodes = await Promise.all(own.map(async ({ name }) => String((await stat(name)).ino)));
+  const deviceInodes = await Promise.all(
+    own.map(async ({ name }) => String((await stat(name)).ino)),
+  );
   const stacked = devices.filter(
-    ({ inode, path }) => nodes.includes(inode) && /^\/(?:dev\/)?(?:loop\d+)?$/.test(path),
+    ({ inode, path }) => deviceInodes.includes(inode) && /^\/(?:dev\/)?(?:loop\d+)?$/.test(path),
   );
   return [...stacked, ...own].map(({ name }) => name);
 }
 
+/** The directory of the pools on the node's disk: without what is mounted in it. */
+const poolsOnDisk = (node: NodeLayout): string => join(node.directory, 'loopcsi/pools');
+
 /** Inodes of the images of embedded pools. */
-async function embeddedInodes(layout: Layout): Promise<string[]> {
-  const pools = await readdir(layout.pools).catch(() => []);
+async function embeddedInodes(node: NodeLayout): Promise<string[]> {
+  const pools = poolsOnDisk(node);
   const found = await Promise.all(
-    pools.map(async (pool) => stat(join(layout.pools, pool, 'reflink.img')).catch(() => undefined)),
+    (await readdir(pools).catch(() => [])).map(async (pool) =>
+      stat(join(pools, pool, 'reflink.img')).catch(() => undefined),
+    ),
   );
   return found.flatMap((one) => (one === undefined ? [] : [String(one.ino)]));
 }
 
-/** The node tag, with which all volume ids of this node end, from its first pool. Before that, a text that is in no path. */
-async function nodeTagOf(layout: Layout): Promise<string> {
-  const marker = await readFile(join(layout.pools, 'default/pool.json'), 'utf8').catch(() => '');
-  return /"nodeTag": "(\w+)"/.exec(marker)?.[1] ?? 'no pool yet';
+/** The node tag, with which all volume ids of this node end, from its first pool. Undefined before that exists. */
+export async function nodeTagOf(node: NodeLayout): Promise<string | undefined> {
+  const marker = join(poolsOnDisk(node), 'default/pool.json');
+  const text = await readFile(marker, 'utf8').catch(() => '');
+  return /"nodeTag": "(\w+)"/.exec(text)?.[1];
 }
 
 /** Detaches all of them; a device that is in use by another one is detached in a later round. */
-export async function detachLoopDevices(layout: Layout): Promise<void> {
-  await eventually('all loop devices to be detached', async () => {
-    const devices = await loopDevicesOf(layout);
+export async function detachLoopDevices(node: NodeLayout): Promise<void> {
+  await eventually(`all loop devices of ${node.name} to be detached`, async () => {
+    const devices = await loopDevicesOf(node);
     for (const device of devices) await attempt('losetup', ['--detach', device]);
     return devices.length === 0 ? true : undefined;
   });
@@ -142,21 +100,23 @@ async function hierarchies(): Promise<string[]> {
 /** The kubelet needs an existing cgroup root; with cgroup v1 in every hierarchy, with a filled cpuset. */
 export async function makeCgroups(layout: Layout): Promise<void> {
   for (const hierarchy of await hierarchies()) {
-    const own = join(hierarchy, layout.cgroup);
-    await mkdir(own, { recursive: true });
-    for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-      const inherited = await readFile(join(hierarchy, file), 'utf8').catch(() => undefined);
-      if (inherited !== undefined)
-        await writeFile(join(own, file), inherited).catch(() => undefined);
+    for (const cgroup of [layout.cgroup, ...layout.nodes.map((node) => node.cgroup)]) {
+      const own = join(hierarchy, cgroup);
+      await mkdir(own, { recursive: true });
+      for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+        const inherited = await readFile(join(own, '..', file), 'utf8').catch(() => undefined);
+        if (inherited !== undefined)
+          await writeFile(join(own, file), inherited).catch(() => undefined);
+      }
     }
   }
 }
 
-/** Process IDs of all processes in pods. */
-export async function podProcesses(layout: Layout): Promise<number[]> {
+/** Process IDs of all processes in pods of the node. */
+export async function podProcesses(node: NodeLayout): Promise<number[]> {
   const found = new Set<number>();
   for (const hierarchy of await hierarchies()) {
-    for (const directory of await cgroupTree(join(hierarchy, layout.cgroup))) {
+    for (const directory of await cgroupTree(join(hierarchy, node.cgroup))) {
       const list = await readFile(join(directory, 'cgroup.procs'), 'utf8').catch(() => '');
       for (const pid of list.split('\n')) if (pid !== '') found.add(Number(pid));
     }
@@ -183,39 +143,54 @@ async function cgroupTree(top: string): Promise<string[]> {
   return [top, ...below.sort()];
 }
 
-/** containerd's shims outlive it; the shims of this cluster have its socket on their command line. */
-export async function shimProcesses(layout: Layout): Promise<number[]> {
+/** containerd's shims outlive it; the shims of this node have its socket on their command line. */
+export async function shimProcesses(node: NodeLayout): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(
     pids.map(async (pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
   );
   const ours = (line: string): boolean =>
-    line.includes('containerd-shim') && line.split('\0').includes(layout.criSocket);
+    line.includes('containerd-shim') && line.split('\0').includes(node.criSocket);
   return pids.filter((_, index) => ours(lines[index] ?? '')).map(Number);
 }
 
-/** The file with the settings from before the first of several concurrent clusters. The last one restores them. */
-const keptSysctls = '/run/loopcsi-e2e-sysctls.json';
+/** The file with what the machine was like before the first of several concurrent clusters. The last one restores it. */
+const keptFile = '/run/loopcsi-e2e-machine.json';
 
-/** Call this once the cluster has its network namespace, by which other clusters detect it. */
-export async function keepSysctls(): Promise<void> {
-  const kept: Record<string, string> = {};
+const keptSchema = v.object({
+  sysctls: v.record(v.string(), v.string()),
+  /** Directories that did not exist. */
+  missing: v.array(v.string()),
+});
+
+/** Call this once the cluster has its network namespace, by which other clusters detect it. Makes the mount points of the nodes. */
+export async function keepMachine(): Promise<void> {
+  const sysctls: Record<string, string> = {};
   for (const name of kubeletSysctls) {
-    kept[name] = (await readFile(join('/proc/sys', name), 'utf8')).trim();
+    sysctls[name] = (await readFile(join('/proc/sys', name), 'utf8')).trim();
   }
+  const mountPoints = [nodePaths.kubelet, nodePaths.driver];
+  const missing = mountPoints.filter((path) => !existsSync(path));
   // The file exists: another cluster runs, or was killed and has restored nothing.
-  await writeFile(keptSysctls, JSON.stringify(kept), { flag: 'wx' }).catch(() => undefined);
+  await writeFile(keptFile, JSON.stringify({ sysctls, missing }), { flag: 'wx' }).catch(
+    () => undefined,
+  );
+  for (const path of mountPoints) await mkdir(path, { recursive: true });
 }
 
-/** Call this once the cluster's network namespace is removed. */
-export async function restoreSysctls(): Promise<void> {
+/** Call this once the cluster's network namespaces are removed. */
+export async function restoreMachine(): Promise<void> {
   const namespaces = await readdir('/run/netns').catch(() => []);
   if (namespaces.some((name) => name.startsWith(namespacePrefix))) return;
-  const kept: unknown = JSON.parse(await readFile(keptSysctls, 'utf8').catch(() => '{}'));
-  for (const [name, value] of Object.entries(kept ?? {})) {
-    if (kubeletSysctls.includes(name)) await writeFile(join('/proc/sys', name), String(value));
+  const text = await readFile(keptFile, 'utf8').catch(() => undefined);
+  if (text === undefined) return;
+  const { sysctls, missing } = v.parse(keptSchema, JSON.parse(text));
+  for (const [name, value] of Object.entries(sysctls)) {
+    if (kubeletSysctls.includes(name)) await writeFile(join('/proc/sys', name), value);
   }
-  await rm(keptSysctls, { force: true });
+  // A program that started meanwhile may use them: only empty ones are removed.
+  for (const path of missing) await rmdir(path).catch(() => undefined);
+  await rm(keptFile, { force: true });
 }
 
 /** The kubelet creates links to pod logs here, even if its own directory is elsewhere. */

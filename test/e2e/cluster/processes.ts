@@ -1,12 +1,12 @@
 /**
- * Long-running processes of a cluster. Each is recorded with its process ID and start time, so that another process can stop
+ * Long-running processes of a host. Each is recorded with its process ID and start time, so that another process can stop
  * or restart it later, and a reused ID is not mistaken for it.
  */
 import { spawn } from 'node:child_process';
 import { open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { eventually } from '../../../scripts/command.ts';
-import type { Layout } from './layout.ts';
+import type { HostLayout } from './layout.ts';
 
 interface Recorded {
   readonly pid: number;
@@ -21,31 +21,31 @@ async function statOf(pid: number): Promise<{ state: string; startTime: string }
   return state === undefined || startTime === undefined ? undefined : { state, startTime };
 }
 
-async function recorded(layout: Layout, name: string): Promise<Recorded | undefined> {
-  const text = await readFile(join(layout.processes, name), 'utf8').catch(() => '');
+async function recorded(host: HostLayout, name: string): Promise<Recorded | undefined> {
+  const text = await readFile(join(host.processes, name), 'utf8').catch(() => '');
   const [pid, startTime] = text.split(' ');
   return pid === undefined || startTime === undefined ? undefined : { pid: Number(pid), startTime };
 }
 
 /** The process ID of the process that was started under that name, if it still runs. */
-export async function findProcess(layout: Layout, name: string): Promise<number | undefined> {
-  const found = await recorded(layout, name);
+export async function findProcess(host: HostLayout, name: string): Promise<number | undefined> {
+  const found = await recorded(host, name);
   if (found === undefined) return undefined;
   const now = await statOf(found.pid);
   return now?.startTime === found.startTime && now.state !== 'Z' ? found.pid : undefined;
 }
 
-/** Starts a program in the cluster's network namespace and in its own session, and appends its output to its log. */
+/** Starts a program in a session of its own, and appends its output to its log. */
 export async function startProcess(
-  layout: Layout,
+  host: HostLayout,
   name: string,
   argv: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const log = await open(join(layout.logs, `${name}.log`), 'a');
+  const log = await open(join(host.logs, `${name}.log`), 'a');
   try {
-    const inside = [`--net=/run/netns/${layout.namespace}`, ...argv];
-    const child = spawn('nsenter', inside, {
+    const [file = '', ...args] = argv;
+    const child = spawn(file, args, {
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
       env: { ...process.env, ...environment },
@@ -57,7 +57,7 @@ export async function startProcess(
     child.unref();
     const pid = child.pid ?? 0;
     const startTime = (await statOf(pid))?.startTime ?? '';
-    await writeFile(join(layout.processes, name), `${pid} ${startTime}`);
+    await writeFile(join(host.processes, name), `${pid} ${startTime}`);
   } finally {
     await log.close();
   }
@@ -65,13 +65,13 @@ export async function startProcess(
 
 /** Sends SIGTERM, then SIGKILL if needed, and returns when the process has ended. Does nothing if it does not run. */
 export async function stopProcess(
-  layout: Layout,
+  host: HostLayout,
   name: string,
   signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM',
 ): Promise<void> {
   const gone = async (): Promise<true | undefined> =>
-    (await findProcess(layout, name)) === undefined ? true : undefined;
-  const pid = await findProcess(layout, name);
+    (await findProcess(host, name)) === undefined ? true : undefined;
+  const pid = await findProcess(host, name);
   if (pid !== undefined) {
     process.kill(pid, signal);
     try {
@@ -81,9 +81,9 @@ export async function stopProcess(
       await eventually(`the end of ${name}`, gone, { timeoutMs: 5_000, everyMs: 50 });
     }
   }
-  await rm(join(layout.processes, name), { force: true });
+  await rm(join(host.processes, name), { force: true });
 }
 
-export async function processNames(layout: Layout): Promise<string[]> {
-  return readdir(layout.processes);
+export async function processNames(host: HostLayout): Promise<string[]> {
+  return readdir(host.processes);
 }

@@ -1,24 +1,22 @@
 /** The command lines of the cluster's processes, in the order of their start. */
 import { join } from 'node:path';
-import { addresses, type Layout } from './layout.ts';
+import { addresses, type Layout, type NodeLayout, nodePaths } from './layout.ts';
 
-export type Service =
-  | 'etcd'
-  | 'containerd'
-  | 'apiserver'
-  | 'controller-manager'
-  | 'scheduler'
-  | 'kubelet'
-  | 'proxy';
+export type ControlService = 'etcd' | 'apiserver' | 'controller-manager' | 'scheduler';
+export type NodeService = 'containerd' | 'kubelet' | 'proxy';
 
-/** `programs` is the directory with Kubernetes' programs; etcd and containerd are the distribution's. */
-export function serviceCommand(layout: Layout, programs: string, service: Service): string[] {
+function commandLine(file: string, flags: Readonly<Record<string, string>>): string[] {
+  return [file, ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)];
+}
+
+/** `programs` is the directory with Kubernetes' programs; etcd is the distribution's. */
+export function controlCommand(
+  layout: Layout,
+  programs: string,
+  service: ControlService,
+): string[] {
   const pki = (name: string): string => join(layout.pki, name);
   const settings = (name: string): string => join(layout.settings, name);
-  const program = (name: string, flags: Readonly<Record<string, string>>): string[] => [
-    join(programs, name),
-    ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`),
-  ];
   switch (service) {
     case 'etcd':
       return [
@@ -29,14 +27,12 @@ export function serviceCommand(layout: Layout, programs: string, service: Servic
         '--listen-peer-urls=http://127.0.0.1:2380',
         '--unsafe-no-fsync', // the state does not outlive the run, and the disk is everybody's
       ];
-    case 'containerd':
-      return ['containerd', '--config', settings('containerd.toml')];
     case 'apiserver':
-      return program('kube-apiserver', {
+      return commandLine(join(programs, 'kube-apiserver'), {
         'etcd-servers': 'http://127.0.0.1:2379',
         'bind-address': '0.0.0.0',
         'secure-port': '6443',
-        'advertise-address': addresses.node,
+        'advertise-address': addresses.control,
         'service-cluster-ip-range': addresses.services,
         'cert-dir': layout.pki,
         'tls-cert-file': pki('apiserver.crt'),
@@ -53,7 +49,7 @@ export function serviceCommand(layout: Layout, programs: string, service: Servic
         'kubelet-preferred-address-types': 'InternalIP',
       });
     case 'controller-manager':
-      return program('kube-controller-manager', {
+      return commandLine(join(programs, 'kube-controller-manager'), {
         kubeconfig: settings('controller-manager.conf'),
         'bind-address': '127.0.0.1',
         'leader-elect': 'false',
@@ -64,28 +60,37 @@ export function serviceCommand(layout: Layout, programs: string, service: Servic
         'root-ca-file': pki('ca.crt'),
         'cluster-signing-cert-file': pki('ca.crt'),
         'cluster-signing-key-file': pki('ca.key'),
-        'flex-volume-plugin-dir': join(layout.state, 'kubelet-plugins'),
+        'flex-volume-plugin-dir': join(layout.state, 'volume-plugins'),
       });
     case 'scheduler':
-      return program('kube-scheduler', {
+      return commandLine(join(programs, 'kube-scheduler'), {
         kubeconfig: settings('scheduler.conf'),
         'bind-address': '127.0.0.1',
         'leader-elect': 'false',
       });
+  }
+}
+
+/** containerd is the distribution's. */
+export function nodeCommand(node: NodeLayout, programs: string, service: NodeService): string[] {
+  const settings = (name: string): string => join(node.settings, name);
+  switch (service) {
+    case 'containerd':
+      return ['containerd', '--config', settings('containerd.toml')];
     case 'kubelet':
-      return program('kubelet', {
+      return commandLine(join(programs, 'kubelet'), {
         config: settings('kubelet.json'),
         kubeconfig: settings('kubelet.conf'),
-        'root-dir': layout.kubeletDir,
-        'cert-dir': layout.pki,
-        'hostname-override': layout.nodeName,
-        'node-ip': addresses.node,
+        'root-dir': nodePaths.kubelet,
+        'cert-dir': settings('pki'),
+        'hostname-override': node.name,
+        'node-ip': node.address,
         v: '2',
       });
     case 'proxy':
-      return program('kube-proxy', {
+      return commandLine(join(programs, 'kube-proxy'), {
         kubeconfig: settings('proxy.conf'),
-        'hostname-override': layout.nodeName,
+        'hostname-override': node.name,
         'cluster-cidr': addresses.pods,
         'proxy-mode': 'iptables',
         'bind-address': '127.0.0.1',

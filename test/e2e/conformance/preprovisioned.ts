@@ -3,7 +3,7 @@
  * snapshotting, a label names its node. The suite does not know this label and creates some contents without it.
  */
 import { textAt } from '../kube/api.ts';
-import { api, layout } from '../kube/scenario.ts';
+import { api, cluster } from '../kube/scenario.ts';
 
 const managedBy = 'snapshot.storage.kubernetes.io/managed-by';
 
@@ -13,8 +13,10 @@ export async function labelPreProvisioned(signal: AbortSignal): Promise<void> {
     for (const { metadata, ...content } of await api.list('VolumeSnapshotContent')) {
       const labels = metadata['labels'];
       const isLabelled = typeof labels === 'object' && labels !== null && managedBy in labels;
-      if (isLabelled || textAt(content, 'spec.source.snapshotHandle') === undefined) continue;
-      const patch = { metadata: { labels: { [managedBy]: layout.nodeName } } };
+      const handle = textAt(content, 'spec.source.snapshotHandle');
+      if (isLabelled || handle === undefined) continue;
+      const { name } = await cluster.nodeOf(handle);
+      const patch = { metadata: { labels: { [managedBy]: name } } };
       await api.patch('VolumeSnapshotContent', '', metadata.name, patch);
     }
     await new Promise((resolve) => {

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/command.ts';
+import { nodePaths } from '../cluster/layout.ts';
 import { layout, programs } from '../kube/scenario.ts';
 import { type Outcome, outcomesOf } from './junit.ts';
 
@@ -38,10 +39,10 @@ export class Suite {
       kubeconfig: layout.kubeconfig,
       'kubectl-path': join(programs, 'kubectl'),
       provider: 'skeleton',
-      'num-nodes': '1',
+      'num-nodes': String(layout.nodes.length),
       'allowed-not-ready-nodes': '0',
       'storage.testdriver': driverFile,
-      'kubelet-root-dir': layout.kubeletDir,
+      'kubelet-root-dir': nodePaths.kubelet,
       'report-dir': reports,
       'report-prefix': label,
       'disable-log-dump': 'true',

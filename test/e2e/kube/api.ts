@@ -33,6 +33,7 @@ const resources = {
   DaemonSet: ['apps/v1', 'daemonsets', true],
   Event: ['v1', 'events', true],
   Namespace: ['v1', 'namespaces', false],
+  Node: ['v1', 'nodes', false],
   PersistentVolume: ['v1', 'persistentvolumes', false],
   PersistentVolumeClaim: ['v1', 'persistentvolumeclaims', true],
   Pod: ['v1', 'pods', true],
@@ -118,7 +119,7 @@ export class Api {
     namespace: string,
     name: string,
     holds: (object: KubeObject) => boolean,
-    options: { readonly timeoutMs?: number } = {},
+    options: { readonly timeoutMs?: number; readonly everyMs?: number } = {},
   ): Promise<KubeObject> {
     return eventually(
       `${kind} ${namespace}/${name}`,

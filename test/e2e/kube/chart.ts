@@ -1,11 +1,12 @@
 /** The chart as the tests install it: all images come from the runtime's store, with three pools and a class for each purpose. */
-import { execFile } from 'node:child_process';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { run } from '../../../scripts/command.ts';
 import { projectRoot } from '../cluster/cache.ts';
+import type { Cluster } from '../cluster/cluster.ts';
 import { images, sidecars } from '../cluster/images.ts';
-import type { Layout } from '../cluster/layout.ts';
+import { nodePaths } from '../cluster/layout.ts';
+import type { ClusterNode } from '../cluster/node.ts';
 
 export const release = 'loopcsi';
 export const systemNamespace = 'loopcsi';
@@ -21,6 +22,7 @@ export const classes = {
   thick: 'loopcsi-thick',
   /** In the pool with reflink. */
   reflink: 'loopcsi-reflink',
+  immediateReflink: 'loopcsi-immediate-reflink',
   noatime: 'loopcsi-noatime',
   /**
    * In the same pool, with XFS as the default filesystem: growing a mounted ext4 needs CAP_SYS_RESOURCE, which even root may lack
@@ -29,7 +31,7 @@ export const classes = {
   suite: 'loopcsi-suite',
   /** In an embedded pool, on its own XFS image. */
   embedded: 'loopcsi-embedded',
-  /** In a pool of 256 MiB. */
+  /** In a pool of 256 MiB on the first node, 512 MiB on the second, and so on. */
   tiny: 'loopcsi-tiny',
 } as const;
 
@@ -47,15 +49,12 @@ export function snapshotController(): object {
 
 /** Values of the tests' release; `more` is merged over them, key by key. */
 export function chartValues(
-  layout: Layout,
   more: Readonly<Record<string, object>> = {},
 ): Readonly<Record<string, unknown>> {
-  const pool = (name: string): string => join(layout.pools, name);
+  const pool = (name: string): string => join(nodePaths.pools, name);
   const [provisioner, resizer, snapshotter] = sidecars.map(local);
   const values: Readonly<Record<string, unknown>> = {
     image: { ...local('loopcsi'), tag: images.driver.replace(/^.*:/, '') },
-    kubeletDir: layout.kubeletDir,
-    stateDir: join(layout.state, 'driver'),
     driver: {
       logLevel: 'debug',
       ephemeral: { enabled: true, defaultSize: '64Mi', maxSize: '256Mi' },
@@ -87,6 +86,12 @@ export function chartValues(
       { name: classes.btrfs, fsType: 'btrfs' },
       { name: classes.immediate, fsType: 'xfs', volumeBindingMode: 'Immediate' },
       { name: classes.reflink, fsType: 'xfs', parameters: { pool: 'reflink' } },
+      {
+        name: classes.immediateReflink,
+        fsType: 'xfs',
+        volumeBindingMode: 'Immediate',
+        parameters: { pool: 'reflink' },
+      },
       { name: classes.thick, parameters: { provisioning: 'thick' } },
       { name: classes.embedded, fsType: 'xfs', parameters: { pool: 'embedded' } },
       { name: classes.suite, fsType: 'xfs', parameters: { pool: 'reflink' } },
@@ -98,27 +103,31 @@ export function chartValues(
   return values;
 }
 
-/** The node's disks: one with reflink, and a small one. They are mounted again after a reboot, as fstab would. */
-const disks = {
+/** The disks of each node: one with reflink, and a small one. They are mounted again after a reboot, as fstab would. */
+const disksOf = (number: number) => ({
   reflink: { size: 4 * 2 ** 30, format: 'xfs' },
-  tiny: { size: 256 * 2 ** 20, format: 'ext4' },
-};
+  tiny: { size: number * 256 * 2 ** 20, format: 'ext4' },
+});
 
-export async function makeDisks(layout: Layout): Promise<void> {
-  const execute = promisify(execFile);
-  for (const [name, { size, format }] of Object.entries(disks)) {
-    const image = join(layout.state, `disk-${name}.img`);
+/** Makes the images of the node's disks. */
+export async function makeDisks(node: ClusterNode, cluster: Cluster): Promise<void> {
+  const number = cluster.nodes.indexOf(node) + 1;
+  for (const [name, { size, format }] of Object.entries(disksOf(number))) {
+    const image = diskImage(node, name);
     await writeFile(image, '');
     await truncate(image, size);
-    await execute(`mkfs.${format}`, ['-q', image]);
-    await mkdir(join(layout.pools, name), { recursive: true });
+    await run(`mkfs.${format}`, ['-q', image]);
   }
 }
 
-export async function mountDisks(layout: Layout): Promise<void> {
-  const execute = promisify(execFile);
-  for (const name of Object.keys(disks)) {
-    const image = join(layout.state, `disk-${name}.img`);
-    await execute('mount', ['-o', 'loop', image, join(layout.pools, name)]);
+export async function mountDisks(node: ClusterNode): Promise<void> {
+  for (const name of Object.keys(disksOf(1))) {
+    const mountPoint = join(nodePaths.pools, name);
+    await node.run('mkdir', '--parents', mountPoint);
+    await node.run('mount', '-o', 'loop', diskImage(node, name), mountPoint);
   }
+}
+
+function diskImage(node: ClusterNode, name: string): string {
+  return join(node.layout.directory, `disk-${name}.img`);
 }

@@ -42,6 +42,8 @@ export interface PodOptions {
   readonly labels?: Readonly<Record<string, string>>;
   readonly securityContext?: object;
   readonly restartPolicy?: 'Always' | 'Never';
+  /** The name of the only node on which the pod may run. */
+  readonly node?: string;
 }
 
 const readyMark = '/tmp/ready';
@@ -55,7 +57,12 @@ export function pod(name: string, options: PodOptions): object {
   };
 }
 
-export function podSpec(options: PodOptions): object {
+interface PodSpec {
+  readonly containers: readonly object[];
+  readonly [field: string]: unknown;
+}
+
+export function podSpec(options: PodOptions): PodSpec {
   const mounts = [
     ...Object.entries(options.claims ?? {}).map(([path, claimName]) => ({
       path,
@@ -68,6 +75,9 @@ export function podSpec(options: PodOptions): object {
     terminationGracePeriodSeconds: 1,
     dnsPolicy: 'Default', // the cluster has no name service
     restartPolicy: options.restartPolicy ?? 'Always',
+    ...(options.node === undefined
+      ? {}
+      : { nodeSelector: { 'kubernetes.io/hostname': options.node } }),
     ...(options.securityContext === undefined ? {} : { securityContext: options.securityContext }),
     containers: [
       {
@@ -88,5 +98,44 @@ export function podSpec(options: PodOptions): object {
       },
     ],
     volumes: mounts.map(({ name, source }) => ({ name, ...source })),
+  };
+}
+
+export interface StatefulSetOptions {
+  readonly replicas: number;
+  readonly script: string;
+  readonly claim: ClaimOptions;
+  /** At most one replica on each node. */
+  readonly spread?: boolean;
+}
+
+/** Its replicas have a volume each, from the claim template `data`, at /data. */
+export function statefulSet(name: string, options: StatefulSetOptions): object {
+  const labels = { app: name };
+  const apart = {
+    requiredDuringSchedulingIgnoredDuringExecution: [
+      { labelSelector: { matchLabels: labels }, topologyKey: 'kubernetes.io/hostname' },
+    ],
+  };
+  const spec = podSpec({ script: options.script });
+  const volume = { volumeMounts: [{ name: 'data', mountPath: '/data' }] };
+  return {
+    metadata: { name },
+    spec: {
+      serviceName: name,
+      replicas: options.replicas,
+      podManagementPolicy: 'Parallel',
+      selector: { matchLabels: labels },
+      template: {
+        metadata: { labels },
+        spec: {
+          ...spec,
+          ...(options.spread === true ? { affinity: { podAntiAffinity: apart } } : {}),
+          volumes: [],
+          containers: spec.containers.map((container) => ({ ...container, ...volume })),
+        },
+      },
+      volumeClaimTemplates: [{ metadata: { name: 'data' }, spec: claimSpec(options.claim) }],
+    },
   };
 }

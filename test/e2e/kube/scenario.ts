@@ -5,20 +5,20 @@ import type { ExecutionContext } from 'ava';
 import * as v from 'valibot';
 import { attempt, eventually, run } from '../../../scripts/command.ts';
 import { Cluster } from '../cluster/cluster.ts';
-import { type Layout, layoutOf } from '../cluster/layout.ts';
+import type { Layout } from '../cluster/layout.ts';
+import type { ClusterNode } from '../cluster/node.ts';
 import { clusterPrograms } from '../cluster/programs.ts';
 import { Api, type Kind, type KubeObject, textAt } from './api.ts';
+import { release } from './chart.ts';
 import { type ClaimOptions, claim, type PodOptions, pod } from './objects.ts';
 
 /** Set by run.ts: the directory of the cluster under test. */
 export const stateVariable = 'LOOPCSI_E2E_STATE';
 
 export const programs = await clusterPrograms();
-export const layout: Layout = layoutOf(
-  process.env[stateVariable] ?? '',
-  process.env['LOOPCSI_E2E_KUBELET_DIR'],
-);
-export const cluster = new Cluster(layout, programs);
+export const cluster = await Cluster.find(process.env[stateVariable] ?? '', programs);
+export const layout: Layout = cluster.layout;
+export const firstNode: ClusterNode = cluster.node(layout.nodes[0]?.name ?? '');
 export const api = new Api(layout.pki);
 
 const environment = { KUBECONFIG: layout.kubeconfig, HELM_CACHE_HOME: layout.state };
@@ -63,6 +63,16 @@ export class Scenario {
 
   async pod(name: string, options: PodOptions = {}): Promise<void> {
     await this.create('Pod', pod(name, options));
+  }
+
+  /** Creates a snapshot of the claim and waits until it can be restored. */
+  async snapshot(name: string, claimName: string): Promise<void> {
+    await this.create('VolumeSnapshot', {
+      metadata: { name },
+      spec: { volumeSnapshotClassName: release, source: { persistentVolumeClaimName: claimName } },
+    });
+    const isReadyToUse = (one: KubeObject): boolean => textAt(one, 'status.readyToUse') === 'true';
+    await this.until('VolumeSnapshot', name, isReadyToUse, 90_000);
   }
 
   /** Creates a pod and waits until it is ready: its volumes are mounted and its script has succeeded. */

@@ -10,15 +10,15 @@ import {
   release,
   systemNamespace,
 } from '../../kube/chart.ts';
-import { api, helm, isReady, layout, Scenario } from '../../kube/scenario.ts';
-import { Checker } from '../disruption/checksums.ts';
+import { Checker } from '../../kube/checksums.ts';
+import { api, helm, isReady, Scenario } from '../../kube/scenario.ts';
 
 const storageClass = classes.reflink;
 
 /** Upgrades the release and waits until the node has a driver of the new shape. */
 async function changeShape(hasController: boolean): Promise<void> {
   const args = ['upgrade', release, chartPath, '--namespace', systemNamespace, '--values', '-'];
-  const values = chartValues(layout, { controller: { enabled: hasController } });
+  const values = chartValues({ controller: { enabled: hasController } });
   const { exitCode, stderr } = await helm(args, JSON.stringify(values));
   if (exitCode !== 0) throw new Error(stderr);
   await eventually(

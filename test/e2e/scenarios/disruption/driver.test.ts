@@ -1,8 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
-import { podProcesses, shimProcesses } from '../../cluster/machine.ts';
 import { textAt } from '../../kube/api.ts';
 import {
   chartPath,
@@ -10,51 +7,20 @@ import {
   classes,
   driverName,
   mountDisks,
-  nodePods,
   release,
   snapshotController,
   systemNamespace,
 } from '../../kube/chart.ts';
-import { api, cluster, helm, isReady, layout, Scenario } from '../../kube/scenario.ts';
-import { Checker } from './checksums.ts';
+import { Checker } from '../../kube/checksums.ts';
+import { driverPod, untilDriverServes } from '../../kube/driver-pods.ts';
+import { api, cluster, firstNode, helm, Scenario } from '../../kube/scenario.ts';
 
 const inNamespace = ['--namespace', systemNamespace];
-
-async function driverPod(): Promise<{ name: string; restarts: number; isReady: boolean }> {
-  const pods = await api.list('Pod', systemNamespace, nodePods);
-  const pod = pods.find(({ metadata }) => metadata['deletionTimestamp'] === undefined);
-  if (pod === undefined) throw new Error('no driver pod');
-  const statuses = textAt(pod, 'status.containerStatuses') ?? '[]';
-  const restarts = /"restartCount":(\d+)[^{}]*/.exec(
-    statuses.slice(statuses.indexOf('"name":"driver"')),
-  );
-  return { name: pod.metadata.name, restarts: Number(restarts?.[1] ?? 0), isReady: isReady(pod) };
-}
-
-async function untilDriverServes(but = ''): Promise<string> {
-  return eventually(
-    'the driver to serve',
-    async () => {
-      const pod = await driverPod();
-      return pod.isReady && pod.name !== but ? pod.name : undefined;
-    },
-    { timeoutMs: 90_000 },
-  );
-}
 
 /** Asserts that a pod with a new claim starts: provisioning, staging and publishing work. */
 async function assertServes(scenario: Scenario, name: string): Promise<void> {
   await scenario.claim(name);
   await scenario.readyPod(name, { claims: { '/data': name }, script: 'echo ok >/data/file' });
-}
-
-/** The process ID of the driver's node program in the machine's PID namespace. */
-async function driverProcess(): Promise<number> {
-  for (const pid of await podProcesses(layout)) {
-    const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    if (/dist\/\w+\/main\.js\0serve\0/.test(line)) return pid;
-  }
-  throw new Error('no driver process');
 }
 
 test.serial('the driver is killed: pods keep writing, and the driver serves again', async (t) => {
@@ -65,7 +31,7 @@ test.serial('the driver is killed: pods keep writing, and the driver serves agai
     ),
   );
   const { name } = await driverPod();
-  process.kill(await driverProcess(), 'SIGKILL');
+  process.kill(await firstNode.driverProcess(), 'SIGKILL');
   for (const checker of checkers) await checker.stillWrites();
   t.is(await untilDriverServes(), name, 'the same pod');
   await assertServes(scenario, 'after');
@@ -88,7 +54,7 @@ test.serial(
     const watching = (async () => {
       while (!isOver) {
         const lookedAt = performance.now();
-        const node = await api.find('CSINode', '', layout.nodeName);
+        const node = await api.find('CSINode', '', firstNode.name);
         await new Promise((resolve) => {
           setTimeout(resolve, 100);
         });
@@ -96,7 +62,7 @@ test.serial(
         if (!isThere) awayMs += performance.now() - lookedAt;
       }
     })();
-    const values = JSON.stringify(chartValues(layout, { podAnnotations: { release: 'next' } }));
+    const values = JSON.stringify(chartValues({ podAnnotations: { release: 'next' } }));
     const flags = [...inNamespace, '--wait', '--timeout', '2m', '--values', '-'];
     const { exitCode, stderr } = await helm(['upgrade', release, chartPath, ...flags], values);
     t.is(exitCode, 0, stderr);
@@ -115,44 +81,26 @@ test.serial(
   async (t) => {
     const scenario = await Scenario.begin(t, 'kubelet');
     const checker = await Checker.start(scenario, 'check', classes.ext4);
-    await cluster.stop('kubelet', 'SIGKILL');
-    const during = Number(await readRounds(checker));
-    await cluster.start('kubelet');
-    await cluster.untilNodeReady();
+    await firstNode.stop('kubelet', 'SIGKILL');
+    const during = await checker.roundsOnNode();
+    await firstNode.start('kubelet');
+    await cluster.untilReady();
     await assertServes(scenario, 'after');
     t.true((await checker.rounds()) > during);
     await checker.assertWhole(t);
   },
 );
 
-/** Without the kubelet there is no exec, so the volume is read at its mount point on the node. */
-async function readRounds(checker: Checker): Promise<string> {
-  const id = await checker.volumeId();
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  const staged = mounts
-    .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
-    .filter((target) => target.endsWith('/globalmount'));
-  for (const target of staged) {
-    const data = await readFile(join(target, '..', 'vol_data.json'), 'utf8').catch(() => '');
-    if (!data.includes(id)) continue;
-    return (
-      (await readFile(join(target, 'log'), 'utf8')).trim().split('\n').at(-1)?.split(' ')[0] ?? ''
-    );
-  }
-  throw new Error(`${id} is not staged`);
-}
-
 test.serial('the container runtime is killed and started again: pods keep writing', async (t) => {
   const scenario = await Scenario.begin(t, 'runtime');
   const checker = await Checker.start(scenario, 'check', classes.xfs);
-  await cluster.stop('containerd', 'SIGKILL');
-  t.true((await shimProcesses(layout)).length > 0);
-  await cluster.start('containerd');
+  await firstNode.stop('containerd', 'SIGKILL');
+  t.true((await firstNode.shimProcesses()).length > 0);
+  await firstNode.start('containerd');
   await eventually('the runtime to answer', async () =>
     (await checker.rounds()) > 0 ? true : undefined,
   );
-  await cluster.untilNodeReady();
+  await cluster.untilReady();
   await untilDriverServes();
   await assertServes(scenario, 'after');
   await checker.assertWhole(t);
@@ -174,7 +122,9 @@ test.serial(
       script: 'head -c 5 /dev/disk | grep -q magic || printf magic | dd of=/dev/disk conv=fsync',
     });
     const before = await Promise.all(checkers.map(async (checker) => checker.rounds()));
-    await cluster.reboot();
+    await firstNode.powerOff();
+    await firstNode.powerOn();
+    await cluster.untilReady();
     // The disks of two pools are mounted late, as with a slow fstab: the other pools work meanwhile, events of waiting pods name
     // the missing disk, and the driver finds the disks without a restart.
     const missing = `check-${classes.reflink}`;
@@ -192,7 +142,7 @@ test.serial(
       async () => (((await onDefault?.rounds()) ?? 0) > (before[0] ?? 0) ? true : undefined),
       { timeoutMs: 180_000 },
     );
-    await mountDisks(layout);
+    await mountDisks(firstNode);
     t.is(await untilDriverServes(), waiting.name);
     t.is((await driverPod()).restarts, waiting.restarts, 'found without a restart');
     for (const [index, checker] of checkers.entries()) {
@@ -217,7 +167,7 @@ test.serial(
       extraArgs: ['--enable-distributed-snapshotting=false'],
     };
     const flags = [...inNamespace, '--wait', '--timeout', '2m', '--values', '-'];
-    const values = JSON.stringify(chartValues(layout, { 'snapshot-controller': plain }));
+    const values = JSON.stringify(chartValues({ 'snapshot-controller': plain }));
     const upgraded = await helm(['upgrade', release, chartPath, ...flags], values);
     t.is(upgraded.exitCode, 0, upgraded.stderr);
     // helm keeps the pod of a failed test for inspection, and with it a volume.
@@ -229,7 +179,7 @@ test.serial(
     await eventually('nothing of the snapshot to be left', async () =>
       (await api.list('VolumeSnapshotContent')).length === 0 ? true : undefined,
     );
-    const usual = JSON.stringify(chartValues(layout));
+    const usual = JSON.stringify(chartValues());
     t.is((await helm(['upgrade', release, chartPath, ...flags], usual)).exitCode, 0);
   },
 );

@@ -2,8 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
-import { loopDevicesOf, mountsOf } from '../../cluster/machine.ts';
-import { type KubeObject, textAt } from '../../kube/api.ts';
+import { nodePaths } from '../../cluster/layout.ts';
+import { textAt } from '../../kube/api.ts';
 import {
   chartPath,
   chartValues,
@@ -13,7 +13,7 @@ import {
   release,
   systemNamespace,
 } from '../../kube/chart.ts';
-import { api, helm, layout, Scenario } from '../../kube/scenario.ts';
+import { api, firstNode, helm, Scenario } from '../../kube/scenario.ts';
 
 const inNamespace = ['--namespace', systemNamespace];
 
@@ -30,17 +30,20 @@ test.serial('no test left a volume, snapshot, loop device, image or mount behind
     },
     { timeoutMs: 120_000 },
   );
+  const pools = await firstNode.pathOf(nodePaths.pools);
   for (const pool of ['default', 'reflink', 'tiny']) {
     for (const area of ['volumes', 'snapshots', 'ephemeral', 'tmp']) {
-      t.deepEqual(await readdir(join(layout.pools, pool, area)), [], `${pool}/${area}`);
+      t.deepEqual(await readdir(join(pools, pool, area)), [], `${pool}/${area}`);
     }
     const isFreed = async (): Promise<true | undefined> =>
-      (await readdir(join(layout.pools, pool, 'trash'))).length === 0 ? true : undefined;
+      (await readdir(join(pools, pool, 'trash'))).length === 0 ? true : undefined;
     t.true(await eventually(`the trash of ${pool} to be emptied`, isFreed));
   }
   // The disks of the pools are loop devices too; their images are in the parent directory of the pools.
-  t.deepEqual(await loopDevicesOf(layout, 'pools'), []);
-  const mounts = (await mountsOf(layout)).filter((target) => /kubernetes.io[/~]csi/.test(target));
+  t.deepEqual(await firstNode.loopDevices('pools'), []);
+  const mounts = (await firstNode.mountPoints()).filter((target) =>
+    /kubernetes.io[/~]csi/.test(target),
+  );
   t.deepEqual(mounts, []);
 });
 
@@ -55,12 +58,7 @@ test.serial(
     });
     const volume =
       textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
-    await scenario.create('VolumeSnapshot', {
-      metadata: { name: 'kept' },
-      spec: { volumeSnapshotClassName: release, source: { persistentVolumeClaimName: 'data' } },
-    });
-    const isMade = (one: KubeObject): boolean => textAt(one, 'status.readyToUse') === 'true';
-    await scenario.until('VolumeSnapshot', 'kept', isMade);
+    await scenario.snapshot('kept', 'data');
     const refused = await helm(['uninstall', release, ...inNamespace, '--timeout', '1m']);
     t.not(refused.exitCode, 0);
     const output = refused.stdout + refused.stderr;
@@ -81,7 +79,7 @@ test.serial(
       'kept',
       'the pod keeps running without the driver',
     );
-    const values = JSON.stringify(chartValues(layout));
+    const values = JSON.stringify(chartValues());
     const again = await helm(
       ['install', release, chartPath, ...inNamespace, '--wait', '--values', '-'],
       values,

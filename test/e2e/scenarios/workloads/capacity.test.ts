@@ -2,11 +2,11 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
-import { loopDevicesOf } from '../../cluster/machine.ts';
+import { nodePaths } from '../../cluster/layout.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes } from '../../kube/chart.ts';
 import { claimSpec } from '../../kube/objects.ts';
-import { api, isBound, layout, Scenario } from '../../kube/scenario.ts';
+import { api, firstNode, isBound, Scenario } from '../../kube/scenario.ts';
 
 test('a claim that is too large for every node stays pending, an event of the pod says why, and a smaller claim is scheduled', async (t) => {
   const scenario = await Scenario.begin(t, 'too-large');
@@ -80,7 +80,7 @@ test('deleting the claim removes volume, image, loop device and mount', async (t
   await scenario.readyPod('user', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });
   const id = await scenario.volumeId('data');
   const claim = await scenario.get('PersistentVolumeClaim', 'data');
-  const directory = join(layout.pools, 'default/volumes');
+  const directory = await firstNode.pathOf(join(nodePaths.pools, 'default/volumes'));
   t.true((await readdir(directory)).includes(id));
   const count = async (): Promise<number> => (await devicesOf(id)).length;
   t.true((await count()) > 0);
@@ -93,7 +93,7 @@ test('deleting the claim removes volume, image, loop device and mount', async (t
 });
 
 async function devicesOf(id: string): Promise<readonly string[]> {
-  return loopDevicesOf(layout, id);
+  return firstNode.loopDevices(id);
 }
 
 test('the volume of a pod that is deleted with --force is released', async (t) => {

@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { nodePaths } from '../../cluster/layout.ts';
 import { classes } from '../../kube/chart.ts';
-import { layout, Scenario } from '../../kube/scenario.ts';
+import { firstNode, Scenario } from '../../kube/scenario.ts';
 
 for (const fsType of ['ext4', 'xfs', 'btrfs'] as const) {
   test(`${fsType}: a claim gives a pod a volume of the requested size, whose data survives the pod`, async (t) => {
@@ -85,7 +86,7 @@ test('a thick volume is allocated completely from the start', async (t) => {
   const scenario = await Scenario.begin(t, 'thick');
   await scenario.claim('data', { storageClass: classes.thick, size: '64Mi' });
   await scenario.readyPod('writer', { claims: { '/data': 'data' }, script: 'echo x >/data/file' });
-  const image = join(layout.pools, 'default/volumes', await scenario.volumeId('data'), 'disk.img');
-  const { blocks, size } = await stat(image);
+  const volume = join(nodePaths.pools, 'default/volumes', await scenario.volumeId('data'));
+  const { blocks, size } = await stat(await firstNode.pathOf(join(volume, 'disk.img')));
   t.true(blocks * 512 >= size, `${blocks * 512} of ${size} bytes`);
 });

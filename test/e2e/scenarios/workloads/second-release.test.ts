@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../../../../scripts/command.ts';
+import { nodePaths } from '../../cluster/layout.ts';
 import { textAt } from '../../kube/api.ts';
 import { chartPath, chartValues } from '../../kube/chart.ts';
-import { api, helm, kubectl, layout, Scenario } from '../../kube/scenario.ts';
+import { api, helm, kubectl, Scenario } from '../../kube/scenario.ts';
 
 /** A second release on the same cluster, with other values wherever an operator may set them. */
 const release = 'shelf';
@@ -17,15 +18,15 @@ function values(
 ): string {
   const pool = (name: string): object => ({
     name,
-    path: join(layout.pools, `shelf-${name}`),
+    path: join(nodePaths.pools, `shelf-${name}`),
     create: true,
     reserve: '1%',
   });
   return JSON.stringify({
-    ...chartValues(layout),
+    ...chartValues(),
     fullnameOverride: `shelf-${'x'.repeat(57)}`,
     commonLabels: { team: 'storage' },
-    stateDir: join(layout.state, 'shelf-state'),
+    stateDir: join(nodePaths.driver, 'shelf-state'),
     priorityClassName: '',
     tolerations: [{ key: 'dedicated', operator: 'Equal', value: 'storage' }],
     driver: { name: driver, defaultFsType: 'xfs', httpPort: 8080 },

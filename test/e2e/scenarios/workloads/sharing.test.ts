@@ -1,8 +1,8 @@
 import test from 'ava';
 import { textAt } from '../../kube/api.ts';
 import { classes } from '../../kube/chart.ts';
-import { loopcsi } from '../../kube/command-line.ts';
-import { claimSpec, podSpec } from '../../kube/objects.ts';
+import { loopcsi } from '../../kube/driver-pods.ts';
+import { statefulSet } from '../../kube/objects.ts';
 import { api, Scenario } from '../../kube/scenario.ts';
 
 test('two pods on the bridge network: one serves a page from its volume over HTTP to the other', async (t) => {
@@ -20,7 +20,7 @@ test('two pods on the bridge network: one serves a page from its volume over HTT
   const authorIp = textAt(author, 'status.podIP') ?? '';
   const serverIp = textAt(server, 'status.podIP') ?? '';
   t.not(authorIp, serverIp);
-  t.regex(`${authorIp} ${serverIp}`, /^10\.244\.0\.\d+ 10\.244\.0\.\d+$/);
+  t.regex(`${authorIp} ${serverIp}`, /^10\.244\.1\.\d+ 10\.244\.1\.\d+$/);
 
   const get = (address: string): string =>
     `printf 'GET /page HTTP/1.0\\r\\n\\r\\n' | nc -w 5 ${address} | tail -1`;
@@ -84,29 +84,12 @@ test('ReadWriteMany is refused, and an event of the claim says why', async (t) =
 
 test('a StatefulSet gets a volume for each replica, and has the same volumes after scaling down and up', async (t) => {
   const scenario = await Scenario.begin(t, 'stateful');
-  const volume = { volumeMounts: [{ name: 'data', mountPath: '/data' }] };
-  const spec = podSpec({ script: '[ -e /data/name ] || hostname >/data/name' });
-  const [container] =
-    Object.values(spec).find((value): value is object[] => Array.isArray(value)) ?? [];
-  await scenario.create('StatefulSet', {
-    metadata: { name: 'db' },
-    spec: {
-      serviceName: 'db',
-      replicas: 3,
-      podManagementPolicy: 'Parallel',
-      selector: { matchLabels: { app: 'db' } },
-      template: {
-        metadata: { labels: { app: 'db' } },
-        spec: { ...spec, volumes: [], containers: [{ ...container, ...volume }] },
-      },
-      volumeClaimTemplates: [
-        {
-          metadata: { name: 'data' },
-          spec: claimSpec({ storageClass: classes.xfs, size: '320Mi' }),
-        },
-      ],
-    },
+  const made = statefulSet('db', {
+    replicas: 3,
+    script: '[ -e /data/name ] || hostname >/data/name',
+    claim: { storageClass: classes.xfs, size: '320Mi' },
   });
+  await scenario.create('StatefulSet', made);
   const replicas = async (count: number): Promise<void> => {
     await api.patch('StatefulSet', scenario.namespace, 'db', { spec: { replicas: count } });
     const isThere = (text: string | undefined): boolean => (text ?? '0') === String(count);

@@ -1,25 +1,12 @@
 import test from 'ava';
 import { textAt } from '../../kube/api.ts';
-import { classes, release } from '../../kube/chart.ts';
-import { loopcsi } from '../../kube/command-line.ts';
+import { classes } from '../../kube/chart.ts';
+import { loopcsi } from '../../kube/driver-pods.ts';
 import { api, isBound, Scenario } from '../../kube/scenario.ts';
 
 /** Snapshots, restores and clones in the pool with reflink. */
 const storageClass = classes.reflink;
 const size = '320Mi';
-
-async function snapshot(scenario: Scenario, name: string, claim: string): Promise<void> {
-  await scenario.create('VolumeSnapshot', {
-    metadata: { name },
-    spec: { volumeSnapshotClassName: release, source: { persistentVolumeClaimName: claim } },
-  });
-  await scenario.until(
-    'VolumeSnapshot',
-    name,
-    (one) => textAt(one, 'status.readyToUse') === 'true',
-    90_000,
-  );
-}
 
 test('a snapshot of a volume in use is restored to a larger volume, while the source stays in use', async (t) => {
   const scenario = await Scenario.begin(t, 'snapshot');
@@ -28,7 +15,7 @@ test('a snapshot of a volume in use is restored to a larger volume, while the so
     claims: { '/data': 'data' },
     script: 'echo first >/data/file && sync',
   });
-  await snapshot(scenario, 'before', 'data');
+  await scenario.snapshot('before', 'data');
   t.regex(
     await loopcsi('snapshot', 'list', '--volume', 'snapshot/data'),
     /^snapshot-\S+ +snapshot\/before +pvc-/m,
@@ -51,7 +38,7 @@ test('a snapshot survives its volume, and its space is free after its deletion',
     claims: { '/data': 'data' },
     script: 'echo kept >/data/file && sync',
   });
-  await snapshot(scenario, 'only', 'data');
+  await scenario.snapshot('only', 'data');
   await scenario.delete('Pod', 'writer');
   const volume =
     textAt(await scenario.get('PersistentVolumeClaim', 'data'), 'spec.volumeName') ?? '';
@@ -102,7 +89,7 @@ test('a block volume is snapshotted and restored as a block volume', async (t) =
     ...device,
     script: 'printf magic | dd of=/dev/disk bs=4096 seek=3 conv=fsync',
   });
-  await snapshot(scenario, 'taken', 'disk');
+  await scenario.snapshot('taken', 'disk');
   const source = { kind: 'VolumeSnapshot', name: 'taken' } as const;
   await scenario.claim('copy', { storageClass, size: '64Mi', block: true, source });
   await scenario.readyPod('reader', { block: true, claims: { '/dev/disk': 'copy' } });
@@ -117,7 +104,7 @@ test('a restore to a smaller claim is refused, and an event of the claim says wh
   await scenario.claim('data', { storageClass, size: '640Mi' });
   await scenario.readyPod('writer', { claims: { '/data': 'data' } });
   await scenario.until('PersistentVolumeClaim', 'data', isBound);
-  await snapshot(scenario, 'large', 'data');
+  await scenario.snapshot('large', 'data');
   const source = { kind: 'VolumeSnapshot', name: 'large' } as const;
   await scenario.claim('small', { storageClass, size: '320Mi', source });
   await scenario.pod('asks', { claims: { '/data': 'small' } });

@@ -1,8 +1,12 @@
 /** A pod that continuously writes files and verifies checksums, so that every interruption or damage is detected. */
+
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
-import { textAt } from '../../kube/api.ts';
-import type { Scenario } from '../../kube/scenario.ts';
+import { eventually } from '../../../scripts/command.ts';
+import type { ClusterNode } from '../cluster/node.ts';
+import { textAt } from './api.ts';
+import { firstNode, type Scenario } from './scenario.ts';
 
 /**
  * Each round writes new content with its checksum to one of twenty files, renames it into place, verifies another file, and adds
@@ -23,20 +27,28 @@ done`;
 export class Checker {
   readonly #scenario: Scenario;
   readonly name: string;
+  readonly node: ClusterNode;
 
-  private constructor(scenario: Scenario, name: string) {
+  private constructor(scenario: Scenario, name: string, node: ClusterNode) {
     this.#scenario = scenario;
     this.name = name;
+    this.node = node;
   }
 
-  static async start(scenario: Scenario, name: string, storageClass: string): Promise<Checker> {
+  static async start(
+    scenario: Scenario,
+    name: string,
+    storageClass: string,
+    node: ClusterNode = firstNode,
+  ): Promise<Checker> {
     await scenario.claim(name, { storageClass, size: '320Mi' });
     // The checks run in the container's first process, so that the container ends with them.
     await scenario.readyPod(name, {
       claims: { '/data': name },
+      node: node.name,
       script: `touch /tmp/ready; ${work}`,
     });
-    const checker = new Checker(scenario, name);
+    const checker = new Checker(scenario, name, node);
     await checker.stillWrites();
     return checker;
   }
@@ -47,6 +59,28 @@ export class Checker {
 
   async rounds(): Promise<number> {
     return Number(await this.#scenario.sh(this.name, 'tail -1 /data/log | cut -d" " -f1'));
+  }
+
+  /** The last round, read on the node, for a pod that the API server cannot reach. */
+  async roundsOnNode(): Promise<number> {
+    const id = await this.volumeId();
+    const staged = (await this.node.mountPoints()).filter((path) => path.endsWith('/globalmount'));
+    for (const mountPoint of staged) {
+      const target = await this.node.pathOf(mountPoint);
+      const data = await readFile(join(target, '..', 'vol_data.json'), 'utf8').catch(() => '');
+      if (!data.includes(id)) continue;
+      const log = await readFile(join(target, 'log'), 'utf8');
+      return Number(log.trim().split('\n').at(-1)?.split(' ')[0]);
+    }
+    throw new Error(`${id} is not staged on ${this.node.name}`);
+  }
+
+  /** Waits for three more rounds, read on the node. */
+  async stillWritesOnNode(): Promise<void> {
+    const before = await this.roundsOnNode();
+    await eventually(`${this.name} to write on`, async () =>
+      (await this.roundsOnNode()) >= before + 3 ? true : undefined,
+    );
   }
 
   /** Waits for three more rounds. */

@@ -1,0 +1,74 @@
+/** Restores and clones whose pods name no node. Data is not copied between nodes, so each must be made on the node of its source. */
+import test from 'ava';
+import { textAt } from '../../kube/api.ts';
+import { classes, driverName } from '../../kube/chart.ts';
+import { nodeOfClaim, nodeOfPod, threeNodes } from '../../kube/nodes.ts';
+import { Scenario } from '../../kube/scenario.ts';
+
+const [first] = threeNodes();
+/** In the pool with reflink, of the same size on all nodes. */
+const storageClass = classes.reflink;
+const size = '320Mi';
+
+const sources = {
+  restore: { kind: 'VolumeSnapshot', name: 'taken' },
+  clone: { kind: 'PersistentVolumeClaim', name: 'data' },
+} as const;
+
+for (const [what, source] of Object.entries(sources)) {
+  test(`a ${what} on a wrong node is refused with an event that names the right one, and succeeds there`, async (t) => {
+    const scenario = await Scenario.begin(t, `wrong-${what}`);
+    await scenario.claim('data', { storageClass, size });
+    await scenario.readyPod('writer', {
+      claims: { '/data': 'data' },
+      node: first.name,
+      script: 'echo first >/data/file && sync',
+    });
+    await scenario.snapshot('taken', 'data');
+    await scenario.claim('copy', { storageClass, size, source });
+    const wrong = threeNodes()[1];
+    await scenario.pod('misplaced', { claims: { '/data': 'copy' }, node: wrong.name });
+    const message = await scenario.event('copy', /ProvisioningFailed/);
+    t.regex(message, /ResourceExhausted/);
+    const tag = (await scenario.volumeId('data')).split('.').at(-1) ?? '';
+    t.regex(message, new RegExp(`is on the node with tag ${tag}`));
+    t.log(message);
+    await scenario.delete('Pod', 'misplaced');
+    await scenario.readyPod('reader', { claims: { '/data': 'copy' }, node: first.name });
+    t.is(await scenario.sh('reader', 'cat /data/file'), 'first');
+    t.is((await nodeOfClaim(scenario, 'copy')).name, first.name);
+  });
+
+  test(`a ${what} whose pod names no node reaches the node of its source, or events say why not`, async (t) => {
+    const scenario = await Scenario.begin(t, `free-${what}`);
+    await scenario.claim('data', { storageClass, size });
+    await scenario.readyPod('writer', {
+      claims: { '/data': 'data' },
+      script: 'echo first >/data/file && sync',
+    });
+    await scenario.snapshot('taken', 'data');
+    const right = await nodeOfPod(scenario, 'writer');
+    await scenario.claim('copy', { storageClass, size, source });
+    const startedAtMs = Date.now();
+    await scenario.readyPod('reader', { claims: { '/data': 'copy' } }, 240_000);
+    t.log(`ready after ${Math.round((Date.now() - startedAtMs) / 1000)} s`);
+    t.is(await scenario.sh('reader', 'cat /data/file'), 'first');
+    t.is((await nodeOfPod(scenario, 'reader')).name, right.name);
+  });
+}
+
+test('an Immediate restore reaches the node of its source', async (t) => {
+  const scenario = await Scenario.begin(t, 'immediate-restore');
+  await scenario.claim('data', { storageClass, size });
+  await scenario.readyPod('writer', {
+    claims: { '/data': 'data' },
+    script: 'echo first >/data/file && sync',
+  });
+  await scenario.snapshot('taken', 'data');
+  const source = sources.restore;
+  await scenario.claim('copy', { storageClass: classes.immediateReflink, size, source });
+  await scenario.readyPod('reader', { claims: { '/data': 'copy' } }, 180_000);
+  t.is(await scenario.sh('reader', 'cat /data/file'), 'first');
+  const pod = await scenario.get('Pod', 'reader');
+  t.is(textAt(pod, 'spec.nodeName'), (await nodeOfPod(scenario, 'writer')).name, driverName);
+});
