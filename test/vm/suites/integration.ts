@@ -48,10 +48,12 @@ const takesHours = 'takes minutes on a build machine, and hours under emulation'
 
 /** All other files, each with the reason why it does not run in the machine. */
 export const excluded: Readonly<Record<string, string>> = {
+  agent: untried,
   'busy-unmount': aboutTime,
   'changed-blocks': takesHours,
   'command-line': aboutTime,
   completion: untried,
+  controller: untried,
   demo: aboutTime,
   'group-snapshots': aboutTime,
   'host/freeze/freezer': aboutTime,
