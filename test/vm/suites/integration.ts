@@ -71,6 +71,7 @@ export const excluded: Readonly<Record<string, string>> = {
   owners: untried,
   pages: untried,
   serve: 'starts the driver by npm, which the machine does not have',
+  'several-nodes': untried,
   'snapshot-crashes': notTried,
   snapshots: aboutTime,
   'space-guard': aboutTime,
