@@ -48,7 +48,30 @@ export function makeProgram(session: Session, printError = printErrorOf(session)
       `socket of the driver [${environmentVariableOf('endpoint')}; default ${optionTable.endpoint.default}]`,
     )
     .addHelpText('after', epilogue);
-  // main.ts runs 'serve' and 'controller'. They are defined here for help and completion, and for an error if a flag precedes it.
+  addProcessCommands(program);
+  addVolumeCommands(program, session);
+  addSnapshotCommands(program, session);
+  addPoolCommands(program, session);
+  addTopCommand(program, session);
+  addDoctorCommand(program, session);
+  addGcCommand(program, session);
+  addTlsCommands(program, session);
+  addClusterCommands(
+    program
+      .command('cluster')
+      .description(
+        "commands for a Kubernetes cluster, also as 'kubectl loopcsi'; they run kubectl",
+      ),
+    session,
+  );
+  addVersionCommand(program, session);
+  addCompletionCommands(program, session);
+  addHelpCommand(program);
+  return program;
+}
+
+/** main.ts runs these commands. They are defined here for help and completion, and for an error if a flag precedes them. */
+function addProcessCommands(program: Command): void {
   addServeOptions(
     program
       .command('serve')
@@ -72,25 +95,6 @@ export function makeProgram(session: Session, printError = printErrorOf(session)
       }),
     controllerTable,
   );
-  addVolumeCommands(program, session);
-  addSnapshotCommands(program, session);
-  addPoolCommands(program, session);
-  addTopCommand(program, session);
-  addDoctorCommand(program, session);
-  addGcCommand(program, session);
-  addTlsCommands(program, session);
-  addClusterCommands(
-    program
-      .command('cluster')
-      .description(
-        "commands for a Kubernetes cluster, also as 'kubectl loopcsi'; they run kubectl",
-      ),
-    session,
-  );
-  addVersionCommand(program, session);
-  addCompletionCommands(program, session);
-  addHelpCommand(program);
-  return program;
 }
 
 /** The plugin that kubectl runs for `kubectl loopcsi`: the commands of `loopcsi cluster`, which need no driver. */

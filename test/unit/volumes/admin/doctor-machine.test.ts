@@ -46,7 +46,8 @@ for (const { name, cgroup, use, state } of [
     const findings = await checkMachine(host, {}, use);
     const found = findings.find((one) => one.name === 'io-limits');
     t.is(found?.state, state);
-    if (cgroup !== undefined) t.regex(`${found?.message} ${found?.remedy}`, /boot the node with/);
+    if (cgroup !== undefined)
+      t.regex(`${found?.message ?? ''} ${found?.remedy ?? ''}`, /boot the node with/);
   });
 }
 
