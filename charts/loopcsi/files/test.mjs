@@ -70,7 +70,7 @@ it, disable snapshots in this chart's values: snapshotter.enabled=false.`;
     return undefined;
   }
   const where = isCentral ? 'of the controller' : `on node ${node}`;
-  console.log(`snapshots: the snapshotter ${where} tried, but the snapshot failed: ${outcome ?? 'it was not ready within 60 s'}`);
+  console.log(`snapshots: ${isCentral ? '' : 'distributed, '}the snapshotter ${where} tried, but the snapshot failed: ${outcome ?? 'it was not ready within 60 s'}`);
   // Not a failure of the test: the driver refuses, for example, to copy a volume that is in use if its pool cannot share blocks.
   return outcome === undefined ? `See the logs of the driver and of the snapshotter ${where}.` : undefined;
 }
