@@ -1,5 +1,6 @@
 import type { ControllerServiceCapability, CreateVolumeRequest } from '../csi/types.ts';
 import type { CreateVolumeInput } from '../volumes/model.ts';
+import { hasLimitParameters } from '../volumes/parameters/io-limits.ts';
 import {
   parseMutableParameters,
   parseParameters,
@@ -134,7 +135,8 @@ function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
       }
       // Any other value means thin here; CreateVolume refuses it.
       const provisioning = parameters['provisioning'] === 'thick' ? 'thick' : 'thin';
-      const capacity = await volumes.capacity({ pool, provisioning, fsType });
+      const isLimited = hasLimitParameters(parameters);
+      const capacity = await volumes.capacity({ pool, provisioning, fsType, isLimited });
       return {
         available_capacity: capacity.availableBytes,
         maximum_volume_size: { value: capacity.maximumVolumeBytes },

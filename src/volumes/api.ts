@@ -53,6 +53,7 @@ export interface Volumes {
     pool: string | undefined;
     provisioning: VolumeSettings['provisioning'];
     fsType: FsType | null;
+    isLimited?: boolean;
   }): Promise<PoolCapacity>;
   /**
    * Records the promised size and grows the image. `nodeExpansionRequired`: a filesystem or attached device still has the old size.

@@ -3,6 +3,8 @@ import type { LoopDevice } from '../../host/host.ts';
 import { isOnImage } from '../../host/loop/status.ts';
 import { foundName } from '../../ids.ts';
 import type { Domain } from '../domain.ts';
+import type { LaneSpec } from '../engine/lanes.ts';
+import { callIdOf } from '../pool/contents.ts';
 import { parseTrashName, poolFiles, volumeAreas } from '../pool/layout.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 
@@ -41,22 +43,45 @@ export function isEntryOf({ area, entry }: EntryOfPool, id: string): boolean | u
   return undefined;
 }
 
-/** The volume of a served pool that the device is attached to. The path finds the candidate; the image's inode decides. */
-export async function volumeAttachedTo(
+/**
+ * The volumes of served pools whose image is where the kernel reports that of the device. Waits for no disk; `isAttachedTo` decides
+ * whether it is the same image.
+ */
+export async function volumesAtPathOf(
   domain: Domain,
   device: LoopDevice,
-): Promise<FoundVolume | undefined> {
+): Promise<readonly FoundVolume[]> {
   const path = await domain.host.loops.backingPath(device);
   const found = path === undefined ? undefined : poolEntryAt(domain.pools.all, path);
   const area = volumeAreas.find((one) => one === found?.area);
-  if (found === undefined || area === undefined) return undefined;
+  if (found === undefined || area === undefined) return [];
+  const volumes: FoundVolume[] = [];
   for (const pool of domain.pools.served) {
     const record = pool.indexOf(area).get(foundName(found.entry));
     if (record === undefined) continue;
-    const volume = pool.volumeOf(area, record);
-    if (await isAttachedTo(domain, device, volume)) return volume;
+    volumes.push(pool.volumeOf(area, record));
+  }
+  return volumes;
+}
+
+/**
+ * The volume of a served pool that the device is attached to. `domainOf` chooses the lane for the image of a volume; by default it
+ * is that of `domain`.
+ */
+export async function volumeAttachedTo(
+  domain: Domain,
+  device: LoopDevice,
+  domainOf: (volume: FoundVolume) => Domain = () => domain,
+): Promise<FoundVolume | undefined> {
+  for (const volume of await volumesAtPathOf(domain, device)) {
+    if (await isAttachedTo(domainOf(volume), device, volume)) return volume;
   }
   return undefined;
+}
+
+/** The lane of a periodic check for the device of a volume: a pool that does not answer delays no check of another one. */
+export function deviceLaneOf(volume: FoundVolume): LaneSpec {
+  return { kind: 'device', id: callIdOf(volume), pool: volume.pool.name };
 }
 
 export async function isAttachedTo(

@@ -8,7 +8,7 @@ import type { OpenDevice } from '../jobs/open-devices.ts';
 import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { attachmentOfDevices } from './attachment.ts';
-import { volumeAttachedTo } from './device-owner.ts';
+import { deviceLaneOf, volumeAttachedTo } from './device-owner.ts';
 
 /**
  * Interval of the checks of open devices, which read one sysfs file each, and the number of checks after which all devices are
@@ -54,7 +54,9 @@ export async function cancelAllDetaches(domain: Domain): Promise<void> {
       await cancelDetach(domain, { ...open, device }, async () => true);
       continue;
     }
-    const volume = await volumeAttachedTo(deps, device);
+    const volume = await volumeAttachedTo(deps, device, (volume) =>
+      inLane(domain, deviceLaneOf(volume)),
+    );
     if (volume === undefined) continue;
     const used = { volumeId: callIdOf(volume), pool: volume.pool.name, device };
     await cancelDetach(domain, used, (domain) => isMounted(domain, volume, device));

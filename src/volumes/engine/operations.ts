@@ -75,6 +75,13 @@ export class Operations {
     this.#reloadLocked = reloadLocked;
   }
 
+  /** Releases a lock that was taken outside of an operation, once no system call of its lane is stuck in the kernel. */
+  releaseWhenReturned(lane: LaneSpec, release: () => void): void {
+    const returned = this.#whenReturned(laneName(lane));
+    if (returned === undefined) release();
+    else void returned.finally(release);
+  }
+
   get runningCount(): number {
     return this.#running.size;
   }

@@ -12,6 +12,7 @@ import {
   mountsAt,
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { limitDevice, requireLimitsApplicable } from '../attachment/io-limits.ts';
 import { driverMountPathOf } from '../attachment/mount-dir.ts';
 import { lostDeviceError, targetsOf } from '../attachment/mount-errors.ts';
 import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
@@ -39,6 +40,7 @@ import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { AccessMode, PublishInput } from '../model.ts';
+import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { publishInline } from './inline.ts';
 import { stageAndPublish } from './without-staging.ts';
@@ -178,6 +180,8 @@ async function bindDevice(
   const { input, attachment } = options;
   const { id } = volume.record;
   let { device } = options;
+  await requireLimitsApplicable(domain, `volume '${callIdOf(volume)}'`, volume.record.limits);
+  await limitDevice(domain, volume, device);
   if (!(await keepOpen(domain, volume, device)))
     throw lostDeviceError(id, [input.stagingTargetPath]);
   if (isReadOnly(input)) {
@@ -198,6 +202,8 @@ async function readOnlyDevice(
   { readOnly: device, table }: Attachment,
 ): Promise<LoopDevice> {
   if (device !== undefined && isLabelled(device) && (await keepOpen(domain, volume, device))) {
+    // An earlier call may have attached it and failed before it set the limits.
+    await limitDevice(domain, volume, device);
     await domain.host.loops.writeBack(device);
     return device;
   }

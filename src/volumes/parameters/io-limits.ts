@@ -32,6 +32,11 @@ export function parseLimits(parameters: Readonly<Record<string, string>>): Parti
   return Object.fromEntries(given);
 }
 
+/** Whether the parameters limit a volume. Any value except `max` is a limit here; CreateVolume refuses wrong ones. */
+export function hasLimitParameters(parameters: Readonly<Record<string, string>>): boolean {
+  return limitNames.some((name) => (parameters[name] ?? unlimited).trim() !== unlimited);
+}
+
 /** Returns null for `max`. `0` and `''` are refused: they could mean both "none" and "no limit". */
 function parseLimit(name: keyof IoLimits, text: string): bigint | null {
   if (text.trim() === unlimited) return null;

@@ -3,12 +3,13 @@ import { messageOf } from '../../errors.ts';
 import type { LoopDevice } from '../../host/host.ts';
 import { areEqualLimits, hasLimits, noLimits } from '../../host/loop/io-limits.ts';
 import { isLabelled } from '../../host/loop/status.ts';
-import { volumeAttachedTo } from '../attachment/device-owner.ts';
+import { deviceLaneOf, volumeAttachedTo, volumesAtPathOf } from '../attachment/device-owner.ts';
 import { limitDevice } from '../attachment/io-limits.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import { callIdOf } from '../pool/contents.ts';
+import type { FoundVolume } from '../pool/pool.ts';
 
 const checkIntervalMs = 10_000;
 
@@ -17,9 +18,10 @@ const checkIntervalMs = 10_000;
  * process may have written to `io.max`. Returns a function that stops it.
  */
 export function watchLimits(domain: Domain): () => void {
+  const limitCheck = new LimitCheck(domain);
   const check = async (): Promise<number> => {
     try {
-      await repairLimits(domain);
+      await limitCheck.run();
     } catch (error) {
       domain.log.warn({ problem: messageOf(error) }, 'the I/O limits of volumes were not checked');
     }
@@ -28,23 +30,82 @@ export function watchLimits(domain: Domain): () => void {
   return callPeriodically(check, checkIntervalMs);
 }
 
-/**
- * Sets limits that differ from the records, and removes those of numbers to which nothing is attached: the device was detached by
- * another process while no driver ran. Does nothing without a cgroup.
- */
-export async function repairLimits(domain: Domain): Promise<void> {
-  const deps = inLane(domain, { kind: 'devices', id: 'limits' });
-  const { deviceLimits, loops } = deps.host;
-  if (!isAnyLimited(domain) && (await deviceLimits.list()).size === 0) return;
-  if (!('path' in (await deviceLimits.findCgroup()))) return;
-  const devices = await loops.list();
-  for (const device of devices.filter(isLabelled)) await repairDevice(deps, device);
-  for (const majorMinor of (await deviceLimits.list()).keys()) {
-    const number = Number(majorMinor.split(':')[1]);
-    if ((await loops.at(number)) !== undefined) continue;
-    await deviceLimits.set(majorMinor, noLimits);
-    domain.log.warn({ device: `/dev/loop${number}` }, 'removed I/O limits of a detached device');
+export class LimitCheck {
+  readonly #domain: Domain;
+  /** The last problem of the cgroup that was logged; undefined if there is none. */
+  #logged: string | undefined;
+
+  constructor(domain: Domain) {
+    this.#domain = domain;
   }
+
+  /**
+   * Sets limits that differ from the records, and removes those of numbers to which nothing is attached: the device was detached by
+   * another process while no driver ran. Logs an error if volumes in use have lost the cgroup. Devices are checked independently of
+   * each other: a failure, or a pool that does not answer, affects only its own.
+   */
+  async run(): Promise<void> {
+    const domain = inLane(this.#domain, { kind: 'devices', id: 'limits' });
+    const { deviceLimits, loops } = domain.host;
+    if (!isAnyLimited(domain) && (await deviceLimits.list()).size === 0) return;
+    const cgroup = await deviceLimits.findCgroup();
+    const devices = (await loops.list()).filter(isLabelled);
+    if (!('path' in cgroup)) {
+      await this.#logProblem(domain, devices, cgroup.problem);
+      return;
+    }
+    this.#logged = undefined;
+    const limited = [...(await deviceLimits.list()).keys()];
+    await Promise.all([
+      ...devices.map((device) => attempt(domain, device.path, () => repair(domain, device))),
+      ...limited.map((majorMinor) => {
+        const number = numberOf(majorMinor);
+        return attempt(domain, `/dev/loop${number}`, () => removeStale(domain, majorMinor));
+      }),
+    ]);
+  }
+
+  /** Logs a problem once, if a limited volume is attached. */
+  async #logProblem(
+    domain: Domain,
+    devices: readonly LoopDevice[],
+    problem: string,
+  ): Promise<void> {
+    if (problem === this.#logged) return;
+    const found = await Promise.all(devices.map((device) => volumesAtPathOf(domain, device)));
+    const limited = found.flat().filter(({ record }) => hasLimits(record.limits));
+    if (limited.length === 0) return;
+    this.#logged = problem;
+    domain.log.error(
+      { volumeIds: limited.map(callIdOf), problem },
+      'volumes in use are no longer limited: their I/O limits cannot be set',
+    );
+  }
+}
+
+/** Runs the check of one device. Its failure does not end the check of others. */
+async function attempt(domain: Domain, device: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const problem = messageOf(error);
+    domain.log.warn({ device, problem }, 'the I/O limits of a device could not be repaired');
+  }
+}
+
+function numberOf(majorMinor: string): number {
+  return Number(majorMinor.split(':')[1]);
+}
+
+async function removeStale(domain: Domain, majorMinor: string): Promise<void> {
+  const { deviceLimits, loops } = domain.host;
+  const number = numberOf(majorMinor);
+  if ((await loops.at(number)) !== undefined) return;
+  await deviceLimits.set(majorMinor, noLimits);
+  domain.log.warn({ device: `/dev/loop${number}` }, 'removed I/O limits of a detached device');
+  // A call may have attached the number and set its limits in between.
+  const attached = await loops.at(number);
+  if (attached !== undefined && isLabelled(attached)) await repair(domain, attached);
 }
 
 function isAnyLimited({ pools }: Domain): boolean {
@@ -55,13 +116,15 @@ function isAnyLimited({ pools }: Domain): boolean {
 
 /**
  * Skips a volume that a call has locked: that call sets its limits. A volume with the right limits is not locked, because calls are
- * refused meanwhile.
+ * refused meanwhile, and its pool is not asked.
  */
-async function repairDevice(domain: Domain, device: LoopDevice): Promise<void> {
-  const found = await volumeAttachedTo(domain, device);
-  if (found === undefined) return;
+async function repair(domain: Domain, device: LoopDevice): Promise<void> {
   const present = (await domain.host.deviceLimits.list()).get(device.majorMinor) ?? noLimits;
-  if (areEqualLimits(present, found.record.limits)) return;
+  const differs = ({ record }: FoundVolume): boolean => !areEqualLimits(present, record.limits);
+  if (!(await volumesAtPathOf(domain, device)).some(differs)) return;
+  const domainOf = (volume: FoundVolume): Domain => inLane(domain, deviceLaneOf(volume));
+  const found = await volumeAttachedTo(domain, device, domainOf);
+  if (found === undefined || !differs(found)) return;
   const volumeId = callIdOf(found);
   const unlock = domain.operations.locks.tryAcquire(
     { exclusive: [volumeLock(volumeId)] },
@@ -69,14 +132,14 @@ async function repairDevice(domain: Domain, device: LoopDevice): Promise<void> {
   );
   if (unlock === undefined) return;
   try {
-    const volume = await volumeAttachedTo(domain, device);
+    const volume = await volumeAttachedTo(domain, device, domainOf);
     if (volume === undefined || callIdOf(volume) !== volumeId) return;
-    if (!(await limitDevice(domain, volume, device))) return;
+    if (!(await limitDevice(domainOf(volume), volume, device))) return;
     domain.log.warn(
       { volumeId, device: device.path },
       'the I/O limits of a volume had been changed and were set again',
     );
   } finally {
-    unlock();
+    domain.operations.releaseWhenReturned(deviceLaneOf(found), unlock);
   }
 }

@@ -59,7 +59,13 @@ export async function createVolume(
         await existing.pool.sync();
         return { record: existing.record, pool: existing.pool.name };
       }
-      await requireLimitsApplicable(domain, `volume '${input.name}'`, input.settings.limits);
+      // `no-space` makes Kubernetes choose another node; `wrong-state` would keep the claim on this one.
+      await requireLimitsApplicable(
+        domain,
+        `volume '${input.name}'`,
+        input.settings.limits,
+        'no-space',
+      );
       if (input.source === null) return createEmpty(domain, operation, { id, input });
       // A source on another node is refused first: pools that are not served here do not matter for it.
       const { nodeTag } = domain.settings;

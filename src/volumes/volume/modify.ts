@@ -1,3 +1,4 @@
+import type { IoLimits, LoopDevice } from '../../host/host.ts';
 import { areEqualLimits } from '../../host/loop/io-limits.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { volumeRecord } from '../../state/records.ts';
@@ -26,18 +27,26 @@ export async function modifyVolume(domain: Domain, call: Call, input: ModifyInpu
     const limits = { ...record.limits, ...settings.limits };
     requireTrimFits(trim, record.provisioning);
     await requireLimitsApplicable(domain, `volume '${volumeId}'`, settings.limits);
+    const devices = await devicesToLimit(domain, volume, settings.limits);
+    if (devices.length > 0) await requireLimitsApplicable(domain, `volume '${volumeId}'`, limits);
     operation.beginEffects();
     const modified = { ...record, trim, limits };
     if (trim !== record.trim || !areEqualLimits(limits, record.limits)) {
       await rewriteRecord(domain.host.files, { pool, area, schema: volumeRecord }, modified);
       await domain.reached('modify:recorded');
     }
-    await limitDevices(domain, { ...volume, record: modified });
+    for (const device of devices)
+      await limitDevice(domain, { ...volume, record: modified }, device);
   });
 }
 
-/** Limits the devices that the driver has attached. Those of other software, for example a backup, are not limited. */
-async function limitDevices(domain: Domain, volume: FoundVolume): Promise<void> {
+/** The attached devices of the volume if its limits are to change. A change of `trim` alone needs no cgroup. */
+async function devicesToLimit(
+  domain: Domain,
+  volume: FoundVolume,
+  limits: Partial<IoLimits>,
+): Promise<readonly LoopDevice[]> {
+  if (Object.keys(limits).length === 0) return [];
   const { devices } = await attachmentOf(domain, volume);
-  for (const device of devices.filter(isLabelled)) await limitDevice(domain, volume, device);
+  return devices.filter(isLabelled);
 }

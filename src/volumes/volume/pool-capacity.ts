@@ -14,12 +14,18 @@ export async function poolCapacity(
     readonly pool: string | undefined;
     readonly provisioning: VolumeSettings['provisioning'];
     readonly fsType: FsType | null;
+    /** Whether the new volume would have I/O limits. */
+    readonly isLimited?: boolean;
   },
 ): Promise<PoolCapacity> {
   const minimumVolumeBytes = minBytesOf(domain.host.filesystems, request.fsType);
   const { pool: name } = request;
   // The scheduler asks every node, and nodes may have different pools, so a pool that this node lacks has no capacity here.
   if (name !== undefined && domain.pools.find(name) === undefined) {
+    return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
+  }
+  // The same holds for a node that cannot set limits.
+  if (request.isLimited === true && !('path' in (await domain.host.deviceLimits.findCgroup()))) {
     return { availableBytes: 0n, maximumVolumeBytes: 0n, minimumVolumeBytes };
   }
   const pools = name === undefined ? domain.pools.served : [domain.pools.servedNamed(name)];

@@ -92,7 +92,15 @@ test('GetCapacity answers for this node, and 0 for another topology', async (t) 
     parameters: { pool: 'fast', provisioning: 'thick' },
     volume_capabilities: [{ ...mount, access_type: 'block', block: {}, mount: undefined }],
   });
-  t.deepEqual(calls[1]?.input, { pool: 'fast', provisioning: 'thick', fsType: null });
+  const asked = { pool: 'fast', provisioning: 'thick', fsType: null, isLimited: false };
+  t.deepEqual(calls[1]?.input, asked);
+  for (const [parameters, isLimited] of [
+    [{ readIops: 'max' }, false],
+    [{ readIops: 'max', writeBytesPerSecond: '1Mi' }, true],
+  ] as const) {
+    await controller.GetCapacity({ parameters });
+    t.like(calls.at(-1)?.input, { isLimited });
+  }
 });
 
 test('GetCapacity with cluster pools returns capacity for a class that no node can serve, and none for a pool of another node', async (t) => {

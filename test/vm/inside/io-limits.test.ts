@@ -215,7 +215,7 @@ test.serial('a cgroup that cannot limit devices is refused, and doctor says why'
   ] as const) {
     await runIn(cgroup, async (fixture) => {
       const answer = await fixture.create('v', 'ext4', { parameters });
-      t.is(answer.code, 'FAILED_PRECONDITION');
+      t.is(answer.code, 'RESOURCE_EXHAUSTED');
       t.regex(answer.message, why);
       t.deepEqual(await fixture.create('v'), ok);
       const { checks } = await fixture.testNode.admin.Doctor({});

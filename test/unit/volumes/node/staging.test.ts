@@ -1,7 +1,9 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { noLimits } from '../../../../src/host/loop/io-limits.ts';
 import type { Capability, CreateVolumeInput } from '../../../../src/volumes/model.ts';
+import { cgroupV1 } from '../../../helpers/fake-device-limits.ts';
 import { type FakeNode, fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -287,4 +289,43 @@ test('readers of a block volume share a read-only device, which is detached with
   t.deepEqual(await devices(), [false, true], 'the other reader is still there');
   await unpublish('two');
   t.deepEqual(await devices(), [false]);
+});
+
+test('a raw block volume is published only with its limits, also by a call that is repeated after a failure', async (t) => {
+  const limits = { ...noLimits, readIops: 500n };
+  const { node, stage, publish } = await nodeWith(t, {
+    kind: 'block',
+    fsType: null,
+    settings: { ...plainSettings, limits },
+  });
+  const { ioMax } = node.host;
+  const mode = { accessMode: 'SINGLE_NODE_MULTI_WRITER' } as const;
+  await stage(mode);
+  const set = ioMax.set.bind(ioMax);
+  ioMax.set = async (majorMinor, wanted) => {
+    if (wanted === noLimits || ioMax.devices.has(majorMinor)) await set(majorMinor, wanted);
+    else throw new Error('interrupted');
+  };
+  const reader = { target: 'reader', readOnly: true };
+  t.is(await reasonOf(publish(mode, reader)), 'unavailable');
+  t.is((await node.host.loops.list()).length, 2, 'the reader has a device');
+  ioMax.set = set;
+  await publish(mode, reader);
+  t.deepEqual([...ioMax.devices.values()], [limits, limits]);
+
+  ioMax.cgroup = cgroupV1;
+  t.is(await reasonOf(publish(mode, { target: 'writer' })), 'wrong-state');
+});
+
+test('a read-only device that a backup attached is not limited', async (t) => {
+  const limits = { ...noLimits, readIops: 500n };
+  const { node, record, stage } = await nodeWith(t, { settings: { ...plainSettings, limits } });
+  await stage();
+  const image = join(node.directory, 'a', 'volumes', record.id, 'disk.img');
+  const options = { readOnly: true, directIo: false, discard: true, sectorSize: 512 };
+  const backup = { ...options, label: image, autoclear: false, held: false };
+  const { number } = node.host.kernel.attach(image, backup);
+  await stage();
+  t.false(node.host.ioMax.devices.has(`7:${number}`));
+  t.is(node.host.ioMax.devices.size, 1);
 });

@@ -6,7 +6,7 @@ import { noLimits } from '../../../../src/host/loop/io-limits.ts';
 import { MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import { parseParameters } from '../../../../src/volumes/parameters/storage-class.ts';
-import { repairLimits } from '../../../../src/volumes/recovery/watch-limits.ts';
+import { LimitCheck } from '../../../../src/volumes/recovery/watch-limits.ts';
 import { cgroupV1 } from '../../../helpers/fake-device-limits.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
@@ -59,7 +59,7 @@ async function nodeWith(t: ExecutionContext) {
         stagingTargetPath: await stagingOf(volumeId),
       }),
     recordOf: async (volumeId: string) => (await driver.volumes.getVolume(volumeId)).record,
-    repair: () => repairLimits(driver.domain),
+    repair: () => new LimitCheck(driver.domain).run(),
   };
 }
 
@@ -129,20 +129,11 @@ test('limits are put back by a check if the cgroup lost them, and after a reboot
   t.deepEqual([...ioMax.devices.values()], [limits]);
 });
 
-test('a check does not lock a volume that has its limits', async (t) => {
-  const { create, repair, stage, unstage } = await nodeWith(t);
-  const id = await create('v', { readIops: '500' });
-  await stage(id);
-  const repaired = repair();
-  await t.notThrowsAsync(unstage(id));
-  await repaired;
-});
-
 test('on a node with cgroup v1, limits are refused and volumes without limits are used', async (t) => {
   const { create, ioMax, modify, recordOf, stage, unstage } = await nodeWith(t);
   const limited = await create('limited', { readIops: '500' });
   ioMax.cgroup = cgroupV1;
-  t.is(await reasonOf(create('other', { readIops: '500' })), 'wrong-state');
+  t.is(await reasonOf(create('other', { readIops: '500' })), 'no-space', 'another node may do');
   t.is(await reasonOf(stage(limited)), 'wrong-state', 'never used without its limits');
   const plain = await create('plain');
   const error = await t.throwsAsync(modify(plain, { limits }));
@@ -157,6 +148,33 @@ test('on a node with cgroup v1, limits are refused and volumes without limits ar
   await unstage(plain);
   await modify(limited, { limits: noLimits });
   await stage(limited);
+});
+
+test('without a cgroup, the limits of an attached volume can be cleared but not changed; its trim can', async (t) => {
+  const { create, ioMax, modify, recordOf, stage } = await nodeWith(t);
+  const id = await create('v', { readIops: '500', writeIops: '500' });
+  await stage(id);
+  ioMax.cgroup = cgroupV1;
+  ioMax.devices.clear();
+  await modify(id, { trim: 'off', limits: {} });
+  t.is((await recordOf(id)).trim, 'off');
+  t.is(await reasonOf(modify(id, { trim: 'online', limits: { readIops: null } })), 'wrong-state');
+  const { limits, trim } = await recordOf(id);
+  t.deepEqual([limits.readIops, trim], [500n, 'off'], 'nothing was recorded');
+  await modify(id, { limits: noLimits });
+  t.deepEqual((await recordOf(id)).limits, noLimits);
+});
+
+test('a node that cannot set limits has no capacity for volumes with limits', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes } = await node.open([node.settings('a')]);
+  const asked = { pool: undefined, provisioning: 'thin', fsType: 'ext4' } as const;
+  const bytes = async (isLimited: boolean) =>
+    (await volumes.capacity({ ...asked, isLimited })).availableBytes;
+  t.true((await bytes(true)) > 0n);
+  node.host.ioMax.cgroup = cgroupV1;
+  t.is(await bytes(true), 0n);
+  t.true((await bytes(false)) > 0n);
 });
 
 test('a staged volume whose limits can no longer be set is not staged again as if it had them', async (t) => {
