@@ -143,8 +143,18 @@ class KernelLoopDevices implements LoopDevices {
   }
 
   async detach(device: LoopDevice, { later = false } = {}): Promise<'detached' | 'in-use'> {
-    const { number } = device;
     const limits = await this.#removeLimits(device);
+    let outcome: 'detached' | 'in-use' | undefined;
+    try {
+      outcome = await this.#detachUnlimited(device, later);
+      return outcome;
+    } finally {
+      if (outcome !== 'detached' && limits !== undefined) await this.#putBack(device, limits);
+    }
+  }
+
+  async #detachUnlimited(device: LoopDevice, later: boolean): Promise<'detached' | 'in-use'> {
+    const { number } = device;
     const wasHeld = await this.#held.release(this.#lane, device);
     const incarnation = incarnationOf(number);
     // Queue settings outlive the attachment, so a device with changed settings is replaced by a fresh one.
@@ -154,7 +164,6 @@ class KernelLoopDevices implements LoopDevices {
       !(await this.#detachesInTime(device, incarnation)) &&
       (later || (await this.#cancelDetach(device)))
     ) {
-      if (limits !== undefined) await this.#limits.set(device.majorMinor, limits);
       return 'in-use';
     }
     if (wasHeld) this.#numbers.avoid(number);
@@ -185,6 +194,13 @@ class KernelLoopDevices implements LoopDevices {
     } catch {
       return undefined;
     }
+  }
+
+  /** Puts limits back for a device that is still attached. A failure must not hide the result of the detach; the periodic check repeats it. */
+  async #putBack(device: LoopDevice, limits: IoLimits): Promise<void> {
+    // The number may have been detached, and belong to another image by now.
+    if (!this.#scan.isUnchanged(device)) return;
+    await this.#limits.set(device.majorMinor, limits).catch(() => undefined);
   }
 
   /** Cancels the detach request. Returns false if the kernel has already carried it out. */

@@ -6,8 +6,12 @@ import { promisify } from 'node:util';
 import { execa } from 'execa';
 import { hasErrno } from '../../../../src/host/errors.ts';
 import type { AttachOptions, Host } from '../../../../src/host/host.ts';
+import { driverLane } from '../../../../src/host/lane.ts';
+import { LoopState, makeLoopDevices } from '../../../../src/host/loop/devices.ts';
+import { noLimits } from '../../../../src/host/loop/io-limits.ts';
 import { makeRealHost } from '../../../../src/host/real-host.ts';
 import { MiB } from '../../../../src/units.ts';
+import { FakeDeviceLimits } from '../../../helpers/fake-device-limits.ts';
 import { onNode } from '../../../helpers/on-node.ts';
 import { onScratch, type Scratch } from '../../../helpers/root-scratch.ts';
 import { until } from '../../../helpers/until.ts';
@@ -212,6 +216,42 @@ onNode(
       await holder.close();
       t.deepEqual(await host.loops.findByImage(device.backing), [device]);
       t.is(await host.loops.detach(device), 'detached');
+    });
+  },
+);
+
+onNode(
+  'I/O limits of a number are removed when it is attached and detached, and put back if it stays attached',
+  async (t) => {
+    await onScratch(t, async (scratch) => {
+      const limits = new FakeDeviceLimits();
+      const loops = makeLoopDevices(driverLane, new LoopState(), limits);
+      const wanted = { ...noLimits, readIops: 500n };
+      // Limits that former devices have left, whichever number is free.
+      for (let number = 0; number < 4096; number += 1) limits.devices.set(`7:${number}`, wanted);
+      const device = await loops.attach(await makeExt4(scratch), options);
+      const { majorMinor } = device;
+      t.false(limits.devices.has(majorMinor));
+      t.is(limits.devices.size, 4095, 'those of other numbers are left alone');
+
+      limits.devices.set(majorMinor, wanted);
+      const holder = await open(device.path, 'r');
+      t.is(await loops.detach(device), 'in-use');
+      t.deepEqual(limits.devices.get(majorMinor), wanted, 'in use');
+      const set = limits.set.bind(limits);
+      limits.set = async (number, values) => {
+        if (values !== noLimits) throw new Error('refused by the kernel');
+        await set(number, values);
+      };
+      t.is(await loops.detach(device), 'in-use', 'whether or not they can be put back');
+      limits.set = set;
+      await holder.close();
+
+      limits.devices.set(majorMinor, wanted);
+      await t.throwsAsync(loops.detach({ ...device, path: '/dev/null' }), { message: /ENOTTY/ });
+      t.deepEqual(limits.devices.get(majorMinor), wanted, 'a failed detach');
+      t.is(await loops.detach(device), 'detached');
+      t.false(limits.devices.has(majorMinor));
     });
   },
 );
