@@ -1,4 +1,5 @@
 /** One agent, the driver of a node: whether it may be called, and the calls to it. */
+import { isDeepStrictEqual } from 'node:util';
 import { type ChannelCredentials, status } from '@grpc/grpc-js';
 import type { HelloResponse } from '../csi/agent-types.ts';
 import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
@@ -297,11 +298,13 @@ export class Agent {
   }
 
   #accept(hello: HelloResponse): void {
+    const isNew = !isDeepStrictEqual(hello, this.#hello);
     this.#hello = hello;
     this.#refusedCertificate = undefined;
     const why = this.#refusalOf(hello);
     if (why === undefined) this.#setState({ kind: 'ready' });
     else this.#refuse(why);
+    if (isNew) this.#options.onChange();
   }
 
   /** Why an agent must not be called: its answers would be about another node, or mean something else. */
@@ -350,13 +353,12 @@ export class Agent {
     const earlier = this.#state;
     this.#state = state;
     const { log, onChange } = this.#options;
-    if (earlier.kind !== state.kind || textOf(earlier) !== textOf(state)) {
-      const fields = { node: this.name, address: this.#endpoint.address, state: state.kind };
-      if (state.kind === 'ready') log.info(fields, 'agent is ready');
-      else if (earlier.kind !== state.kind)
-        log.warn({ ...fields, problem: textOf(state) }, 'agent is not ready');
-      else log.debug({ ...fields, problem: textOf(state) }, 'agent is not ready');
-    }
+    if (earlier.kind === state.kind && textOf(earlier) === textOf(state)) return;
+    const fields = { node: this.name, address: this.#endpoint.address, state: state.kind };
+    if (state.kind === 'ready') log.info(fields, 'agent is ready');
+    else if (earlier.kind !== state.kind)
+      log.warn({ ...fields, problem: textOf(state) }, 'agent is not ready');
+    else log.debug({ ...fields, problem: textOf(state) }, 'agent is not ready');
     onChange();
   }
 }

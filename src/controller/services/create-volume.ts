@@ -115,7 +115,10 @@ async function createOnOne(
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
   const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];
-  const undecided = allowed.find(({ tag }) => tag === context.createdNames.undecided.get(name));
+  const undecidedTag = context.createdNames.undecided.get(name);
+  // A node that has never answered has no tag.
+  const undecided =
+    undecidedTag === undefined ? undefined : allowed.find(({ tag }) => tag === undecidedTag);
   const inOrder = undecided === undefined ? allowed : [undecided, ...without(allowed, undecided)];
   let full: StatusError | undefined;
   for (const node of inOrder) {
@@ -212,7 +215,9 @@ function requireSourceNode(
 ): Node {
   const route = routeOf(id, agents);
   if (route.kind === 'nowhere') throw missing(kind, id);
-  const here = candidates.find((node) => route.kind === 'node' && node === route.node);
+  // The nodes are new objects whenever an agent has told something new, so only the tag says that two are the same.
+  const sourceTag = route.kind === 'node' ? route.node.tag : undefined;
+  const here = candidates.find(({ tag }) => tag !== undefined && tag === sourceTag);
   if (here !== undefined) return here;
   // Throws if the node is not known.
   if (route.kind === 'unknown') findAgent(id, kind, agents);

@@ -129,3 +129,31 @@ test('no node has the topology: later, and elsewhere once all nodes have had tim
   t.is(code, 'RESOURCE_EXHAUSTED');
   t.regex(message, /no node with the topology topology\.loopcsi\.io\/node=node-x/);
 });
+
+test('an address that has never answered keeps a volume from being created only while it has not been away for long', async (t) => {
+  const { agents, started } = await startThree(t);
+  const never = await startFakeAgent(t, 'node-never');
+  await never.cut();
+  started.discovery.set([...agents, never].map(({ address }) => address));
+  await started.until(never.address, 'away');
+  started.advance(181_000);
+  const names = Array.from({ length: 10 }, (_, index) => `v${index}`);
+  for (const name of names)
+    t.deepEqual(await endOf(create(started, name)), { code: 'OK', message: '' });
+});
+
+test('a copy is made although its node tells something new while the candidates are asked', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [, , c] = agents;
+  const { tag } = c;
+  c.before = async (rpc) => {
+    // The discovery names the same agents again, so that the nodes are put together anew.
+    if (rpc === 'ControllerGetVolume') started.discovery.set(agents.map((one) => one.address));
+  };
+  const source = { type: 'snapshot', snapshot: { snapshot_id: snapshotIdFor('s', tag) } } as const;
+  const { volume } = await create(started, 'v', {
+    ...everywhere(agents),
+    volume_content_source: source,
+  });
+  t.is(volume?.volume_id, volumeIdFor('v', tag));
+});
