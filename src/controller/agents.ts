@@ -1,5 +1,6 @@
 /** The agents that the discovery names, and the nodes that they are on. */
 import type { HelloResponse } from '../csi/agent-types.ts';
+import { VolumeError } from '../errors.ts';
 import { nodeTagOf } from '../ids.ts';
 import { topologyOfNode } from '../rpc/topology.ts';
 import { Agent, type AgentOptions, type AgentState } from './agent.ts';
@@ -45,6 +46,8 @@ export class Agents {
   readonly #agents = new Map<string, Agent>();
   /** By node tag. */
   readonly #departed = new Map<string, Departed>();
+  /** Since when nodes are refused that are compared with others, by name. */
+  #refusedSince = new Map<string, number>();
   #nodes: readonly Node[] | undefined;
   #syncedAtMs: number | undefined;
   #stop: (() => void)[] = [];
@@ -73,6 +76,20 @@ export class Agents {
   /** Milliseconds since the discovery named the agents for the first time; undefined if it never has. */
   get syncedForMs(): number | undefined {
     return this.#syncedAtMs === undefined ? undefined : this.#options.nowMs() - this.#syncedAtMs;
+  }
+
+  /** The monotonic clock of the controller, in milliseconds. */
+  nowMs(): number {
+    return this.#options.nowMs();
+  }
+
+  /** Throws `unavailable` until the discovery has named the agents for the first time: an empty list would hide all entries. */
+  requireSynced(): void {
+    if (this.#syncedAtMs !== undefined) return;
+    throw new VolumeError(
+      'unavailable',
+      'the source of --agents has not given its first list yet, so no node is known; retry later',
+    );
   }
 
   isForgotten(tag: string): boolean {
@@ -142,23 +159,25 @@ export class Agents {
   }
 
   #makeNodes(): readonly Node[] {
+    const earlier = this.#refusedSince;
+    this.#refusedSince = new Map();
     const byName = new Map<string, Agent[]>();
     for (const agent of this.#agents.values()) {
       const others = byName.get(agent.name);
       if (others === undefined) byName.set(agent.name, [agent]);
       else others.push(agent);
     }
-    const nodes = [...byName.values()].map((agents) => this.#nodeOf(agents));
+    const nodes = [...byName.values()].map((agents) => this.#nodeOf(agents, earlier));
     const tags = new Set(nodes.map(({ tag }) => tag));
     for (const [tag, departed] of this.#departed) {
       if (tags.has(tag)) this.#departed.delete(tag);
       else nodes.push(departedNode(departed));
     }
-    return this.#withoutSharedTags(nodes).toSorted(byTag);
+    return this.#withoutSharedTags(nodes, earlier).toSorted(byTag);
   }
 
   /** The node of agents with the same name. */
-  #nodeOf(agents: readonly Agent[]): Node {
+  #nodeOf(agents: readonly Agent[], refusedSince: ReadonlyMap<string, number>): Node {
     const [best, ...others] = agents.toSorted((a, b) => preferenceOf(b) - preferenceOf(a));
     if (best === undefined) throw new Error('a node has an agent');
     const hello = best.hello ?? others.find((agent) => agent.hello !== undefined)?.hello;
@@ -176,11 +195,14 @@ export class Agents {
       absence: best.state.kind === 'ready' ? undefined : best.state,
       foreignIds: hello?.foreign_ids ?? [],
     };
-    return isOneNode(agents) ? node : this.#refused(node, twinText(agents));
+    return isOneNode(agents) ? node : this.#refused(node, twinText(agents), refusedSince);
   }
 
   /** An id with a tag that two nodes have could reach the wrong node, which would call an existing volume missing. */
-  #withoutSharedTags(nodes: readonly Node[]): readonly Node[] {
+  #withoutSharedTags(
+    nodes: readonly Node[],
+    refusedSince: ReadonlyMap<string, number>,
+  ): readonly Node[] {
     const namesOf = new Map<string, string[]>();
     for (const { name, tag } of nodes) {
       if (tag !== undefined) namesOf.set(tag, [...(namesOf.get(tag) ?? []), name]);
@@ -189,14 +211,15 @@ export class Agents {
       const sharing = node.tag === undefined ? [] : (namesOf.get(node.tag) ?? []);
       if (sharing.length < 2) return node;
       const why = `nodes ${sharing.map((name) => `'${name}'`).join(' and ')} have the same tag ${node.tag ?? ''} by chance; give one of them another --node-id while it has no volumes`;
-      return this.#refused(node, why);
+      return this.#refused(node, why, refusedSince);
     });
   }
 
-  /** A node that is refused for what is only visible when all nodes are compared. It counts as away only from now on. */
-  #refused(node: Node, why: string): Node {
-    const absence: Absence = { kind: 'refused', sinceMs: this.#options.nowMs(), why };
-    return { ...node, agent: undefined, absence };
+  /** A node that is refused for what is only visible when all nodes are compared. It counts as away since that was first so. */
+  #refused(node: Node, why: string, refusedSince: ReadonlyMap<string, number>): Node {
+    const sinceMs = refusedSince.get(node.name) ?? this.#options.nowMs();
+    this.#refusedSince.set(node.name, sinceMs);
+    return { ...node, agent: undefined, absence: { kind: 'refused', sinceMs, why } };
   }
 }
 

@@ -63,7 +63,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
     },
     options.forgotten ?? nothingForgotten,
   );
-  const createdNames = { running: new Set<string>(), undecided: new Map<string, string>() };
+  const createdNames = { running: new Set<string>(), undecided: new Map(), silent: new Map() };
   const context: ControllerContext = { agents, driverName, version, createdNames };
   const server = await serveOnSocket({
     endpoint,

@@ -25,8 +25,8 @@ const tokenForm = /^([0-9a-f]{8})(?:\/(.*)|!)$/s;
 
 /**
  * Returns a page over `nodes`. Its token has the tag of a node, so that nodes which join or leave between two pages neither repeat
- * nor hide entries of others. Throws `unavailable` while a node that belongs to the list is not ready, because CSI has no way to
- * say that a list is incomplete, and `stale-token` for a token of another form.
+ * nor hide entries of others. Throws `unavailable` while a node that belongs to the list is not ready or the nodes are not known yet,
+ * because CSI has no way to say that a list is incomplete, and `stale-token` for a token of another form.
  */
 export async function listOver<T>(
   agents: Agents,
@@ -39,6 +39,7 @@ export async function listOver<T>(
 ): Promise<ListPage<T>> {
   const { maxEntries, startingToken, ask } = options;
   const start = parseToken(startingToken);
+  agents.requireSynced();
   const remaining = nodes.filter((node) => isAfter(node, start));
   const asked = remaining.map((node) => ({
     tag: tagOf(node, agents),

@@ -22,7 +22,7 @@ const none: GetCapacityResponse = {
 };
 
 /**
- * CSI spec, GetCapacity: of the nodes of the segment, or the sum over all. A node that is away makes the call fail with
+ * CSI spec, GetCapacity: of the nodes of the segment, or the sum over all. A node that is not ready makes the call fail with
  * `unavailable`, so that a scheduler keeps its value, and counts as full after three minutes.
  */
 export async function getCapacity(
@@ -31,6 +31,7 @@ export async function getCapacity(
   call: RpcCall,
 ): Promise<GetCapacityResponse> {
   parseCapacityForm(request);
+  agents.requireSynced();
   const asked = request.accessible_topology?.segments ?? {};
   const nodes = agents.nodes();
   const found = nodes.filter((node) => isIn(node, asked));
@@ -58,7 +59,7 @@ export async function getCapacity(
   return capacities.reduce(sum, none);
 
   function isLongAway({ absence }: Node): boolean {
-    return absence?.kind === 'away' && agents.absentForMs(absence) > longAwayMs;
+    return absence !== undefined && agents.absentForMs(absence) > longAwayMs;
   }
 }
 

@@ -19,6 +19,8 @@ export interface CreateMemory {
   readonly running: Set<string>;
   /** Names of volumes that a node may have made although its answer did not arrive, with the tag of that node. */
   readonly undecided: Map<string, string>;
+  /** By tag, nodes that are ready but did not say whether they have a volume: since when, and when last, of the monotonic clock. */
+  readonly silent: Map<string, { readonly sinceMs: number; readonly lastMs: number }>;
 }
 
 type CsiService = 'csi.v1.Controller' | 'csi.v1.GroupController' | 'csi.v1.SnapshotMetadata';

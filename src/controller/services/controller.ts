@@ -14,7 +14,7 @@ import { snapshotMethods } from './snapshots.ts';
 
 type Methods = Implementation<'csi.v1.Controller'>;
 
-/** A volume's health is reported as degraded if its node has been away for this time. */
+/** A volume's health is reported as degraded if its node has not been ready for this time. */
 const unreachableMs = 60_000;
 
 /** Implements the Controller service (CSI spec, "Controller Service RPC") by passing each call to the node that it concerns. */
@@ -106,7 +106,7 @@ function volumeMethods(context: ControllerContext): Methods {
 /** Why the health of a volume cannot be asked for; undefined if it can, or if the node was there a moment ago. */
 function findUnreachable({ agents }: ControllerContext, id: string): string | undefined {
   const route = routeOf(id, agents);
-  if (route.kind !== 'node' || route.node.absence?.kind !== 'away') return undefined;
+  if (route.kind !== 'node' || route.node.absence === undefined) return undefined;
   const isLong = agents.absentForMs(route.node.absence) > unreachableMs;
   return isLong ? absent(route.node, agents).message : undefined;
 }

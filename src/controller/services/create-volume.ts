@@ -10,7 +10,7 @@ import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, findAgent, isIn, requireAgent, routeOf } from '../route.ts';
-import { type ControllerContext, forward } from './context.ts';
+import { type ControllerContext, type CreateMemory, forward } from './context.ts';
 
 const service = 'csi.v1.Controller';
 
@@ -39,6 +39,7 @@ export async function createVolume(
   const candidates = candidatesOf(request, context.agents);
   const [only, ...others] = candidates;
   if (only === undefined) throw noCandidate(request, context.agents);
+  await requireDecided(context, { candidates, name }, call);
   if (others.length === 0) {
     const agent = requireAgent(only, context.agents);
     return forward(agent, { service, rpc: 'CreateVolume', request }, call);
@@ -111,7 +112,7 @@ async function createOnOne(
 ): Promise<CreateVolumeResponse> {
   const { agents } = context;
   const { candidates, name, source } = creation;
-  const answers = await whoHasIt(creation, call);
+  const answers = await whoHasIt(context, creation, call);
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
   const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];
@@ -123,11 +124,11 @@ async function createOnOne(
   let full: StatusError | undefined;
   for (const node of inOrder) {
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
-    const isSure = node.agent !== undefined && answers.get(node) !== undefined;
-    if (!isSure) {
-      if (allowed.length > 1 && node !== undecided && isLongAway(node, agents)) continue;
+    const answer = answers.get(node);
+    if (node.agent === undefined || answer === undefined || answer instanceof StatusError) {
+      if (allowed.length > 1 && node !== undecided && isLongAway(node, context)) continue;
       // It may have the volume, or make it now for another controller.
-      throw absent(node, agents);
+      throw answer instanceof StatusError ? unsure(node, name, answer) : absent(node, agents);
     }
     try {
       return await createOn(context, creation, node, call);
@@ -145,30 +146,96 @@ function without(nodes: readonly Node[], excluded: Node): readonly Node[] {
   return nodes.filter((node) => node !== excluded);
 }
 
-function isLongAway({ absence }: Node, agents: Agents): boolean {
-  return absence !== undefined && agents.absentForMs(absence) > longAwayMs;
+/** Whether the node has been away, or has been ready without saying what it has, for long. */
+function isLongAway({ absence, tag }: Node, { agents, createdNames }: ControllerContext): boolean {
+  if (absence !== undefined) return agents.absentForMs(absence) > longAwayMs;
+  const silence = tag === undefined ? undefined : createdNames.silent.get(tag);
+  return silence !== undefined && silence.lastMs - silence.sinceMs > longAwayMs;
 }
 
-/** Asks all candidates that are ready. Those that did not answer are missing in the result. */
+function unsure({ name, tag }: Node, volumeName: string, answer: StatusError): VolumeError {
+  return new VolumeError(
+    'unavailable',
+    `node '${name}' (tag ${tag ?? ''}) does not say whether it has volume '${volumeName}': ${answer.message}`,
+    { cause: answer },
+  );
+}
+
+type Answer = 'has it' | 'has it not' | StatusError;
+
+/** Asks all candidates that are ready. The others are missing in the result. */
 async function whoHasIt(
+  context: ControllerContext,
   { candidates, name }: Creation,
   call: RpcCall,
-): Promise<ReadonlyMap<Node, 'has it' | 'has it not'>> {
-  const answers = new Map<Node, 'has it' | 'has it not'>();
-  const deadlineMs = Math.min(call.deadlineMs, Date.now() + askTimeoutMs);
+): Promise<ReadonlyMap<Node, Answer>> {
+  const answers = new Map<Node, Answer>();
   await mapConcurrently(candidates, maxConcurrentNodes, async (node) => {
-    if (node.agent === undefined || node.tag === undefined) return;
-    const request = { volume_id: volumeIdFor(name, node.tag) };
-    try {
-      const caller = { signal: call.signal, deadlineMs };
-      await node.agent.call({ service, rpc: 'ControllerGetVolume', request }, caller);
-      answers.set(node, 'has it');
-    } catch (error) {
-      if (error instanceof StatusError && error.code === status.NOT_FOUND)
-        answers.set(node, 'has it not');
-    }
+    const answer = await askWhetherItHas(context, { node, name }, call);
+    if (answer !== undefined) answers.set(node, answer);
   });
   return answers;
+}
+
+/** Asks a node for the volume of that name; undefined if the node cannot be asked. */
+async function askWhetherItHas(
+  { agents, createdNames: { silent } }: ControllerContext,
+  { node: { agent, tag }, name }: { readonly node: Node; readonly name: string },
+  call: RpcCall,
+): Promise<Answer | undefined> {
+  if (agent === undefined || tag === undefined) return undefined;
+  const request = { volume_id: volumeIdFor(name, tag) };
+  const deadlineMs = Math.min(call.deadlineMs, Date.now() + askTimeoutMs);
+  try {
+    const caller = { signal: call.signal, deadlineMs };
+    await agent.call({ service, rpc: 'ControllerGetVolume', request }, caller);
+    silent.delete(tag);
+    return 'has it';
+  } catch (error) {
+    if (!(error instanceof StatusError)) return undefined;
+    if (error.code === status.NOT_FOUND) {
+      silent.delete(tag);
+      return 'has it not';
+    }
+    if (!call.signal.aborted) noteSilence(silent, tag, agents.nowMs());
+    return error;
+  }
+}
+
+/** Silence that was not noticed for long counts from now on: in between, the node may have answered others. */
+function noteSilence(silent: CreateMemory['silent'], tag: string, nowMs: number): void {
+  const earlier = silent.get(tag);
+  const isSame = earlier !== undefined && nowMs - earlier.lastMs <= longAwayMs;
+  silent.set(tag, { sinceMs: isSame ? earlier.sinceMs : nowMs, lastMs: nowMs });
+}
+
+/**
+ * Throws `unavailable` if an earlier call may have made the volume on a node that is no candidate, or not any more, unless that node
+ * says that it has none.
+ */
+async function requireDecided(
+  context: ControllerContext,
+  { candidates, name }: Pick<Creation, 'candidates' | 'name'>,
+  call: RpcCall,
+): Promise<void> {
+  const { agents, createdNames } = context;
+  const tag = createdNames.undecided.get(name);
+  if (tag === undefined || candidates.some((node) => node.tag === tag)) return;
+  const node = agents.nodes().find((one) => one.tag === tag);
+  const answer =
+    node === undefined ? undefined : await askWhetherItHas(context, { node, name }, call);
+  if (answer === 'has it not' || agents.isForgotten(tag)) {
+    createdNames.undecided.delete(name);
+    return;
+  }
+  const where =
+    node === undefined ? `the node with tag ${tag}` : `node '${node.name}' (tag ${tag})`;
+  throw new VolumeError(
+    'unavailable',
+    answer === 'has it'
+      ? `volume '${name}' was made on ${where}, which the request does not allow; delete volume '${volumeIdFor(name, tag)}', or allow that node`
+      : `volume '${name}' may have been made on ${where}, which does not answer; start its driver, or restart the controller if that node is gone for good`,
+  );
 }
 
 /** Codes after which the volume may exist, or may be being made (CSI spec, "Error Scheme"; external-provisioner). */

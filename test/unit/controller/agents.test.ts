@@ -140,3 +140,43 @@ test('a call ends before the deadline of its caller, and says that the node cont
   t.is(code, 'DEADLINE_EXCEEDED');
   t.regex(message, /node 'node-a' has not answered within the deadline/);
 });
+
+test('nodes that are refused count as away since they were first refused', async (t) => {
+  const one = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '1' }] } });
+  const other = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '2' }] } });
+  const old = await startFakeAgent(t, 'node-b', { hello: { api_version: 0 } });
+  const { until, controller, discovery, advance } = await startTestController(t, [one, other, old]);
+  await until('node-a', 'refused');
+  await until('node-b', 'refused');
+  for (const agent of [one, old]) {
+    const accessible_topology = { segments: agent.hello.segments };
+    t.is((await endOf(controller.GetCapacity({ accessible_topology }))).code, 'UNAVAILABLE');
+  }
+  advance(181_000);
+  // The nodes are put together anew.
+  discovery.set([one, other, old].map(({ address }) => address));
+  for (const agent of [one, old]) {
+    const accessible_topology = { segments: agent.hello.segments };
+    t.is((await controller.GetCapacity({ accessible_topology })).available_capacity, 0n);
+    const health = await controller.ControllerGetVolumeHealth({
+      volume_id: volumeIdFor('v', agent.tag),
+    });
+    t.is(health.volume_health?.health_statuses[0]?.status, 'DEGRADED');
+  }
+});
+
+test('before the first list of agents, nothing is listed and there is no capacity to tell', async (t) => {
+  const { controller, discovery } = await startTestController(t, undefined);
+  const calls = () => [
+    controller.ListVolumes({}),
+    controller.ListSnapshots({}),
+    controller.GetCapacity({}),
+  ];
+  for (const call of calls()) {
+    const { code, message } = await endOf(call);
+    t.is(code, 'UNAVAILABLE');
+    t.regex(message, /source of --agents has not given its first list/);
+  }
+  discovery.set([]);
+  for (const call of calls()) t.is((await endOf(call)).code, 'OK');
+});

@@ -157,3 +157,47 @@ test('a copy is made although its node tells something new while the candidates 
   });
   t.is(volume?.volume_id, volumeIdFor('v', tag));
 });
+
+test('a ready node that cannot say what it has is waited for with its reason, and passed over after three minutes', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b] = agents;
+  a.mishap = (rpc) => (rpc === 'ControllerGetVolume' ? 'fail before' : undefined);
+  const request = everywhere([a, b]);
+  const first = await endOf(create(started, 'v', request));
+  t.is(first.code, 'UNAVAILABLE');
+  t.regex(
+    first.message,
+    /^node 'node-a' \(tag [0-9a-f]{8}\) does not say whether it has volume 'v': ./,
+  );
+  // One failure long ago says nothing about the time since.
+  started.advance(200_000);
+  t.is((await endOf(create(started, 'v', request))).code, 'UNAVAILABLE');
+  started.advance(100_000);
+  t.is((await endOf(create(started, 'v', request))).code, 'UNAVAILABLE');
+  started.advance(100_000);
+  t.is((await create(started, 'v', request)).volume?.volume_id, volumeIdFor('v', b.tag));
+});
+
+test('a node that may have made the volume is waited for also when it is no candidate any more', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b, c] = agents;
+  a.mishap = (rpc) => (rpc === 'CreateVolume' ? 'fail after' : undefined);
+  t.is((await endOf(create(started, 'v', everywhere([a, b])))).code, 'UNAVAILABLE');
+  const there = await endOf(create(started, 'v', everywhere([b])));
+  t.is(there.code, 'UNAVAILABLE');
+  t.regex(there.message, /was made on node 'node-a' .*which the request does not allow/);
+  await a.cut();
+  started.discovery.set([b.address, c.address]);
+  started.advance(601_000);
+  for (const request of [everywhere([b]), everywhere([b, c]), {}]) {
+    const { code, message } = await endOf(create(started, 'v', request));
+    t.is(code, 'UNAVAILABLE');
+    t.regex(message, /may have been made on the node with tag/);
+  }
+  await a.restore();
+  a.volumes.clear();
+  started.discovery.set(agents.map(({ address }) => address));
+  await started.until('node-a', 'ready');
+  await create(started, 'v', everywhere([b]));
+  t.deepEqual(holders(agents, 'v'), ['node-b']);
+});

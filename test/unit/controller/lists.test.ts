@@ -24,7 +24,7 @@ function nodeOf({ tag }: ListedNode): Node {
   };
 }
 
-const agents = {} as Agents;
+const agents = { requireSynced: () => undefined } as Agents;
 
 async function page(nodes: readonly ListedNode[], maxEntries: number, startingToken: string) {
   return listOver(agents, nodes.map(nodeOf), {

@@ -201,8 +201,8 @@ test('every RPC × every state of its node', async (t) => {
       const want =
         place === 'unknown' && isKnownEmpty
           ? row.forgotten
-          : // Such a volume's node has been away for more than a minute.
-            row.rpc === 'ControllerGetVolumeHealth' && place === 'away'
+          : // Such a volume's node has not been ready for more than a minute.
+            row.rpc === 'ControllerGetVolumeHealth' && (place === 'away' || place === 'refused')
             ? 'OK'
             : expected(row, place);
       const target = targetOf(place);

@@ -96,12 +96,14 @@ function makeController({ nodes, step, nextMishap }: World) {
     // Shorter than the time after which a node that is away is passed over.
     absentForMs: () => 60_000,
     syncedForMs: 600_000,
+    requireSynced: () => undefined,
+    nowMs: () => 0,
   } as unknown as Agents;
   const context: ControllerContext = {
     agents,
     driverName: 'loopcsi.io',
     version: '1',
-    createdNames: { running: new Set(), undecided: new Map() },
+    createdNames: { running: new Set(), undecided: new Map(), silent: new Map() },
   };
   return controllerMethods(context);
 }
