@@ -1,6 +1,6 @@
 import { callPeriodically } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
-import type { LoopDevice } from '../../host/host.ts';
+import type { IoLimits, LoopDevice } from '../../host/host.ts';
 import { areEqualLimits, hasLimits, noLimits } from '../../host/loop/io-limits.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { deviceLaneOf, volumeAttachedTo, volumesAtPathOf } from '../attachment/device-owner.ts';
@@ -34,14 +34,16 @@ export class LimitCheck {
   readonly #domain: Domain;
   /** The last problem of the cgroup that was logged; undefined if there is none. */
   #logged: string | undefined;
+  /** The limits of the driver's devices at the last check, by `7:N`. */
+  #ofVolumes: ReadonlyMap<string, IoLimits> = new Map();
 
   constructor(domain: Domain) {
     this.#domain = domain;
   }
 
   /**
-   * Sets limits that differ from the records, and removes those of numbers to which nothing is attached: the device was detached by
-   * another process while no driver ran. Logs an error if volumes in use have lost the cgroup. Devices are checked independently of
+   * Sets limits that differ from the records, and removes those of numbers whose device another process has detached, also if it has
+   * attached another one since the last check. Logs an error if volumes in use have lost the cgroup. Devices are checked independently of
    * each other: a failure, or a pool that does not answer, affects only its own.
    */
   async run(): Promise<void> {
@@ -55,14 +57,20 @@ export class LimitCheck {
       return;
     }
     this.#logged = undefined;
-    const limited = [...(await deviceLimits.list()).keys()];
+    const limited = [...(await deviceLimits.list())];
     await Promise.all([
       ...devices.map((device) => attempt(domain, device.path, () => repair(domain, device))),
-      ...limited.map((majorMinor) => {
-        const number = numberOf(majorMinor);
-        return attempt(domain, `/dev/loop${number}`, () => removeStale(domain, majorMinor));
+      ...limited.map(([majorMinor, present]) => {
+        const wasOfVolume = areEqualLimits(this.#ofVolumes.get(majorMinor) ?? noLimits, present);
+        return attempt(domain, `/dev/loop${numberOf(majorMinor)}`, () =>
+          removeStale(domain, majorMinor, wasOfVolume),
+        );
       }),
     ]);
+    const own = new Set(devices.map(({ majorMinor }) => majorMinor));
+    this.#ofVolumes = new Map(
+      [...(await deviceLimits.list())].filter(([majorMinor]) => own.has(majorMinor)),
+    );
   }
 
   /** Logs a problem once, if a limited volume is attached. */
@@ -97,10 +105,16 @@ function numberOf(majorMinor: string): number {
   return Number(majorMinor.split(':')[1]);
 }
 
-async function removeStale(domain: Domain, majorMinor: string): Promise<void> {
+/** `wasOfVolume`: these were the limits of a volume at the last check, so a device that other software has attached since loses them. */
+async function removeStale(
+  domain: Domain,
+  majorMinor: string,
+  wasOfVolume: boolean,
+): Promise<void> {
   const { deviceLimits, loops } = domain.host;
   const number = numberOf(majorMinor);
-  if ((await loops.at(number)) !== undefined) return;
+  const present = await loops.at(number);
+  if (present !== undefined && (isLabelled(present) || !wasOfVolume)) return;
   await deviceLimits.set(majorMinor, noLimits);
   domain.log.warn({ device: `/dev/loop${number}` }, 'removed I/O limits of a detached device');
   // A call may have attached the number and set its limits in between.

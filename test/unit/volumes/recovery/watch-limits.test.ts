@@ -124,3 +124,21 @@ test('a device that is attached while the limits of its number are removed gets 
   t.is(calls, 2);
   t.deepEqual(ioMax.devices.get(a), limits);
 });
+
+test('a device that other software attached to the number of a volume does not keep its limits', async (t) => {
+  const { node, ioMax, a, b, check } = await twoLimitedVolumes(t);
+  await check.run();
+  const { loops } = node.host;
+  const [list, at] = [loops.list.bind(loops), loops.at.bind(loops)];
+  const asForeign = <T extends { label: string }>(device: T): T => ({ ...device, label: 'backup' });
+  loops.list = async () => (await list()).map(asForeign);
+  loops.at = async (number) => {
+    const device = await at(number);
+    return device === undefined ? undefined : asForeign(device);
+  };
+  const ofOperator = { ...noLimits, writeIops: 20n };
+  ioMax.devices.set(b, ofOperator);
+  await check.run();
+  t.false(ioMax.devices.has(a));
+  t.deepEqual(ioMax.devices.get(b), ofOperator, 'the line of an operator');
+});
