@@ -1,9 +1,10 @@
 /** The pods of the driver, one on each node. */
-import { eventually } from '../../../scripts/command.ts';
+import { join } from 'node:path';
+import { eventually, run } from '../../../scripts/command.ts';
 import type { ClusterNode } from '../cluster/node.ts';
 import { type KubeObject, textAt } from './api.ts';
 import { nodePods, systemNamespace } from './chart.ts';
-import { api, cluster, firstNode, isReady, kubectl } from './scenario.ts';
+import { api, cluster, environment, firstNode, isReady, kubectl, programs } from './scenario.ts';
 
 export interface DriverPod {
   readonly name: string;
@@ -45,9 +46,20 @@ export async function untilAllDriversServe(): Promise<void> {
 
 /** Runs a command in the driver's pod of the first node, as an operator runs it, and returns its trimmed output. */
 export async function loopcsi(...args: readonly string[]): Promise<string> {
+  return (await kubectl('exec', ...(await driverContainer()), '--', 'loopcsi', ...args)).trim();
+}
+
+/** As `loopcsi`, for a command whose standard input is a file of this machine. */
+export async function loopcsiFrom(file: string, ...args: readonly string[]): Promise<string> {
+  const target = ['exec', '--stdin', ...(await driverContainer()), '--', 'loopcsi', ...args];
+  const script = 'input=$1; shift; exec "$@" <"$input"';
+  const command = ['-c', script, 'sh', file, join(programs, 'kubectl'), ...target];
+  return (await run('sh', command, { env: environment })).trim();
+}
+
+async function driverContainer(): Promise<readonly string[]> {
   const { name } = await driverPod();
-  const target = ['--namespace', systemNamespace, name, '--container', 'driver'];
-  return (await kubectl('exec', ...target, '--', 'loopcsi', ...args)).trim();
+  return ['--namespace', systemNamespace, name, '--container', 'driver'];
 }
 
 /** The name of the node to which a pod is assigned. */

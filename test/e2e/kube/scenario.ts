@@ -21,7 +21,7 @@ export const layout: Layout = cluster.layout;
 export const firstNode: ClusterNode = cluster.node(layout.nodes[0]?.name ?? '');
 export const api = new Api(layout.pki);
 
-const environment = { KUBECONFIG: layout.kubeconfig, HELM_CACHE_HOME: layout.state };
+export const environment = { KUBECONFIG: layout.kubeconfig, HELM_CACHE_HOME: layout.state };
 
 export async function kubectl(...args: readonly string[]): Promise<string> {
   return run(join(programs, 'kubectl'), args, { env: environment });
