@@ -136,7 +136,7 @@ spec:
     - --state-dir={{ $values.stateDir }}
     - --default-fstype={{ $driver.defaultFsType }}
     {{- if $values.controller.enabled }}
-    # Volumes that no pod uses are expanded at once, too.
+    # The images of volumes that no pod uses grow at once, too; their filesystems when they are staged.
     - --expansion=both
     - --agent-address=[$(POD_IP)]:{{ $values.controller.agentPort }}
     - --tls-dir=/tls
