@@ -14,17 +14,28 @@ export function getSnapshot(pools: Pools, snapshotId: string): Snapshot {
   return { record, pool: pool.name };
 }
 
-/** CSI spec, ListSnapshots: returns the snapshots of all pools, sorted by id. A filter with an unknown id gives an empty page. */
+/**
+ * CSI spec, ListSnapshots: returns the snapshots of all pools, sorted by id. A filter with an unknown id gives an empty page, but
+ * only if every pool is served: callers take it for a snapshot that is gone. Throws `unavailable` otherwise.
+ */
 export function listSnapshots(
   pools: Pools,
   request: SnapshotFilter & { maxEntries: number; startingToken: string },
 ): Page<Snapshot> {
-  const { maxEntries, startingToken } = request;
+  const { maxEntries, startingToken, snapshotId } = request;
+  if (snapshotId !== undefined) requireFindable(pools, snapshotId);
   const entries = pools.all
     .filter(({ name }) => matches(request.pool, name))
     .flatMap((pool) => recordsOf(pool, request).map((record) => ({ record, pool: pool.name })))
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   return pageOf(entries, { maxEntries, startingToken, idOf: ({ record }) => record.id });
+}
+
+/** Throws `unavailable` if the snapshot may be in a pool that is not served. */
+function requireFindable(pools: Pools, snapshotId: string): void {
+  const isPossible = parseSnapshotId(snapshotId) !== undefined;
+  const isFound = pools.all.some((pool) => snapshotWithId(pool, snapshotId).length > 0);
+  if (isPossible && !isFound) pools.requireAllServed();
 }
 
 function recordsOf(pool: Pool, request: SnapshotFilter): readonly SnapshotRecord[] {

@@ -133,3 +133,14 @@ test('a repeated call that mentions other nodes joins the first', async (t) => {
   t.is(await reasonOf(volumes.createVolume(call(), first)), 'ok');
   t.deepEqual(await Promise.all(repeated), ['ok']);
 });
+
+test('a snapshot that a pool which is not served may have is not listed as gone', async (t) => {
+  const node = await fakeNode(t);
+  const away = node.settings('away', { create: false });
+  const { volumes } = await node.open([node.settings('a'), away]);
+  const page = { maxEntries: 0, startingToken: '' };
+  const here = snapshotIdFor('s', fakeSettings.nodeTag);
+  t.is(await reasonOf(volumes.listSnapshots({ ...page, snapshotId: here })), 'unavailable');
+  t.deepEqual((await volumes.listSnapshots({ ...page, snapshotId: 'no id' })).entries, []);
+  t.deepEqual((await volumes.listSnapshots(page)).entries, []);
+});
