@@ -40,6 +40,7 @@ export interface AgentTimings extends ConnectionTimings {
 export const agentTimings: AgentTimings = {
   pingIntervalMs: 10_000,
   pingTimeoutMs: 5_000,
+  connectTimeoutMs: 20_000,
   firstReconnectMs: 1_000,
   maxReconnectMs: 10_000,
   helloIntervalMs: 60_000,
@@ -81,6 +82,7 @@ export class Agent {
   #earlier: Connection | undefined;
   #state: AgentState;
   #hello: HelloResponse | undefined;
+  #acceptedHello: HelloResponse | undefined;
   /** Why the certificate of the peer of this connection is refused. */
   #refusedCertificate: string | undefined;
   #running = 0;
@@ -107,6 +109,11 @@ export class Agent {
     return this.#hello;
   }
 
+  /** What the agent last said when it was ready; what a refused agent says about its node is not believed. */
+  get acceptedHello(): HelloResponse | undefined {
+    return this.#acceptedHello;
+  }
+
   /** The node's id if it is known, otherwise the address. */
   get name(): string {
     return this.#endpoint.nodeName ?? this.#hello?.node_id ?? this.#endpoint.address;
@@ -118,6 +125,7 @@ export class Agent {
     this.#endpoint = endpoint;
     if (isSameNode) return;
     this.#hello = undefined;
+    this.#acceptedHello = undefined;
     this.#state = { kind: 'connecting', sinceMs: this.#options.nowMs() };
     if (this.#connection.isUp()) this.#greet();
   }
@@ -251,6 +259,10 @@ export class Agent {
           this.#useNext(connection);
         if (connection === this.#connection) this.#connectionChanged(state);
       },
+      onTimeout: () => {
+        const isUsed = connection === this.#connection || connection === this.#next;
+        if (isUsed && !this.#isClosed) this.reconnect();
+      },
     });
     return connection;
   }
@@ -302,8 +314,12 @@ export class Agent {
     this.#hello = hello;
     this.#refusedCertificate = undefined;
     const why = this.#refusalOf(hello);
-    if (why === undefined) this.#setState({ kind: 'ready' });
-    else this.#refuse(why);
+    if (why === undefined) {
+      this.#acceptedHello = hello;
+      this.#setState({ kind: 'ready' });
+    } else {
+      this.#refuse(why);
+    }
     if (isNew) this.#options.onChange();
   }
 

@@ -38,6 +38,8 @@ const departedMs = 10 * 60_000;
 interface Departed {
   readonly hello: HelloResponse;
   readonly sinceMs: number;
+  /** A new agent of the node is announced, but has not been ready yet: what the earlier one said stays known until it is. */
+  readonly hasSuccessor: boolean;
 }
 
 export class Agents {
@@ -114,8 +116,8 @@ export class Agents {
 
   /** All nodes that are not forgotten, in the order of their tags. Those of unknown tags are last. */
   nodes(): readonly Node[] {
-    for (const [tag, { sinceMs }] of this.#departed) {
-      if (this.#options.nowMs() - sinceMs < departedMs) continue;
+    for (const [tag, { sinceMs, hasSuccessor }] of this.#departed) {
+      if (hasSuccessor || this.#options.nowMs() - sinceMs < departedMs) continue;
       this.#departed.delete(tag);
       this.#nodes = undefined;
     }
@@ -152,10 +154,13 @@ export class Agents {
   #remove(address: string, agent: Agent): void {
     this.#agents.delete(address);
     agent.close();
-    const { hello } = agent;
-    // What a refused agent says about its node is not believed.
-    if (hello === undefined || agent.state.kind === 'refused') return;
-    this.#departed.set(hello.node_tag, { hello, sinceMs: this.#options.nowMs() });
+    const { nodeName } = agent.endpoint;
+    const earlier =
+      nodeName === undefined ? undefined : this.#departed.get(nodeTagOf(nodeName))?.hello;
+    const hello = agent.acceptedHello ?? earlier;
+    if (hello === undefined) return;
+    const sinceMs = this.#options.nowMs();
+    this.#departed.set(hello.node_tag, { hello, sinceMs, hasSuccessor: false });
   }
 
   #makeNodes(): readonly Node[] {
@@ -168,10 +173,12 @@ export class Agents {
       else others.push(agent);
     }
     const nodes = [...byName.values()].map((agents) => this.#nodeOf(agents, earlier));
-    const tags = new Set(nodes.map(({ tag }) => tag));
+    const byNodeTag = new Map(nodes.map((node) => [node.tag, node]));
     for (const [tag, departed] of this.#departed) {
-      if (tags.has(tag)) this.#departed.delete(tag);
-      else nodes.push(departedNode(departed));
+      const successor = byNodeTag.get(tag);
+      if (successor?.agent !== undefined) this.#departed.delete(tag);
+      else this.#departed.set(tag, { ...departed, hasSuccessor: successor !== undefined });
+      if (successor === undefined) nodes.push(departedNode(departed));
     }
     return this.#withoutSharedTags(nodes, earlier).toSorted(byTag);
   }
@@ -184,6 +191,9 @@ export class Agents {
     const { nodeName } = best.endpoint;
     const nodeId = nodeName ?? hello?.node_id;
     const tag = nodeId === undefined ? undefined : nodeTagOf(nodeId);
+    const accepted =
+      agents.find(({ acceptedHello }) => acceptedHello !== undefined)?.acceptedHello ??
+      (tag === undefined ? undefined : this.#departed.get(tag)?.hello);
     const expected =
       nodeId === undefined ? undefined : topologyOfNode(this.#options.driverName, nodeId);
     const node: Node = {
@@ -193,7 +203,7 @@ export class Agents {
         hello?.segments ?? (expected === undefined ? {} : { [expected.key]: expected.value }),
       agent: best.state.kind === 'ready' ? best : undefined,
       absence: best.state.kind === 'ready' ? undefined : best.state,
-      foreignIds: hello?.foreign_ids ?? [],
+      foreignIds: (best.acceptedHello ?? accepted ?? hello)?.foreign_ids ?? [],
     };
     return isOneNode(agents) ? node : this.#refused(node, twinText(agents), refusedSince);
   }

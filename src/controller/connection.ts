@@ -24,6 +24,8 @@ export interface ConnectionTimings {
   /** An agent that does not answer a PING of HTTP/2 is away after both times. */
   readonly pingIntervalMs: number;
   readonly pingTimeoutMs: number;
+  /** An attempt to connect that takes longer is given up. grpc-js waits for ever for a peer that accepts and says nothing. */
+  readonly connectTimeoutMs: number;
   readonly firstReconnectMs: number;
   readonly maxReconnectMs: number;
 }
@@ -111,8 +113,10 @@ export function connect(options: {
   readonly credentials: ChannelCredentials;
   readonly timings: ConnectionTimings;
   readonly onChange: (state: ConnectionState) => void;
+  /** Called when an attempt to connect takes longer than `connectTimeoutMs`. */
+  readonly onTimeout: () => void;
 }): Connection {
-  const { address, credentials, timings, onChange } = options;
+  const { address, credentials, timings } = options;
   const channel = new Channel(`dns:${address}`, credentials, channelOptions(timings));
   const clients = new Map<ServiceName, AnyClient>();
   const clientOf = (service: ServiceName): AnyClient => {
@@ -130,7 +134,7 @@ export function connect(options: {
       if (method === undefined) throw new Error(`${service} has no ${rpc}`);
       return method(request, limits);
     };
-  const stopWatching = watchState(channel, onChange);
+  const stopWatching = watchState(channel, options);
   const close = (): void => {
     stopWatching();
     channel.close();
@@ -202,12 +206,19 @@ function countRunning() {
   };
 }
 
-/** Keeps the channel connecting, and calls back at each change of its state. */
-function watchState(channel: Channel, onChange: (state: ConnectionState) => void): () => void {
+/** Keeps the channel connecting, and calls back at each change of its state, and for an attempt that takes too long. */
+function watchState(
+  channel: Channel,
+  { timings, onChange, onTimeout }: Parameters<typeof connect>[0],
+): () => void {
   let isClosed = false;
+  let timer: NodeJS.Timeout | undefined;
   const watch = (): ConnectionState => {
     // The argument makes an idle channel connect.
     const state = channel.getChannel().getConnectivityState(true);
+    clearTimeout(timer);
+    if (state === connectivityState.CONNECTING)
+      timer = setTimeout(onTimeout, timings.connectTimeoutMs).unref();
     channel.getChannel().watchConnectivityState(state, Infinity, () => {
       if (isClosed) return;
       onChange(watch());
@@ -218,5 +229,6 @@ function watchState(channel: Channel, onChange: (state: ConnectionState) => void
   watch();
   return () => {
     isClosed = true;
+    clearTimeout(timer);
   };
 }

@@ -1,3 +1,4 @@
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import test from 'ava';
 import { pollUntil } from '../../../src/async.ts';
 import { volumeIdFor } from '../../../src/ids.ts';
@@ -179,4 +180,77 @@ test('before the first list of agents, nothing is listed and there is no capacit
   }
   discovery.set([]);
   for (const call of calls()) t.is((await endOf(call)).code, 'OK');
+});
+
+test('a node whose new agent goes before it was ready stays known, with the entries of other tags that it has', async (t) => {
+  const foreign = volumeIdFor('v', '01234567');
+  const old = await startFakeAgent(t, 'node-a', { hello: { foreign_ids: [foreign] } });
+  const never = await startFakeAgent(t, 'node-a');
+  await never.cut();
+  const { until, discovery, controller, running, advance } = await startTestController(t, []);
+  const at = ({ address }: { address: string }) => ({
+    address,
+    nodeName: 'node-a',
+    isServing: true,
+    isTerminating: false,
+  });
+  const foreignIds = () => running.agents.nodes().map((node) => node.foreignIds);
+  discovery.set([at(old)]);
+  await until('node-a', 'ready');
+  discovery.set([]);
+  t.deepEqual(foreignIds(), [[foreign]]);
+  discovery.set([at(never)]);
+  await until('node-a', 'away');
+  advance(700_000);
+  t.deepEqual(foreignIds(), [[foreign]]);
+  discovery.set([]);
+  t.deepEqual(foreignIds(), [[foreign]]);
+  t.is((await endOf(controller.ListVolumes({}))).code, 'UNAVAILABLE');
+  t.regex((await endOf(controller.DeleteVolume({ volume_id: foreign }))).message, /node-a/);
+  advance(601_000);
+  t.deepEqual(foreignIds(), []);
+});
+
+test('a node that was ready and is refused when its agent goes stays known', async (t) => {
+  const agent = await startFakeAgent(t, 'node-a');
+  const { until, discovery, controller } = await startTestController(t, [agent], {
+    timings: { helloIntervalMs: 50 },
+  });
+  await until('node-a', 'ready');
+  agent.hello = { ...agent.hello, api_version: 0 };
+  await until('node-a', 'refused');
+  discovery.set([]);
+  t.is((await endOf(controller.ListVolumes({}))).code, 'UNAVAILABLE');
+});
+
+test('an attempt to connect that gets no answer is given up and repeated', async (t) => {
+  const agent = await startFakeAgent(t, 'node-a');
+  const silent: Socket[] = [];
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    // A machine that has lost its power and came back says nothing on a connection from before.
+    if (silent.length === 0) {
+      silent.push(socket);
+      return;
+    }
+    const inside = connect(Number(agent.address.split(':')[1]), '127.0.0.1');
+    inside.on('error', () => undefined);
+    socket.on('close', () => inside.destroy());
+    inside.on('close', () => socket.destroy());
+    socket.pipe(inside).pipe(socket);
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.teardown(() => {
+    for (const socket of silent) socket.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const { until, discovery } = await startTestController(t, [], {
+    timings: { connectTimeoutMs: 300 },
+  });
+  discovery.set([`127.0.0.1:${port}`]);
+  await until('node-a', 'ready');
+  t.is(silent.length, 1);
 });
