@@ -227,3 +227,21 @@ test('records that an operation had locked are read again after a call hung, bef
   t.is(await reasonOf(operations.run(deps, callOf(), plan(), async () => 1)), 'ok');
   t.is(asked.length, 1);
 });
+
+test('a lock outside of operations is released once the system calls of its lane have returned', async (t) => {
+  let resume = (): void => undefined;
+  const returned = new Promise<void>((resolve) => {
+    resume = resolve;
+  });
+  const operations = new Operations((lane) => (lane === 'device v' ? returned : undefined));
+  const release = operations.locks.acquire({ exclusive: ['volume:v'] }, 'a check');
+  operations.releaseWhenReturned({ kind: 'device', id: 'v' }, release);
+  t.is(operations.locks.lockedBy('volume:v'), 'a check');
+  resume();
+  await returned;
+  await Promise.resolve();
+  t.is(operations.locks.lockedBy('volume:v'), undefined);
+  const other = operations.locks.acquire({ exclusive: ['volume:w'] }, 'a check');
+  operations.releaseWhenReturned({ kind: 'device', id: 'w' }, other);
+  t.is(operations.locks.lockedBy('volume:w'), undefined);
+});
