@@ -14,7 +14,7 @@ import { type AuthorityState, bundleOf } from './authority-secret.ts';
 const dayMs = 24 * 60 * 60 * 1000;
 /** A certificate is renewed when a third of its life is left: 60 of 90 days have passed. */
 const renewBeforeMs = certificateLifetimeMs / 3;
-/** An authority is replaced half a year before its end, so that no certificate is ever cut short. */
+/** An authority is replaced half a year before its end, so that no certificate is cut short, unless it was made by others. */
 const replaceBeforeMs = 180 * dayMs;
 /** The kubelet needs two minutes to refresh mounted Secrets. A week spares nodes that were cut off from the API server. */
 const settleMs = 7 * dayMs;
@@ -42,8 +42,12 @@ type Step =
 /** undefined: nothing has to be done now. Each step is one write of one Secret. */
 export function nextStep(certificates: Certificates, nowMs: number): Step | undefined {
   const { authority } = certificates;
-  if (authority === undefined || leftMs(authority.signing, nowMs) <= 0) {
-    return { kind: 'make-authority' };
+  if (authority === undefined) return { kind: 'make-authority' };
+  if (leftMs(authority.signing, nowMs) <= 0) {
+    // Everyone who has the current bundle trusts the next one.
+    return authority.next !== undefined && leftMs(authority.next, nowMs) > 0
+      ? { kind: 'write-authority', authority: { signing: authority.next } }
+      : { kind: 'make-authority' };
   }
   const { signing, next, previous, distributedAtMs } = authority;
   if (next === undefined && leftMs(signing, nowMs) < replaceBeforeMs) {
@@ -81,7 +85,8 @@ function isCurrent(
     leaf.verify(issuer.publicKey) &&
     findPeerProblem(leaf, { driverName, role }) === undefined &&
     Date.parse(leaf.validFrom) <= nowMs &&
-    leftMs(pair, nowMs) > renewBeforeMs
+    // A new certificate of an authority that ends soon would end with it, too.
+    (leftMs(pair, nowMs) > renewBeforeMs || Date.parse(leaf.validTo) >= Date.parse(issuer.validTo))
   );
 }
 
