@@ -29,6 +29,8 @@ export interface ControllerOptions {
   readonly log: Logger;
   /** Absent if metrics and health are not served. */
   readonly httpAddress?: { readonly host: string; readonly port: number } | undefined;
+  /** Whether the controller runs without metrics and health if that address is in use. */
+  readonly isHttpOptional?: boolean;
   /** Time for running calls to end after `stop`, in milliseconds. */
   readonly shutdownTimeoutMs: number;
   readonly forgotten?: Forgotten;
@@ -45,7 +47,7 @@ export interface RunningController {
   stop(): Promise<void>;
 }
 
-/** Starts a controller. Throws `unavailable` if the socket or the HTTP address cannot be bound. */
+/** Starts a controller. Throws `unavailable` if the socket, or an HTTP address that is not optional, cannot be bound. */
 export async function startController(options: ControllerOptions): Promise<RunningController> {
   const { log, driverName, version, endpoint, shutdownTimeoutMs } = options;
   const metrics = new ControllerMetrics({ version, countAgents: () => agents.countStates() });
@@ -106,7 +108,7 @@ function routedServices(context: ControllerContext, hooks: ServerHooks): readonl
 }
 
 async function startHttp(
-  { httpAddress }: ControllerOptions,
+  { httpAddress, isHttpOptional = false, log }: ControllerOptions,
   parts: { readonly metrics: ControllerMetrics; readonly context: ControllerContext },
 ): Promise<HttpListener | undefined> {
   if (httpAddress === undefined) return undefined;
@@ -118,6 +120,11 @@ async function startHttp(
       findReadinessProblem: async () => findReadinessProblem(context),
     });
   } catch (error) {
+    if (isHttpOptional) {
+      const fields = { ...httpAddress, problem: messageOf(error) };
+      log.warn(fields, 'HTTP address was in use: metrics and health are not served');
+      return undefined;
+    }
     throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -19,6 +19,8 @@ interface RunOptions {
   readonly manageCertificates: string | undefined;
   readonly driverName: string;
   readonly httpAddress: { readonly host: string; readonly port: number } | undefined;
+  /** Options that were set explicitly, as opposed to defaults. */
+  readonly explicit: ReadonlySet<string>;
   /** In milliseconds. */
   readonly shutdownTimeout: number;
 }
@@ -31,8 +33,8 @@ interface Surroundings {
 }
 
 /**
- * Runs a controller until `stop`. Throws `invalid` for options that cannot be used, and `unavailable` if its socket or HTTP address
- * cannot be bound.
+ * Runs a controller until `stop`. Throws `invalid` for options that cannot be used, and `unavailable` if its socket, or an
+ * HTTP address that was set explicitly, cannot be bound.
  */
 export async function runController(
   config: RunOptions,
@@ -62,6 +64,7 @@ export async function runController(
     credentials: tlsCredentials(followed, driverName),
     log,
     httpAddress,
+    isHttpOptional: !config.explicit.has('httpAddress'),
     shutdownTimeoutMs: shutdownTimeout,
   });
   const stopping = new AbortController();

@@ -75,6 +75,7 @@ export async function startTestController(
     readonly credentials?: AgentCredentials;
     readonly shutdownTimeoutMs?: number;
     readonly httpAddress?: { readonly host: string; readonly port: number };
+    readonly isHttpOptional?: boolean;
   } = {},
 ): Promise<TestController> {
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-controller-'));
@@ -90,6 +91,7 @@ export async function startTestController(
     credentials: options.credentials ?? plainCredentials,
     log,
     httpAddress: options.httpAddress,
+    isHttpOptional: options.isHttpOptional ?? false,
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 1_000,
     timings: { ...quickTimings, ...options.timings },
     nowMs: () => performance.now() + advancedMs,

@@ -106,3 +106,13 @@ test('a stream is passed on completely, only as fast as its reader reads, and en
   t.true(await pollUntil(hasEnded, { timeoutMs: 60_000, pauseMs: 10 }));
   t.false(agent.calls.includes('GetMetadataAllocated complete'));
 });
+
+test('a controller runs without metrics if its default HTTP address is in use, and does not start if one was set', async (t) => {
+  const first = await startTestController(t, [], { httpAddress: { host: '127.0.0.1', port: 0 } });
+  const httpAddress = { host: '127.0.0.1', port: first.running.httpPort ?? 0 };
+  const second = await startTestController(t, [], { httpAddress, isHttpOptional: true });
+  t.is(second.running.httpPort, undefined);
+  t.is((await endOf(second.identity.Probe({}))).code, 'OK');
+  t.true(second.lines.some((line) => line.includes('HTTP address was in use')));
+  await t.throwsAsync(startTestController(t, [], { httpAddress }), { message: /--http-address: / });
+});
