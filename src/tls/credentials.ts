@@ -163,11 +163,10 @@ interface TlsFiles {
 }
 
 async function readFiles(directory: string): Promise<TlsFiles> {
-  const [authorities, certificate, key] = await Promise.all([
-    readTlsFile(directory, tlsFiles.authorities),
-    readTlsFile(directory, tlsFiles.certificate),
-    readTlsFile(directory, tlsFiles.key),
-  ]);
+  // One after the other: if several cannot be read, the log names the same one each time, and therefore once.
+  const authorities = await readTlsFile(directory, tlsFiles.authorities);
+  const certificate = await readTlsFile(directory, tlsFiles.certificate);
+  const key = await readTlsFile(directory, tlsFiles.key);
   const digest = createHash('sha256')
     .update(JSON.stringify([authorities, certificate, key]))
     .digest('hex');
