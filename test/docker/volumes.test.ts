@@ -185,7 +185,7 @@ const refusals: readonly { name: string; options: readonly string[]; says: RegEx
   {
     name: 'an unknown option',
     options: ['sise=1Gi'],
-    says: /create refused: option 'sise' is not known; known options: size, fstype, pool, provisioning, mkfsOptions, mountOptions, from/,
+    says: /create refused: option 'sise' is not known; known options: size, fstype, pool, provisioning, mkfsOptions, readBytesPerSecond, writeBytesPerSecond, readIops, writeIops, mountOptions, from/,
   },
   {
     name: 'no size',
