@@ -16,7 +16,9 @@ export async function metricsUrl(driver: DriverProcess): Promise<string> {
 
 /** Returns all metrics in the Prometheus text format. Throws if the driver cannot collect them. */
 export async function scrape(url: string): Promise<string> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
+  // A connection that was kept could be closed by the driver, as idle, at the moment when it is used again.
+  const headers = { connection: 'close' };
+  const response = await fetch(url, { headers, signal: AbortSignal.timeout(10_000) });
   if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
   return response.text();
 }
