@@ -7,16 +7,17 @@ import type { ServerHooks } from '../rpc/call.ts';
 import { callFields } from '../rpc/call-fields.ts';
 import { makeService, type Service, serveOnSocket } from '../rpc/grpc-server.ts';
 import { type Implementation, makeHandlers } from '../rpc/handlers.ts';
+import { type IdentityContext, identityMethods } from '../rpc/identity.ts';
 import { type AgentTimings, agentTimings } from './agent.ts';
 import { Agents, type Forgotten, nothingForgotten } from './agents.ts';
 import type { AgentCredentials } from './connection.ts';
 import type { Discovery } from './discovery/discovery.ts';
 import { ControllerMetrics } from './metrics.ts';
-import { type RoutedService, routedCalls } from './offered.ts';
+import { controllerFeatures, type RoutedService, routedCalls } from './offered.ts';
+import { findReadinessProblem } from './readiness.ts';
 import type { ControllerContext } from './services/context.ts';
 import { controllerMethods } from './services/controller.ts';
 import { groupControllerMethods } from './services/group-controller.ts';
-import { findReadinessProblem, identityMethods } from './services/identity.ts';
 import { snapshotMetadataMethods } from './services/snapshot-metadata.ts';
 
 export interface ControllerOptions {
@@ -100,11 +101,21 @@ function routedServices(context: ControllerContext, hooks: ServerHooks): readonl
     return makeService(name, makeHandlers(name, methods, hooks, { calls, checksSizeLimits: true }));
   };
   return [
-    routed('csi.v1.Identity', identityMethods(context)),
+    routed('csi.v1.Identity', identityMethods(identityOf(context))),
     routed('csi.v1.Controller', controllerMethods(context)),
     routed('csi.v1.GroupController', groupControllerMethods(context)),
     routed('csi.v1.SnapshotMetadata', snapshotMetadataMethods(context)),
   ];
+}
+
+/** The identity needs no agent. */
+function identityOf({ driverName, version, agents }: ControllerContext): IdentityContext {
+  return {
+    driverName,
+    version,
+    features: controllerFeatures,
+    findReadinessProblem: async () => findReadinessProblem(agents),
+  };
 }
 
 async function startHttp(
@@ -117,7 +128,7 @@ async function startHttp(
     return await serveHttp({
       ...httpAddress,
       metrics: async () => ({ status: 200, ...(await metrics.render()) }),
-      findReadinessProblem: async () => findReadinessProblem(context),
+      findReadinessProblem: async () => findReadinessProblem(context.agents),
     });
   } catch (error) {
     if (isHttpOptional) {

@@ -1,26 +1,32 @@
 import type { PluginCapability } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
-import { pluginServices } from './advertised.ts';
-import type { CsiContext } from './context.ts';
+import { type Features, pluginServices } from './advertised.ts';
 import type { Implementation } from './handlers.ts';
+
+/** What a process says about itself: the driver of a node, or the controller. */
+export interface IdentityContext {
+  readonly driverName: string;
+  /** Version of the process. */
+  readonly version: string;
+  readonly features: Features;
+  /** Returns why calls cannot be served; undefined if they can. */
+  readonly findReadinessProblem: () => Promise<string | undefined>;
+}
 
 /** Implements the Identity service (CSI spec, "Identity Service RPC"). */
 export function identityMethods({
-  settings,
+  driverName,
   version,
-  volumes,
-}: CsiContext): Implementation<'csi.v1.Identity'> {
+  features,
+  findReadinessProblem,
+}: IdentityContext): Implementation<'csi.v1.Identity'> {
   return {
     async GetPluginInfo() {
-      return {
-        name: settings.driverName,
-        vendor_version: version,
-        manifest: { 'csi-spec': '1.13.0' },
-      };
+      return { name: driverName, vendor_version: version, manifest: { 'csi-spec': '1.13.0' } };
     },
 
     async GetPluginCapabilities() {
-      const services = pluginServices(settings).map(
+      const services = pluginServices(features).map(
         (type): PluginCapability => ({ type: 'service', service: { type } }),
       );
       // The spec allows only one type; ONLINE includes volumes that are not in use.
@@ -32,7 +38,7 @@ export function identityMethods({
     },
 
     async Probe() {
-      const unready = await volumes.findReadinessProblem();
+      const unready = await findReadinessProblem();
       if (unready !== undefined) throw new VolumeError('wrong-state', unready);
       return { ready: { value: true } };
     },

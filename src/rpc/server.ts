@@ -8,7 +8,7 @@ import { controllerMethods } from './controller.ts';
 import { groupControllerMethods } from './group-controller.ts';
 import { makeService, type RunningServer, type Service, serveOnSocket } from './grpc-server.ts';
 import { type Implementation, makeHandlers } from './handlers.ts';
-import { identityMethods } from './identity.ts';
+import { type IdentityContext, identityMethods } from './identity.ts';
 import { nodeMethods } from './node.ts';
 import { snapshotMetadataMethods } from './snapshot-metadata.ts';
 
@@ -40,7 +40,7 @@ export async function serveCsi(options: CsiServerOptions): Promise<RunningServer
 /** The services of csi.v1 that need not run on the node of the caller: all but Node. */
 export function controllerServices(context: CsiContext, hooks: ServerHooks): readonly Service[] {
   return [
-    csiService('csi.v1.Identity', identityMethods(context), context, hooks),
+    csiService('csi.v1.Identity', identityMethods(identityOf(context)), context, hooks),
     csiService('csi.v1.Controller', controllerMethods(context), context, hooks),
     csiService('csi.v1.GroupController', groupControllerMethods(context), context, hooks),
     csiService('csi.v1.SnapshotMetadata', snapshotMetadataMethods(context), context, hooks),
@@ -58,4 +58,13 @@ function csiService<N extends CsiServiceName>(
     name,
     makeHandlers(name, implementation, hooks, { calls, checksSizeLimits: true }),
   );
+}
+
+function identityOf({ settings, version, volumes }: CsiContext): IdentityContext {
+  return {
+    driverName: settings.driverName,
+    version,
+    features: settings,
+    findReadinessProblem: () => volumes.findReadinessProblem(),
+  };
 }
