@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { launcher, runCommand } from './command-line.ts';
-import { type DriverProcess, startDriver } from './driver.ts';
+import { type DriverProcess, portOf, startDriver } from './driver.ts';
 import { until } from './until.ts';
 
 export interface ControlledNodes {
@@ -42,7 +42,7 @@ export async function startControlledNodes(
       ...flags,
     ]);
     drivers.set(nodeId, driver);
-    ports.set(nodeId, Number(await lastIn(() => driver.log(), /"agentPort":(\d+)/g)));
+    ports.set(nodeId, await portOf(driver, 'agentPort'));
   };
   for (const nodeId of nodeIds) await start(nodeId);
   const controller = await startController(directory, [
@@ -96,7 +96,7 @@ async function startController(
   const ended = once(child, 'exit').then(() => String(child.signalCode ?? child.exitCode));
   await output.close();
   const log = async (): Promise<string> => readFile(logFile, 'utf8');
-  const httpPort = Number(await lastIn(log, /"httpPort":(\d+)/g));
+  const httpPort = await portOf({ log }, 'httpPort');
   return {
     endpoint: `unix://${socket}`,
     httpPort,
@@ -107,14 +107,4 @@ async function startController(
       if (how !== '0') throw new Error(`the controller ended with ${how}:\n${await log()}`);
     },
   };
-}
-
-/** Waits until the log has the pattern, and returns its group where it occurs last. */
-async function lastIn(log: () => Promise<string>, pattern: RegExp): Promise<string> {
-  let found: string | undefined;
-  await until(`the log has ${pattern.source}`, async () => {
-    found = [...(await log()).matchAll(pattern)].at(-1)?.[1];
-    return found !== undefined;
-  });
-  return found ?? '';
 }

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { scaledMs } from './slowness.ts';
+import { until } from './until.ts';
 
 const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 
@@ -18,6 +19,7 @@ export interface DriverProcess {
   kill(): Promise<void>;
   /** Resolves with the signal that ended the process, or else its exit code. */
   readonly ended: Promise<string>;
+  /** What this process has logged, without what earlier ones wrote to the same file: their ports are not this one's. */
   log(): Promise<string>;
 }
 
@@ -55,6 +57,7 @@ export async function spawnDriver(
   const endpoint = join(directory, 'csi.sock');
   const logFile = join(directory, 'driver.log');
   const log = await open(logFile, 'a');
+  const { size: earlier } = await log.stat();
   const { program, environment = {}, enter = [] } = options;
   const [file = '', ...args] = [
     ...enter,
@@ -90,8 +93,21 @@ export async function spawnDriver(
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
     ended,
-    log: () => readFile(logFile, 'utf8'),
+    log: async () => (await readFile(logFile)).subarray(earlier).toString('utf8'),
   };
+}
+
+/** The port that the kernel chose for a listener. A driver answers Probe before it opens these listeners, so this waits for them. */
+export async function portOf(
+  driver: Pick<DriverProcess, 'log'>,
+  name: 'agentPort' | 'httpPort',
+): Promise<number> {
+  let port: string | undefined;
+  await until(`the log names ${name}`, async () => {
+    port = new RegExp(`"${name}":(\\d+)`).exec(await driver.log())?.[1];
+    return port !== undefined;
+  });
+  return Number(port);
 }
 
 function accepts(socketPath: string): Promise<boolean> {

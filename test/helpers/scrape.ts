@@ -1,17 +1,11 @@
-import type { DriverProcess } from './driver.ts';
-import { until } from './until.ts';
+import { type DriverProcess, portOf } from './driver.ts';
 
-/** A flag that makes the driver choose a free port, which `metricsUrl` finds in its log. */
+/** A flag that makes the driver choose a free port, which `portOf` finds in its log. */
 export const httpFlag = '--http-address=127.0.0.1:0';
 
 /** The address of /metrics of a driver started with `httpFlag`. */
 export async function metricsUrl(driver: DriverProcess): Promise<string> {
-  let port = '';
-  await until('the log names the HTTP port', async () => {
-    port = [...(await driver.log()).matchAll(/"httpPort":(\d+)/g)].at(-1)?.[1] ?? '';
-    return port !== '';
-  });
-  return `http://127.0.0.1:${port}/metrics`;
+  return `http://127.0.0.1:${await portOf(driver, 'httpPort')}/metrics`;
 }
 
 /** Returns all metrics in the Prometheus text format. Throws if the driver cannot collect them. */

@@ -6,7 +6,7 @@ import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { MiB } from '../../src/units.ts';
-import { type DriverProcess, startDriver } from './driver.ts';
+import { type DriverProcess, portOf, startDriver } from './driver.ts';
 import { makePoolFs, removeAll } from './scratch-pool.ts';
 
 /** Maximum duration of a call while another one hangs; long enough for a busy machine. */
@@ -70,8 +70,7 @@ export class TwoPools {
 
   /** Status and text of the HTTP listener's response. Throws when it takes longer than the bound. */
   async http(path: string): Promise<{ readonly status: number; readonly text: string }> {
-    const ports = [...(await this.driver.log()).matchAll(/"httpPort":(\d+)/g)];
-    const url = `http://127.0.0.1:${ports.at(-1)?.[1] ?? ''}${path}`;
+    const url = `http://127.0.0.1:${await portOf(this.driver, 'httpPort')}${path}`;
     const answer = await fetch(url, { signal: AbortSignal.timeout(boundMs) });
     return { status: answer.status, text: await answer.text() };
   }

@@ -5,7 +5,7 @@ import { nodeTagOf } from '../../src/ids.ts';
 import { controllerOf } from '../helpers/agent.ts';
 import { makeCertificates, writeTlsFiles } from '../helpers/certificates.ts';
 import { codeOf } from '../helpers/csi-server.ts';
-import { startDriver } from '../helpers/driver.ts';
+import { portOf, startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { onScratch } from '../helpers/root-scratch.ts';
 import { until } from '../helpers/until.ts';
@@ -37,9 +37,7 @@ onNode(
       '--agent-address=127.0.0.1:0',
       `--tls-dir=${tlsDir}`,
     ]);
-    const portOf = async (name: string): Promise<number> =>
-      Number(new RegExp(`"${name}":(\\d+)`).exec(await driver.log())?.[1]);
-    const ready = `http://127.0.0.1:${await portOf('httpPort')}/readyz`;
+    const ready = `http://127.0.0.1:${await portOf(driver, 'httpPort')}/readyz`;
     const unready = await fetch(ready);
     t.is(unready.status, 503);
     t.regex(await unready.text(), /tls\/ca.crt cannot be read: ENOENT/);
@@ -48,7 +46,7 @@ onNode(
     await mkdir(tlsDir);
     await writeTlsFiles(tlsDir, certificates.agent, certificates.authority.certificate);
     await until('the driver is ready', async () => (await fetch(ready)).status === 200);
-    const { agent, controller } = controllerOf(t, await portOf('agentPort'), certificates);
+    const { agent, controller } = controllerOf(t, await portOf(driver, 'agentPort'), certificates);
     const hello = await agent.Hello({ api_version: 1 });
     t.like(hello, { node_id: 'test-node', node_tag: nodeTagOf('test-node'), foreign_ids: [] });
     t.deepEqual(

@@ -8,6 +8,7 @@ import { MiB } from '../../src/units.ts';
 import { runCommand } from '../helpers/command-line.ts';
 import { startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { metricsUrl, scrape } from '../helpers/scrape.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
 
 /** The keys with which the sidecars and the kubelet name the objects of Kubernetes. */
@@ -55,6 +56,7 @@ async function startCluster(t: ExecutionContext): Promise<Cluster> {
     startDriver(directory, ['--http-address=127.0.0.1:0', '--ephemeral-max-size=1Gi']);
   let driver = await start();
   t.teardown(() => driver.stop());
+  let logOfKilled = '';
   const address = `unix://${driver.endpoint}`;
   const controller = makeClient('csi.v1.Controller', address);
   const node = makeClient('csi.v1.Node', address);
@@ -64,7 +66,7 @@ async function startCluster(t: ExecutionContext): Promise<Cluster> {
   });
   const run: Cluster['run'] = (...args) => runCommand(driver.endpoint, ...args);
   const log: Cluster['log'] = async () =>
-    (await driver.log())
+    (logOfKilled + (await driver.log()))
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as Record<string, unknown>);
@@ -81,13 +83,10 @@ async function startCluster(t: ExecutionContext): Promise<Cluster> {
     },
     kill: async () => {
       await driver.kill();
+      logOfKilled += await driver.log();
       driver = await start();
     },
-    metrics: async () => {
-      const serving = (await log()).findLast(({ msg }) => msg === 'serving');
-      const answer = await fetch(`http://127.0.0.1:${String(serving?.['httpPort'])}/metrics`);
-      return answer.text();
-    },
+    metrics: async () => scrape(await metricsUrl(driver)),
   };
 }
 

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { makeClient } from '../../src/csi/client.ts';
 import { codeOf } from '../helpers/csi-server.ts';
-import { startDriver } from '../helpers/driver.ts';
+import { portOf, startDriver } from '../helpers/driver.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { onScratch } from '../helpers/root-scratch.ts';
 import { until } from '../helpers/until.ts';
@@ -222,7 +222,7 @@ onNode(
     await rm(join(directory, 'x'), { recursive: true });
 
     const driver = await startDriver(directory, ['--http-address=127.0.0.1:0']);
-    const httpPort = /"httpPort":(\d+)/.exec(await driver.log())?.[1] ?? '';
+    const httpPort = await portOf(driver, 'httpPort');
     const read = async (path: string): Promise<string> =>
       (await fetch(`http://127.0.0.1:${httpPort}${path}`)).text();
     t.is(await read('/healthz'), 'ok\n');

@@ -10,6 +10,7 @@ import { makeClient } from '../../../src/csi/client.ts';
 import type { KeyPair } from '../../../src/tls/authority.ts';
 import { makeRandom } from '../../crash/random.ts';
 import { makeCertificates, writeTlsFiles } from '../../helpers/certificates.ts';
+import { portOf } from '../../helpers/driver.ts';
 import { onNode } from '../../helpers/on-node.ts';
 import { type Fixture, makeFixture } from './fixture.ts';
 
@@ -42,13 +43,6 @@ async function makeTlsDir() {
 function connectTls(port: number, { certificate: cert, key }: KeyPair): Socket {
   const options = { cert, key, rejectUnauthorized: false, ALPNProtocols: ['h2'] };
   return connectOverTls({ host: '127.0.0.1', port, ...options });
-}
-
-/** The port that the kernel chose. */
-async function agentPortOf({ driver }: Fixture): Promise<number> {
-  const port = /"agentPort":(\d+)/.exec(await driver.log())?.[1];
-  if (port === undefined) throw new Error('the log does not name the port of the agent');
-  return Number(port);
 }
 
 function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
@@ -90,7 +84,7 @@ onNode(
       `--tls-dir=${tls.directory}`,
     ]);
     try {
-      const agent = { port: await agentPortOf(fixture), controller: tls.controller };
+      const agent = { port: await portOf(fixture.driver, 'agentPort'), controller: tls.controller };
       const noise = (length: number) =>
         Buffer.from(Array.from({ length }, () => random.below(256)));
       const addresses: readonly Open[] = [
