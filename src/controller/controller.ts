@@ -67,7 +67,13 @@ export async function startController(options: ControllerOptions): Promise<Runni
     options.forgotten ?? nothingForgotten,
   );
   const createdNames = { running: new Set<string>(), undecided: new Map(), silent: new Map() };
-  const context: ControllerContext = { agents, driverName, version, createdNames };
+  const context: ControllerContext = {
+    agents,
+    driverName,
+    version,
+    createdNames,
+    snapshotSources: new Map(),
+  };
   const server = await serveOnSocket({
     endpoint,
     log,

@@ -11,6 +11,8 @@ export interface ControllerContext {
   /** Version of the controller. */
   readonly version: string;
   readonly createdNames: CreateMemory;
+  /** By name, the volume of which a snapshot is being made, and the number of calls for it. */
+  readonly snapshotSources: Map<string, { readonly sourceVolumeId: string; calls: number }>;
 }
 
 /** What this process knows about creates of which several nodes are candidates (create-volume.ts). */

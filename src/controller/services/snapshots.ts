@@ -1,10 +1,13 @@
-import type { ListSnapshotsRequest, ListSnapshotsResponse } from '../../csi/types.ts';
-import { tagOfId } from '../../ids.ts';
+import { mapConcurrently } from '../../async.ts';
+import type { ListSnapshotsRequest, ListSnapshotsResponse, Snapshot } from '../../csi/types.ts';
+import { VolumeError } from '../../errors.ts';
+import { snapshotIdFor, tagOfId } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateSnapshotForm } from '../../rpc/forms.ts';
 import type { Implementation } from '../../rpc/handlers.ts';
 import { parsePage, requireText } from '../../rpc/validate.ts';
-import type { Node } from '../agents.ts';
+import type { Agent } from '../agent.ts';
+import type { Agents, Node } from '../agents.ts';
 import { listOver } from '../lists.ts';
 import { agentOf, findAgent, routeOf } from '../route.ts';
 import { type ControllerContext, forward } from './context.ts';
@@ -13,6 +16,10 @@ type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'G
 
 const service = 'csi.v1.Controller';
 
+const maxConcurrentNodes = 32;
+/** Time for a node to say whether it has a snapshot. */
+const askTimeoutMs = 2_000;
+
 /** Implements the snapshot calls of the Controller service: a snapshot is made on the node of its volume. */
 export function snapshotMethods(
   context: ControllerContext,
@@ -20,9 +27,12 @@ export function snapshotMethods(
   const { agents } = context;
   return {
     async CreateSnapshot(request, call) {
-      const { sourceVolumeId } = parseCreateSnapshotForm(request);
+      const { name, sourceVolumeId } = parseCreateSnapshotForm(request);
       const agent = agentOf(sourceVolumeId, 'volume', agents);
-      return forward(agent, { service, rpc: 'CreateSnapshot', request }, call);
+      return oneSourceAtATime(context.snapshotSources, { name, sourceVolumeId }, async () => {
+        await requireUnusedElsewhere(agents, { name, agent }, call);
+        return forward(agent, { service, rpc: 'CreateSnapshot', request }, call);
+      });
     },
 
     async DeleteSnapshot(request, call) {
@@ -42,6 +52,64 @@ export function snapshotMethods(
       return listSnapshots(context, request, call);
     },
   };
+}
+
+/**
+ * The name of a snapshot is unique over the plugin (CSI spec, CreateSnapshot), but each node knows only its own. While this controller
+ * makes a snapshot, a call for the same name and another volume is `busy`, since that may be on another node.
+ */
+async function oneSourceAtATime<T>(
+  running: ControllerContext['snapshotSources'],
+  { name, sourceVolumeId }: { readonly name: string; readonly sourceVolumeId: string },
+  work: () => Promise<T>,
+): Promise<T> {
+  const current = running.get(name) ?? { sourceVolumeId, calls: 0 };
+  if (current.sourceVolumeId !== sourceVolumeId) {
+    throw new VolumeError(
+      'busy',
+      `snapshot '${name}' of volume '${current.sourceVolumeId}' is being made; retry later`,
+    );
+  }
+  current.calls += 1;
+  running.set(name, current);
+  try {
+    return await work();
+  } finally {
+    current.calls -= 1;
+    if (current.calls === 0) running.delete(name);
+  }
+}
+
+/**
+ * Throws `conflict` if another node has a snapshot of that name: it is one of another volume. A node that is not ready or does not
+ * answer soon is passed over, because one node must not keep all others from making snapshots. If the node of the volume has the
+ * snapshot already, no other is asked.
+ */
+async function requireUnusedElsewhere(
+  agents: Agents,
+  { name, agent }: { readonly name: string; readonly agent: Agent },
+  call: RpcCall,
+): Promise<void> {
+  const has = async (asked: Agent, tag: string): Promise<Snapshot | undefined> => {
+    const deadlineMs = Math.min(call.deadlineMs, Date.now() + askTimeoutMs);
+    const request = { snapshot_id: snapshotIdFor(name, tag), secrets: {} };
+    return asked.call({ service, rpc: 'GetSnapshot', request }, { ...call, deadlineMs }).then(
+      ({ snapshot }) => snapshot ?? undefined,
+      () => undefined,
+    );
+  };
+  const nodes = agents.nodes();
+  const own = nodes.find((node) => node.agent === agent);
+  if (own?.tag !== undefined && (await has(agent, own.tag)) !== undefined) return;
+  await mapConcurrently(nodes, maxConcurrentNodes, async (node) => {
+    if (node === own || node.agent === undefined || node.tag === undefined) return;
+    const snapshot = await has(node.agent, node.tag);
+    if (snapshot === undefined) return;
+    throw new VolumeError(
+      'conflict',
+      `a snapshot with the name '${name}' exists on node '${node.name}': '${snapshot.snapshot_id}' of volume '${snapshot.source_volume_id}'; choose another name`,
+    );
+  });
 }
 
 /**
