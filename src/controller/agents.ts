@@ -20,6 +20,8 @@ export interface Node {
   readonly agent: Agent | undefined;
   readonly absence: Absence | undefined;
   readonly foreignIds: readonly string[];
+  /** As of its endpoint. */
+  readonly rank: number | undefined;
 }
 
 /** Tags of nodes that an operator has declared lost for good. */
@@ -204,6 +206,7 @@ export class Agents {
       agent: best.state.kind === 'ready' ? best : undefined,
       absence: best.state.kind === 'ready' ? undefined : best.state,
       foreignIds: (best.acceptedHello ?? accepted ?? hello)?.foreign_ids ?? [],
+      rank: best.endpoint.rank,
     };
     return isOneNode(agents) ? node : this.#refused(node, twinText(agents), refusedSince);
   }
@@ -267,6 +270,7 @@ function departedNode({ hello, sinceMs }: Departed): Node {
     agent: undefined,
     absence: { kind: 'away', sinceMs, problem: 'its agent is not announced any more' },
     foreignIds: hello.foreign_ids,
+    rank: undefined,
   };
 }
 

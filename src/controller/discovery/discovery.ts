@@ -8,6 +8,11 @@ export interface AgentEndpoint {
   readonly nodeName?: string;
   /** Whether the agent is ready to serve. One that is not gets calls only if its node has no other. */
   readonly isServing: boolean;
+  /**
+   * Its place in a list that an operator wrote, from 0 on. A volume for which no topology is asked is made on the first node of that
+   * list that has room. Absent if the source has no order.
+   */
+  readonly rank?: number;
   /** Whether the agent is being stopped. It gets calls only if its node has no other. */
   readonly isTerminating: boolean;
 }

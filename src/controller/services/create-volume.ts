@@ -62,12 +62,17 @@ function candidatesOf(request: CreateVolumeRequest, agents: Agents): readonly No
   const isAllowed = (node: Node): boolean =>
     requisite.length === 0 || requisite.some(({ segments }) => isIn(node, segments));
   const nodes = agents.nodes().filter(isAllowed);
+  // A caller that asks for no topology does not choose the node for its volume either, so an operator's order decides (docs/decisions/0027).
+  const isTopologyAsked = requisite.length + preferred.length > 0;
   const ranked = nodes.map((node) => ({
     node,
     preference: preferenceOf(node, preferred),
+    rank: isTopologyAsked ? 0 : (node.rank ?? Number.MAX_SAFE_INTEGER),
     score: scoreOf(node, request.name),
   }));
-  ranked.sort((a, b) => a.preference - b.preference || (a.score < b.score ? -1 : 1));
+  ranked.sort(
+    (a, b) => a.preference - b.preference || a.rank - b.rank || (a.score < b.score ? -1 : 1),
+  );
   return ranked.map(({ node }) => node);
 }
 

@@ -62,6 +62,29 @@ test('without topology, names spread over the nodes, and a repeated call finds i
   for (const { volumes, nodeId } of agents) t.true(volumes.size > 0, nodeId);
 });
 
+test('without topology, an order of the operator decides, and the next node is taken only if the first is full', async (t) => {
+  const { agents, started } = await startThree(t);
+  const [a, b, c] = agents;
+  started.discovery.set(
+    [c, a, b].map(({ address }, rank) => ({
+      address,
+      rank,
+      isServing: true,
+      isTerminating: false,
+    })),
+  );
+  const names = Array.from({ length: 10 }, (_, index) => `v${index}`);
+  for (const name of names) await create(started, name);
+  t.deepEqual([a.volumes.size, b.volumes.size, c.volumes.size], [0, 0, 10]);
+  c.room = 0;
+  await create(started, 'v10');
+  await create(started, 'v1');
+  t.deepEqual([a.volumes.size, b.volumes.size, c.volumes.size], [1, 0, 10]);
+  // A caller that asks for a topology chooses itself.
+  await create(started, 'w', everywhere([b, a]));
+  t.deepEqual(holders(agents, 'w'), ['node-b']);
+});
+
 test('a node that may have made the volume is asked again before any other', async (t) => {
   const { agents, started } = await startThree(t);
   const [a, b] = agents;

@@ -21,6 +21,7 @@ function nodeOf({ tag }: ListedNode): Node {
     agent: { tag } as never,
     absence: undefined,
     foreignIds: [],
+    rank: undefined,
   };
 }
 

@@ -88,6 +88,7 @@ function makeController({ nodes, step, nextMishap }: World) {
         agent: isAway ? undefined : (agentOf(node) as never),
         absence: isAway ? { kind: 'away', sinceMs: 0, problem: 'cut' } : undefined,
         foreignIds: [],
+        rank: undefined,
       };
     });
   const agents = {
@@ -104,6 +105,7 @@ function makeController({ nodes, step, nextMishap }: World) {
     driverName: 'loopcsi.io',
     version: '1',
     createdNames: { running: new Set(), undecided: new Map(), silent: new Map() },
+    snapshotSources: new Map(),
   };
   return controllerMethods(context);
 }
