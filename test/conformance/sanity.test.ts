@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import * as v from 'valibot';
-import { startControlledNodes } from '../helpers/controlled-nodes.ts';
 import { csiSanityProgram } from '../helpers/csi-sanity.ts';
 import { startDriver } from '../helpers/driver.ts';
+import { clientAt, makeLab, untilAllReady } from '../helpers/lab.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { makePoolFs, type PoolFs, removeAll } from '../helpers/scratch-pool.ts';
 import { scaledMs } from '../helpers/slowness.ts';
@@ -61,25 +61,25 @@ async function runSanity(
     readonly poolFs: PoolFs;
     readonly kind: Kind;
     readonly flagsIn?: (directory: string) => readonly string[];
-    /** The calls of the Controller service go through `loopcsi controller`. */
-    readonly hasController?: boolean;
+    /** That many nodes, and the calls of the Controller service go through `loopcsi controller`. */
+    readonly nodesOfController?: number;
   },
 ): Promise<void> {
-  const { poolFs, kind } = run;
+  const { poolFs, kind, nodesOfController } = run;
   const directory = await mkdtemp(join(tmpdir(), 'loopcsi-sanity-'));
   t.teardown(async () => {
     const left = await removeAll(directory);
     if (left.length > 0) throw new Error(`left over: ${left.join(', ')}`);
   });
   await makePoolFs(directory, { poolFs, poolFsBytes: 16n * 1024n ** 3n });
-  const started = await (run.hasController === true ? startBehindController : startAlone)(
-    directory,
-    [
-      ...(kind === 'block' ? [] : [`--default-fstype=${kind}`]),
-      ...(run.flagsIn?.(directory) ?? []),
-    ],
-  );
-  t.teardown(() => started.stop());
+  const flags = [
+    ...(kind === 'block' ? [] : [`--default-fstype=${kind}`]),
+    ...(run.flagsIn?.(directory) ?? []),
+  ];
+  const started =
+    nodesOfController === undefined
+      ? await startAlone(t, directory, flags)
+      : await startBehindController(t, { directory, nodeCount: nodesOfController, flags });
   const report = join(directory, 'report.json');
   const result = await execa(
     csiSanityProgram(),
@@ -103,33 +103,47 @@ async function runSanity(
   await requireReasons(t, specs);
 }
 
-/** What csi-sanity talks to. */
+/** What csi-sanity talks to. It ends with the test. */
 interface Started {
   /** The flags that name it. */
   readonly endpoints: readonly string[];
   log(): Promise<string>;
-  stop(): Promise<void>;
 }
 
-async function startAlone(directory: string, flags: readonly string[]): Promise<Started> {
-  const driver = await startDriver(directory, flags);
-  return {
-    endpoints: [`--csi.endpoint=unix://${driver.endpoint}`],
-    log: () => driver.log(),
-    stop: () => driver.stop(),
-  };
-}
-
-async function startBehindController(
+async function startAlone(
+  t: ExecutionContext,
   directory: string,
   flags: readonly string[],
 ): Promise<Started> {
-  const nodes = await startControlledNodes(directory, ['worker-1'], flags);
-  const { endpoint } = nodes.driverOf('worker-1');
+  const driver = await startDriver(directory, flags);
+  t.teardown(() => driver.stop());
   return {
-    endpoints: [`--csi.endpoint=unix://${endpoint}`, `--csi.controllerendpoint=${nodes.endpoint}`],
-    log: nodes.controllerLog,
-    stop: nodes.stop,
+    endpoints: [`--csi.endpoint=unix://${driver.endpoint}`],
+    log: () => driver.log(),
+  };
+}
+
+/** csi-sanity stages and publishes volumes on the first node. */
+async function startBehindController(
+  t: ExecutionContext,
+  {
+    directory,
+    ...options
+  }: {
+    readonly directory: string;
+    readonly nodeCount: number;
+    readonly flags: readonly string[];
+  },
+): Promise<Started> {
+  const { nodes, endpoint, controllers } = await makeLab(t, directory, options);
+  await untilAllReady(clientAt(t, 'csi.v1.Controller', endpoint));
+  const [first] = nodes;
+  return {
+    endpoints: [
+      `--csi.endpoint=unix://${first?.driver().endpoint ?? ''}`,
+      `--csi.controllerendpoint=unix://${endpoint}`,
+    ],
+    log: async () => (await Promise.all(controllers.map((one) => one.log()))).join(''),
   };
 }
 
@@ -218,10 +232,11 @@ for (const { name, kind, flagsIn } of variants) {
   );
 }
 
-// With one node, because two specs publish a volume on a node that they did not ask for.
-onNode('csi-sanity: block volumes through a controller', (t) =>
-  runSanity(t, { poolFs: 'directory', kind: 'block', hasController: true }),
-);
+for (const kind of ['block', 'ext4'] as const) {
+  onNode(`csi-sanity: ${kind} volumes through a controller with three nodes`, (t) =>
+    runSanity(t, { poolFs: 'directory', kind, nodesOfController: 3 }),
+  );
+}
 
 onNode('csi-sanity: the docs give no reason for a spec that runs', async (t) => {
   const documented = await documentedIn('Specs that do not run, and why');

@@ -2,7 +2,7 @@
  * Several nodes on one machine, without Kubernetes: a driver in a network namespace for each, with pools, state and an id of its own,
  * and `loopcsi controller` in another namespace, which has a link to each node. Loop devices are shared, as between containers.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
@@ -10,6 +10,7 @@ import { type Client, makeClient } from '../../src/csi/client.ts';
 import { type Service, startService } from '../docker/processes.ts';
 import { launcher } from './command-line.ts';
 import { type DriverProcess, startDriver } from './driver.ts';
+import { onScratch } from './root-scratch.ts';
 import { until } from './until.ts';
 
 const port = 9737;
@@ -30,20 +31,55 @@ export interface LabNode {
   mend(): Promise<void>;
 }
 
+export interface LabController {
+  /** Path of its socket. */
+  readonly endpoint: string;
+  readonly log: () => Promise<string>;
+  /** Starts it again after `kill`. */
+  readonly start: () => Promise<void>;
+  readonly kill: () => Promise<void>;
+}
+
 export interface Lab {
   readonly nodes: readonly LabNode[];
-  /** Socket of the controller. */
+  readonly controllers: readonly LabController[];
+  /** Path of the socket of the first controller. */
   readonly endpoint: string;
   /** The directory that `loopcsi tls create` made. */
   readonly tlsDir: string;
-  readonly controllerLog: string;
 }
+
+interface LabOptions {
+  readonly nodeCount: number;
+  readonly controllerCount?: number;
+  /** Flags of the drivers. */
+  readonly flags?: readonly string[];
+}
+
+/** A test in a lab, in a directory of its own. */
+export const inLab =
+  (options: LabOptions, work: (t: ExecutionContext, lab: Lab) => Promise<void>) =>
+  (t: ExecutionContext) => {
+    t.timeout(10 * 60_000);
+    return onScratch(t, async ({ directory }) => {
+      // The lab ends before the directory is removed.
+      const teardowns: (() => unknown)[] = [];
+      const scope = Object.assign(Object.create(t) as ExecutionContext, {
+        teardown: (end: () => unknown) => teardowns.push(end),
+      });
+      try {
+        await work(scope, await makeLab(scope, directory, options));
+      } finally {
+        for (const end of teardowns.reverse()) await end();
+      }
+    });
+  };
 
 /** Starts everything in `directory`. It ends with the test, the volumes excepted. */
 export async function makeLab(
   t: ExecutionContext,
   directory: string,
-  { nodeCount, flags = [] }: { readonly nodeCount: number; readonly flags?: readonly string[] },
+  { nodeCount, controllerCount = 1, flags = [] }: LabOptions,
 ): Promise<Lab> {
   const tlsDir = join(directory, 'tls');
   await execa(launcher, ['tls', 'create', tlsDir]);
@@ -55,23 +91,51 @@ export async function makeLab(
   for (let index = 1; index <= nodeCount; index += 1) {
     nodes.push(await makeNode(t, { index, hub, directory, tlsDir, flags }));
   }
-  const endpoint = join(directory, 'controller.sock');
-  const controllerLog = join(directory, 'controller.log');
-  const agents = nodes.map((_node, index) => `${addressOf(index + 1)}:${port}`).join(',');
-  const controller = await startService(
-    [
-      ...enter(hub),
-      launcher,
-      'controller',
-      `--endpoint=unix://${endpoint}`,
-      `--agents=static:${agents}`,
-      `--tls-dir=${join(tlsDir, 'controller')}`,
-      '--http-address=off',
-    ],
-    controllerLog,
-  );
+  const controllers: LabController[] = [];
+  for (let index = 1; index <= controllerCount; index += 1) {
+    controllers.push(await makeController(t, { index, hub, directory, tlsDir, nodeCount }));
+  }
+  const endpoint = controllers[0]?.endpoint ?? '';
+  return { nodes, controllers, endpoint, tlsDir };
+}
+
+async function makeController(
+  t: ExecutionContext,
+  given: {
+    readonly index: number;
+    readonly hub: Service;
+    readonly directory: string;
+    readonly tlsDir: string;
+    readonly nodeCount: number;
+  },
+): Promise<LabController> {
+  const { index, hub, directory } = given;
+  const endpoint = join(directory, `controller-${index}.sock`);
+  const logFile = join(directory, `controller-${index}.log`);
+  const agents = Array.from({ length: given.nodeCount }, (_, i) => `${addressOf(i + 1)}:${port}`);
+  const start = () =>
+    startService(
+      [
+        ...enter(hub),
+        launcher,
+        'controller',
+        `--endpoint=unix://${endpoint}`,
+        `--agents=static:${agents.join(',')}`,
+        `--tls-dir=${join(given.tlsDir, 'controller')}`,
+        '--http-address=off',
+      ],
+      logFile,
+    );
+  let controller = await start();
   t.teardown(() => controller.end());
-  return { nodes, endpoint, tlsDir, controllerLog };
+  return {
+    endpoint,
+    log: () => readFile(logFile, 'utf8'),
+    start: async () => {
+      controller = await start();
+    },
+    kill: () => controller.end('SIGKILL'),
+  };
 }
 
 /** Waits until the controller reaches all agents. */

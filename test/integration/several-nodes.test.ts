@@ -4,12 +4,13 @@ import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import type { Client } from '../../src/csi/client.ts';
 import { messageOf } from '../../src/errors.ts';
-import { nodeTagOf } from '../../src/ids.ts';
+import { nodeTagOf, volumeIdFor } from '../../src/ids.ts';
+import { topologyOfNode } from '../../src/rpc/topology.ts';
+import { MiB } from '../../src/units.ts';
 import { launcher } from '../helpers/command-line.ts';
 import { codeOf } from '../helpers/csi-server.ts';
-import { clientAt, type Lab, type LabNode, makeLab, untilAllReady } from '../helpers/lab.ts';
+import { clientAt, inLab, type Lab, type LabNode, untilAllReady } from '../helpers/lab.ts';
 import { onNode } from '../helpers/on-node.ts';
-import { onScratch } from '../helpers/root-scratch.ts';
 import { scaledMs } from '../helpers/slowness.ts';
 import { until } from '../helpers/until.ts';
 
@@ -17,25 +18,27 @@ type Controller = Client<'csi.v1.Controller'>;
 
 /** A call with this limit must be answered, by whatever code: DEADLINE_EXCEEDED fails the test. */
 const limit = () => ({ timeoutMs: scaledMs(30_000) });
-const mebibyte = 1024n ** 2n;
 
-async function create(controller: Controller, name: string, { id }: LabNode): Promise<string> {
-  const topology = { segments: { 'topology.loopcsi.io/node': id } };
-  const { volume } = await controller.CreateVolume(
+const aVolume = {
+  capacity_range: { required_bytes: 16n * MiB },
+  volume_capabilities: [
     {
-      name,
-      capacity_range: { required_bytes: 16n * mebibyte },
-      volume_capabilities: [
-        {
-          access_mode: { mode: 'SINGLE_NODE_WRITER' },
-          access_type: 'block',
-          block: {},
-        },
-      ],
-      accessibility_requirements: { requisite: [topology], preferred: [topology] },
+      access_mode: { mode: 'SINGLE_NODE_WRITER' as const },
+      access_type: 'block' as const,
+      block: {},
     },
-    limit(),
-  );
+  ],
+};
+
+function onlyOn({ id }: LabNode) {
+  const { key, value } = topologyOfNode('loopcsi.io', id);
+  const topology = { segments: { [key]: value } };
+  return { accessibility_requirements: { requisite: [topology], preferred: [topology] } };
+}
+
+async function create(controller: Controller, name: string, node: LabNode): Promise<string> {
+  const request = { ...aVolume, ...onlyOn(node), name };
+  const { volume } = await controller.CreateVolume(request, limit());
   return volume?.volume_id ?? '';
 }
 
@@ -60,25 +63,9 @@ async function requireAway(
   }
 }
 
-const inLab = (work: (t: ExecutionContext, lab: Lab) => Promise<void>) => (t: ExecutionContext) => {
-  t.timeout(10 * 60_000);
-  return onScratch(t, async ({ directory }) => {
-    // The lab ends before the directory is removed.
-    const teardowns: (() => unknown)[] = [];
-    const scope = Object.assign(Object.create(t) as ExecutionContext, {
-      teardown: (end: () => unknown) => teardowns.push(end),
-    });
-    try {
-      await work(scope, await makeLab(scope, directory, { nodeCount: 3 }));
-    } finally {
-      for (const end of teardowns.reverse()) await end();
-    }
-  });
-};
-
 onNode(
   'three nodes and a controller: each call reaches its node; a node that is killed, hung or cut off is unavailable, and the others are not affected',
-  inLab(async (t, lab) => {
+  inLab({ nodeCount: 3 }, async (t, lab) => {
     const [one, two, three] = lab.nodes;
     if (one === undefined || two === undefined || three === undefined) throw new Error('no lab');
     const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
@@ -117,13 +104,67 @@ onNode(
 );
 
 onNode(
+  'three nodes and a controller: a volume on any node, pages, growth, snapshots, and restores on the node of the snapshot',
+  inLab({ nodeCount: 3 }, async (t, lab) => {
+    const [one, two] = lab.nodes;
+    if (one === undefined || two === undefined) throw new Error('no lab');
+    const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+    await untilAllReady(controller);
+    const ids: string[] = [];
+    for (const node of lab.nodes) ids.push(await create(controller, 'data', node));
+    // A second volume on some node, and the same one when the call is repeated.
+    const { volume: chosen } = await controller.CreateVolume({ ...aVolume, name: 'anywhere' });
+    const again = await controller.CreateVolume({ ...aVolume, name: 'anywhere' });
+    t.deepEqual(again.volume, chosen);
+    ids.push(chosen?.volume_id ?? '');
+    const paged: string[] = [];
+    let token = '';
+    do {
+      const page = await controller.ListVolumes({ max_entries: 1, starting_token: token });
+      paged.push(...page.entries.map(({ volume }) => volume?.volume_id ?? ''));
+      token = page.next_token;
+    } while (token !== '');
+    t.deepEqual(paged.sort(), [...ids].sort());
+
+    const source_volume_id = volumeIdFor('data', nodeTagOf(two.id));
+    const grown = await controller.ControllerExpandVolume({
+      volume_id: source_volume_id,
+      capacity_range: { required_bytes: 32n * MiB },
+    });
+    t.is(grown.capacity_bytes, 32n * MiB);
+    const { snapshot } = await controller.CreateSnapshot({ name: 'snap', source_volume_id });
+    const snapshot_id = snapshot?.snapshot_id ?? '';
+    await until(
+      'the snapshot is ready',
+      async () => (await controller.GetSnapshot({ snapshot_id })).snapshot?.ready_to_use ?? false,
+    );
+    const restore = {
+      ...aVolume,
+      capacity_range: { required_bytes: 32n * MiB },
+      name: 'restored',
+      volume_content_source: { type: 'snapshot', snapshot: { snapshot_id } } as const,
+    };
+    const elsewhere = controller.CreateVolume({ ...restore, ...onlyOn(one) });
+    t.is(await codeOf(elsewhere), 'RESOURCE_EXHAUSTED');
+    const { volume: restored } = await controller.CreateVolume(restore);
+    t.is(restored?.volume_id, volumeIdFor('restored', nodeTagOf(two.id)));
+
+    for (const volume_id of [...ids, restored?.volume_id ?? ''])
+      await controller.DeleteVolume({ volume_id });
+    await controller.DeleteSnapshot({ snapshot_id });
+    t.deepEqual(await idsOf(controller), []);
+    t.deepEqual((await controller.ListSnapshots({})).entries, []);
+  }),
+);
+
+onNode(
   'renewed certificates are used by all nodes and the controller, without a failed call',
-  inLab(async (t, lab) => {
+  inLab({ nodeCount: 3 }, async (t, lab) => {
     const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
     await untilAllReady(controller);
     const loaded = async (): Promise<number> => {
       const logs = [
-        readFile(lab.controllerLog, 'utf8'),
+        ...lab.controllers.map((one) => one.log()),
         ...lab.nodes.map((node) => node.driver().log()),
       ];
       const lines = (await Promise.all(logs)).flatMap((log) => log.split('\n'));
