@@ -148,7 +148,7 @@ function sizeMethods({ settings, volumes, thisNode }: CsiContext): Methods {
       const grown = await volumes.expandVolume(call, parseExpandForm(request));
       return {
         capacity_bytes: grown.sizeBytes,
-        node_expansion_required: grown.nodeExpansionRequired,
+        node_expansion_required: grown.remaining === 'node-expand',
       };
     },
   };

@@ -13,6 +13,7 @@ import type {
   CreateSnapshotInput,
   CreateVolumeInput,
   ExpandInput,
+  Expansion,
   GroupSnapshot,
   ModifyInput,
   NodeExpandInput,
@@ -56,12 +57,9 @@ export interface Volumes {
     isLimited?: boolean;
   }): Promise<PoolCapacity>;
   /**
-   * Records the promised size and grows the image. `nodeExpansionRequired`: a filesystem or attached device still has the old size.
+   * Records the promised size and grows the image. `remaining`: who grows the device and the filesystem.
    */
-  expandVolume(
-    call: Call,
-    input: ExpandInput,
-  ): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }>;
+  expandVolume(call: Call, input: ExpandInput): Promise<Expansion>;
 
   /** Changes parameters of a volume, also while it is in use. Throws `wrong-state` for limits that this node cannot set. */
   modifyVolume(call: Call, input: ModifyInput): Promise<void>;

@@ -206,6 +206,15 @@ export interface ExpandInput {
   readonly capability?: Capability;
 }
 
+export interface Expansion {
+  readonly sizeBytes: bigint;
+  /**
+   * What still has the old size: nothing, the device or filesystem of a staged volume, which NodeExpandVolume grows, or the
+   * filesystem of an unused volume, which its next stage grows.
+   */
+  readonly remaining: 'none' | 'node-expand' | 'next-stage';
+}
+
 export interface NodeExpandInput extends ExpandInput {
   readonly volumePath: string;
 }

@@ -132,7 +132,12 @@ export async function destroy(testNode: TestNode, name: string) {
   return retryWhileAborted(() => testNode.controller.DeleteVolume({ volume_id: volumeIdOf(name) }));
 }
 
-export async function stage(testNode: TestNode, name: string, kind: Kind) {
+export async function stage(
+  testNode: TestNode,
+  name: string,
+  kind: Kind,
+  mountFlags: readonly string[] = [],
+) {
   const volume_id = volumeIdOf(name);
   const staging_target_path = await testNode.stagingPathOf(name);
   testNode.recordUndo(() => unstage(testNode, name));
@@ -140,7 +145,7 @@ export async function stage(testNode: TestNode, name: string, kind: Kind) {
     testNode.node.NodeStageVolume({
       volume_id,
       staging_target_path,
-      volume_capability: capabilityFor(kind),
+      volume_capability: kind === 'block' ? blockCapability : mountCapability(kind, mountFlags),
     }),
   );
 }

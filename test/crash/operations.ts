@@ -146,6 +146,18 @@ const staging: readonly Operation[] = [
       check: (testNode) => requireFile(testNode, 'v'),
     }),
   ),
+  ...(['ext4', 'xfs'] as const).map(
+    (kind): Operation => ({
+      name: `stage ${kind} with ro, grown while it was idle`,
+      poolFs: 'directory',
+      prepare: async (testNode) => {
+        await idle(testNode, 'v', kind);
+        await calls.expand(testNode, 'v', 2n * calls.sizes[kind]);
+      },
+      call: (testNode) => calls.stage(testNode, 'v', kind, ['ro']),
+      check: (testNode) => requireFile(testNode, 'v'),
+    }),
+  ),
   {
     name: 'stage ext4 whose growth was recorded only',
     poolFs: 'directory',

@@ -36,8 +36,12 @@ export type Capability = Partially<VolumeCapability>;
 export const writer = { mode: 'SINGLE_NODE_WRITER' } as const;
 export const sharing = { mode: 'SINGLE_NODE_MULTI_WRITER' } as const;
 
-export function mountCapability(fsType = ''): Capability {
-  return { access_mode: sharing, access_type: 'mount', mount: { fs_type: fsType } };
+export function mountCapability(fsType = '', mountFlags: readonly string[] = []): Capability {
+  return {
+    access_mode: sharing,
+    access_type: 'mount',
+    mount: { fs_type: fsType, mount_flags: mountFlags },
+  };
 }
 
 export const blockCapability: Capability = {

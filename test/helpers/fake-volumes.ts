@@ -126,7 +126,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       maximumVolumeBytes: 4n,
       minimumVolumeBytes: 1n,
     }),
-    expandVolume: async () => ({ sizeBytes: 2n << 30n, nodeExpansionRequired: true }),
+    expandVolume: async () => ({ sizeBytes: 2n << 30n, remaining: 'node-expand' }),
     modifyVolume: async () => undefined,
     stageVolume: async () => undefined,
     unstageVolume: async () => undefined,

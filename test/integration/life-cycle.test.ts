@@ -80,7 +80,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
       const requiredBytes = 3n * sizeOf[fsType];
       const range = { requiredBytes, limitBytes: 0n };
       const asked = await node.volumes.expandVolume(call(), { volumeId: id, range });
-      t.true(asked.nodeExpansionRequired);
+      t.is(asked.remaining, 'node-expand');
       const volumePath = paths.targetPath;
       await node.volumes.nodeExpandVolume(call(), { volumeId: id, range, volumePath });
       await file.write(' and after');
@@ -90,7 +90,7 @@ for (const fsType of ['xfs', 'btrfs'] as const) {
       const again = await node.volumes.expandVolume(call(), { volumeId: id, range });
       t.is(again.sizeBytes, requiredBytes);
       // XFS keeps its new size in the log for a while, so the superblock still has the old size; the node's call is idempotent.
-      if (fsType === 'btrfs') t.false(again.nodeExpansionRequired);
+      if (fsType === 'btrfs') t.is(again.remaining, 'none');
     } finally {
       await file.close();
     }

@@ -333,7 +333,7 @@ onNode(
     );
     const range = { requiredBytes: record.sizeBytes, limitBytes: 0n };
     const grown = await node.volumes.expandVolume(call(), { volumeId: record.id, range });
-    t.false(grown.nodeExpansionRequired);
+    t.is(grown.remaining, 'none');
   },
 );
 

@@ -275,10 +275,10 @@ export async function expandManually(
   requireNotSmaller(domain, volume, input.sizeBytes);
   const { id } = volume.record;
   const range = { requiredBytes: input.sizeBytes, limitBytes: 0n };
-  const { nodeExpansionRequired } = await expandVolume(domain, call, { volumeId: id, range });
-  let atNextMount = nodeExpansionRequired;
+  const { remaining } = await expandVolume(domain, call, { volumeId: id, range });
+  let atNextMount = remaining !== 'none';
   const [mount] = (await attachmentOf(domain, domain.pools.getVolume(id))).mounts;
-  if (nodeExpansionRequired && mount !== undefined) {
+  if (remaining === 'node-expand' && mount !== undefined) {
     atNextMount = !(await tryGrowMounted(domain, call, {
       volumeId: id,
       range,

@@ -132,6 +132,11 @@ export function filesystemMountOf({ readWrite, mounts }: Attachment): Mount | un
   return readWrite && mounts.find((mount) => isFilesystemOn(mount, readWrite));
 }
 
+/** Whether a filesystem is mounted read-only, so that the kernel does not grow it. */
+export function isMountedReadOnly({ options, superOptions }: Mount): boolean {
+  return options.includes('ro') || superOptions.includes('ro');
+}
+
 /** Whether a mount of the volume, filesystem or device node, is at that path. */
 export function isMountedAt(attachment: Attachment, path: string): boolean {
   return attachment.mounts.some(

@@ -29,14 +29,20 @@ export async function mountVolume(
     readonly recordStaging: () => Promise<void>;
   },
 ): Promise<'grown' | 'not-permitted'> {
-  const { fsType, recordStaging, ...found } = context;
+  const { fsType, recordStaging, attachment: found } = context;
   const filesystem = domain.host.filesystems[fsType];
-  const { superblock, attachment } = await prepareImage(domain, volume, { filesystem, ...found });
+  const { mountFlags } = input.capability;
+  // The kernel does not grow a filesystem that is mounted read-only.
+  const isReadOnly = mountOptionsOf(volume.record, mountFlags).includes('ro');
+  const { superblock, attachment } = await prepareImage(domain, volume, {
+    filesystem,
+    attachment: found,
+    growsOffline: context.growsOffline === true || isReadOnly,
+  });
   const device = await ensureAttached(domain, volume, attachment);
   await domain.reached('stage:attached');
   await recordStaging();
   const target = input.stagingTargetPath;
-  const { mountFlags } = input.capability;
   await mountAttached(domain, volume, { fsType, device, target, mountFlags });
   await domain.reached('stage:mounted');
   return growIfSmaller(domain, volume, { device, superblock, target });

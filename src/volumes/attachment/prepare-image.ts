@@ -153,8 +153,8 @@ export async function recordReachedSize(domain: Domain, volume: FoundVolume): Pr
 
 /**
  * Makes an image ready for a read-write mount: its superblock must be valid, and the image must be as large as its filesystem. An
- * ext4 with its error flag set is checked. With `growsOffline`, an ext4 that cannot be grown while it is mounted is grown here,
- * while the image is detached. Returns the superblock and the attachment afterwards.
+ * ext4 with its error flag set is checked. A filesystem that cannot be grown while it is mounted is grown here, while the image is
+ * detached: with `growsOffline`, and any ext4 if the driver lacks CAP_SYS_RESOURCE. Returns the superblock and the attachment afterwards.
  */
 export async function prepareImage(
   domain: Domain,
@@ -163,7 +163,6 @@ export async function prepareImage(
 ): Promise<{ readonly superblock: Superblock; readonly attachment: Attachment }> {
   const { filesystem, attachment } = options;
   const { record, imagePath } = volume;
-  const { growsOffline = !domain.host.facts.canGrowExt4Online } = options;
   await recoverImage(domain, volume, attachment.devices);
   const superblock = await filesystem.readSuperblock(imagePath);
   if (superblock === undefined) throw noSuperblockError(volume, filesystem.type);
@@ -172,13 +171,15 @@ export async function prepareImage(
   if (truncation !== undefined) throw truncatedError(volume, image, truncation);
   await growImageToPromisedSize(domain, volume, image);
   const mustCheck = superblock.state === 'has-errors';
-  const mustGrow =
-    growsOffline && filesystem.type === 'ext4' && isSmaller(superblock, record.sizeBytes);
+  const growsOffline =
+    options.growsOffline === true ||
+    (filesystem.type === 'ext4' && !domain.host.facts.canGrowExt4Online);
+  const mustGrow = growsOffline && isSmaller(superblock, record.sizeBytes);
   if (!mustCheck && !mustGrow) return { superblock, attachment };
   if (!(await detachAll(domain, volume, attachment))) return { superblock, attachment };
   if (mustCheck) await checkFilesystem(domain, volume, filesystem);
   if (mustGrow) {
-    await domain.host.filesystems.ext4.growUnmounted(imagePath, {
+    await filesystem.growUnmounted(imagePath, {
       sectorSize: record.sectorSize,
       workDir: volume.pool.directoryOf('tmp'),
     });

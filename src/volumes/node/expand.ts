@@ -1,6 +1,13 @@
 import { VolumeError } from '../../errors.ts';
+import type { VolumeRecord } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
 import { ensureDeviceSize } from '../attachment/attach.ts';
-import { type Attachment, attachmentOf, filesystemMountOf } from '../attachment/attachment.ts';
+import {
+  type Attachment,
+  attachmentOf,
+  filesystemMountOf,
+  isMountedReadOnly,
+} from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
@@ -62,6 +69,7 @@ async function growOnNode(
   const device = attachment.readWrite;
   const mount = filesystemMountOf(attachment);
   if (device === undefined || mount === undefined) return;
+  if (isMountedReadOnly(mount)) throw readOnlyError(record);
   const outcome = await domain.host.filesystems[record.fsType].growMounted(
     mount.target,
     device,
@@ -69,4 +77,12 @@ async function growOnNode(
   );
   if (outcome === 'not-permitted') await growOffline(domain, volume, { attachment, device });
   await domain.reached('expand:filesystem-grown');
+}
+
+function readOnlyError({ id, sizeBytes }: VolumeRecord): VolumeError {
+  return new VolumeError(
+    'wrong-state',
+    `volume '${id}': its device has grown to ${formatBytes(sizeBytes)}, but the kernel does not grow a filesystem that is mounted read-only; ` +
+      'it grows at the next mount of the volume: restart its pods or containers',
+  );
 }

@@ -6,6 +6,7 @@ import {
   type Attachment,
   attachmentOf,
   filesystemMountOf,
+  isMountedReadOnly,
   mountsAt,
 } from '../attachment/attachment.ts';
 import { areSameArguments, requireMatchingCapability } from '../attachment/capability-fit.ts';
@@ -18,7 +19,7 @@ import {
   requireWritableNodeState,
   writeNodeState,
 } from '../attachment/node-state.ts';
-import { growImageToPromisedSize, recoverImage } from '../attachment/prepare-image.ts';
+import { growImageToPromisedSize, isSmaller, recoverImage } from '../attachment/prepare-image.ts';
 import { stagedNodePath, stagingPathOfNode } from '../attachment/staging-path.ts';
 import { checkedTargetPath, ensureTarget, targetOptions } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
@@ -63,7 +64,13 @@ export async function stageLocked(
   const nodeState = await readNodeState(domain, volume);
   if (await isAlreadyStaged(domain, volume, input, { attachment, nodeState })) {
     await keepStagedAttached(domain, volume, attachment);
-    await finishGrowth(domain, volume, attachment);
+    const growth = await finishGrowth(domain, volume, attachment);
+    const path = input.stagingTargetPath;
+    const isInUse =
+      nodeState.dockerMountIds.length > 0 ||
+      attachment.mounts.some(({ target }) => target !== path);
+    if (growth === 'not-permitted' && !isInUse)
+      await growUnmounted(domain, volume, input, nodeState);
     return;
   }
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
@@ -72,23 +79,33 @@ export async function stageLocked(
     await stageBlock(domain, volume, input, { attachment, nodeState });
     return;
   }
-  const record = () => recordStaging(domain, volume, input, nodeState);
   const growth = await mountVolume(domain, volume, input, {
     fsType,
     attachment,
-    recordStaging: record,
+    recordStaging: () => recordStaging(domain, volume, input, nodeState),
   });
   // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
   if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
-  // The kernel refused to grow the mounted filesystem, so it is unmounted, grown offline and mounted again.
+  await growUnmounted(domain, volume, input, nodeState);
+}
+
+/** The kernel refused to grow the mounted filesystem, so it is unmounted, grown offline and mounted again. */
+async function growUnmounted(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  nodeState: NodeState,
+): Promise<void> {
+  const { fsType } = volume.record;
+  if (fsType === null) return;
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
-  const unmounted = {
+  await mountVolume(domain, volume, input, {
     fsType,
-    recordStaging: record,
     attachment: await attachmentOf(domain, volume),
-  };
-  await mountVolume(domain, volume, input, { ...unmounted, growsOffline: true });
+    recordStaging: () => recordStaging(domain, volume, input, nodeState),
+    growsOffline: true,
+  });
 }
 
 /** State that is read once for each call. */
@@ -209,18 +226,19 @@ async function finishGrowth(
   domain: Domain,
   volume: FoundVolume,
   attachment: Attachment,
-): Promise<void> {
+): Promise<'grown' | 'not-permitted'> {
   const { fsType, sizeBytes } = volume.record;
   const device = attachment.readWrite;
-  if (device === undefined) return;
+  if (device === undefined) return 'grown';
   await growImageToPromisedSize(domain, volume, attachment.image);
   if (fsType === null) {
     await ensureDeviceSize(domain, device, sizeBytes);
-    return;
+    return 'grown';
   }
   const mount = filesystemMountOf(attachment);
-  if (mount === undefined) return;
+  if (mount === undefined) return 'grown';
   const superblock = await domain.host.filesystems[fsType].readSuperblock(volume.imagePath);
-  if (superblock === undefined) return;
-  await growIfSmaller(domain, volume, { device, superblock, target: mount.target });
+  if (superblock === undefined || !isSmaller(superblock, sizeBytes)) return 'grown';
+  if (isMountedReadOnly(mount)) return 'not-permitted';
+  return growIfSmaller(domain, volume, { device, superblock, target: mount.target });
 }

@@ -4,6 +4,7 @@ import { type VolumeRecord, volumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
 import { attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { readNodeState } from '../attachment/node-state.ts';
 import {
   growImageToPromisedSize,
   isSmaller,
@@ -15,20 +16,21 @@ import { type CapacityRange, chooseCapacity, findGrowthLimit } from '../capacity
 import { changeVolume } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
-import type { ExpandInput } from '../model.ts';
+import type { ExpandInput, Expansion } from '../model.ts';
 import { rewriteRecord } from '../pool/commit.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 import { reserveBytesOf } from '../pool/space.ts';
 
 /**
  * CSI spec, ControllerExpandVolume: records the promised size, then grows the image. Succeeds if the volume is already large
- * enough. Node expansion is required while the filesystem or an attached device is smaller than the promised size.
+ * enough. Node expansion is required while the filesystem or device of a staged volume is smaller than the promised size. A volume
+ * that is not staged needs none: its next stage grows it before it can be published (ADR 0028).
  */
 export async function expandVolume(
   domain: Domain,
   call: Call,
   input: ExpandInput,
-): Promise<{ sizeBytes: bigint; nodeExpansionRequired: boolean }> {
+): Promise<Expansion> {
   const volumeCall = {
     name: 'ControllerExpandVolume',
     volumeId: input.volumeId,
@@ -40,8 +42,8 @@ export async function expandVolume(
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();
     });
-    const nodeExpansionRequired = await needsNodeExpansion(domain, grown);
-    return { sizeBytes: grown.record.sizeBytes, nodeExpansionRequired };
+    const remaining = await findRemainingGrowth(domain, grown);
+    return { sizeBytes: grown.record.sizeBytes, remaining };
   });
 }
 
@@ -162,12 +164,22 @@ async function requirePromisable(volume: FoundVolume, sizeBytes: bigint): Promis
   );
 }
 
-/** Whether the device or the filesystem is still smaller than the promised size. */
-async function needsNodeExpansion(domain: Domain, volume: FoundVolume): Promise<boolean> {
+/**
+ * Called under the lock of the volume, and after its record is durable: a stage has either ended, and its device or node state
+ * shows it, or begins later and grows the filesystem.
+ */
+async function findRemainingGrowth(
+  domain: Domain,
+  volume: FoundVolume,
+): Promise<Expansion['remaining']> {
   const { record } = volume;
   const { devices } = await attachmentOf(domain, volume);
-  if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return true;
-  if (record.fsType === null) return false;
+  if (devices.some((device) => device.sizeBytes < record.sizeBytes)) return 'node-expand';
+  if (record.fsType === null) return 'none';
   const superblock = await domain.host.filesystems[record.fsType].readSuperblock(volume.imagePath);
-  return superblock === undefined || isSmaller(superblock, record.sizeBytes);
+  if (superblock !== undefined && !isSmaller(superblock, record.sizeBytes)) return 'none';
+  // Without a device, a volume can still count as staged for its caller, who then does not stage it again: a growth offline was
+  // killed between unmount and mount.
+  const { staged } = await readNodeState(domain, volume);
+  return devices.length === 0 && staged === null ? 'next-stage' : 'node-expand';
 }

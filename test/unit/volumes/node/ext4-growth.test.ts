@@ -49,6 +49,20 @@ test('an ext4 that the kernel does not grow in use is unmounted, grown and mount
   t.is((await node.host.mounts.list()).length, 1);
 });
 
+test('a stage that was killed before such a growth is completed by the repeated stage', async (t) => {
+  const { node, stage, sizeBytes, grewOffline } = await grownWhileIdle(t, true);
+  const { ext4 } = node.host.filesystems;
+  ext4.growMounted = () => Promise.reject(new Error('killed here'));
+  await t.throwsAsync(stage());
+  t.is(await sizeBytes(), 16n * MiB);
+  t.is((await node.host.mounts.list()).length, 1);
+  ext4.growMounted = () => Promise.resolve('not-permitted');
+  await stage();
+  t.is(await sizeBytes(), 32n * MiB);
+  t.true(grewOffline());
+  t.is((await node.host.mounts.list()).length, 1);
+});
+
 test('an interrupted change of a killed program is undone before the image is used', async (t) => {
   const { node, stage } = await grownWhileIdle(t, false);
   const before = node.host.calls.length;

@@ -52,12 +52,13 @@ async function nodeWith(t: ExecutionContext, options: FakeHostOptions = {}) {
     failAt: (point: FaultPoint) => {
       at = point;
     },
-    stage: () =>
+    stage: (mountFlags: readonly string[] = []) =>
       volumes.stageVolume(call(), {
         volumeId,
         stagingTargetPath: staging,
-        capability: capability(),
+        capability: capability({ mountFlags }),
       }),
+    unstage: () => volumes.unstageVolume(call(), { volumeId, stagingTargetPath: staging }),
     expand: (requiredBytes = range.requiredBytes, limitBytes = 0n) =>
       volumes.expandVolume(call(), { volumeId, range: { requiredBytes, limitBytes } }),
     expandOnNode: (volumePath = staging) =>
@@ -101,11 +102,69 @@ test('ext4 grows only by a limited factor, and no volume grows beyond the maximu
 test('image, device and filesystem grow in use', async (t) => {
   const { stage, expand, expandOnNode, sizes } = await nodeWith(t);
   await stage();
-  t.true((await expand()).nodeExpansionRequired);
+  t.is((await expand()).remaining, 'node-expand');
   t.deepEqual(await sizes(), [32n, 16n, 16n]);
   await expandOnNode();
   t.deepEqual(await sizes(), [32n, 32n, 32n]);
-  t.false((await expand()).nodeExpansionRequired);
+  t.is((await expand()).remaining, 'none');
+});
+
+test('a volume that is not staged needs no NodeExpandVolume: its next stage grows it', async (t) => {
+  const { stage, unstage, expand, sizes } = await nodeWith(t);
+  t.is((await expand()).remaining, 'next-stage');
+  t.is((await expand()).remaining, 'next-stage', 'also if the call is repeated');
+  t.deepEqual(await sizes(), [32n, 0n, 16n]);
+  await stage();
+  t.is((await expand()).remaining, 'none');
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+  t.is((await expand(48n * MiB)).remaining, 'node-expand');
+  await unstage();
+  t.is((await expand(48n * MiB)).remaining, 'next-stage');
+});
+
+test('a stage that is killed before it grows the filesystem leaves a volume that needs NodeExpandVolume, and the repeated stage grows it', async (t) => {
+  const { stage, expand, failAt, sizes } = await nodeWith(t);
+  t.is((await expand()).remaining, 'next-stage');
+  failAt('stage:mounted');
+  t.not(await reasonOf(stage()), 'ok');
+  t.deepEqual(await sizes(), [32n, 32n, 16n]);
+  t.is((await expand()).remaining, 'node-expand');
+  await stage();
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+});
+
+test('a volume that is staged for its caller, but was unmounted by a killed growth, needs NodeExpandVolume', async (t) => {
+  const options = { canGrowExt4Online: false };
+  const { stage, expand, expandOnNode, failAt, node, staging, sizes } = await nodeWith(t, options);
+  await stage();
+  await expand();
+  failAt('expand:unmounted');
+  const remount = node.host.mounts.mountDevice.bind(node.host.mounts);
+  node.host.mounts.mountDevice = async () => {
+    node.host.mounts.mountDevice = remount;
+    throw new Error('killed before the mount');
+  };
+  t.not(await reasonOf(expandOnNode()), 'ok');
+  t.false((await node.host.mounts.list()).some(({ target }) => target === staging));
+  for (const device of await node.host.loops.list()) await node.host.loops.detach(device);
+  t.is((await expand()).remaining, 'node-expand');
+  await expandOnNode();
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+});
+
+test('a stage with the option ro grows the filesystem before it is mounted; in use it does not grow', async (t) => {
+  const { stage, expand, expandOnNode, sizes } = await nodeWith(t);
+  await expand();
+  await stage(['ro']);
+  t.deepEqual(await sizes(), [32n, 32n, 32n]);
+  t.is((await expand(48n * MiB)).remaining, 'node-expand');
+  t.is(await reasonOf(expandOnNode()), 'wrong-state');
+  await stage(['ro']);
+  t.deepEqual(
+    await sizes(),
+    [48n, 48n, 48n],
+    'the repeated stage of a volume without publications',
+  );
 });
 
 test('if ext4 cannot grow in use, it grows before it is mounted', async (t) => {
