@@ -24,6 +24,8 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   conformance: [...node, 'dist/test/e2e/conformance/run.js'],
 };
 const stageMinutes = 8;
+/** Stages whose files must not run concurrently, because their scenarios disturb each other. */
+const serialStages = ['node-failures'];
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
 const startedAtMs = Date.now();
@@ -38,7 +40,7 @@ const avaFlags = words.filter((word) => word.startsWith('-'));
 const chosen = words.filter((word) => !word.startsWith('-'));
 
 function stagesToRun(): readonly string[] {
-  if (nodeCount > 1) return chosen.length > 0 ? chosen : ['nodes'];
+  if (nodeCount > 1) return chosen.length > 0 ? chosen : ['nodes', 'node-failures'];
   const stages = ['install', 'workloads', 'disruption', 'uninstall'];
   if (chosen.length === 0) return stages;
   const onRequest = ['controller', ...Object.keys(commands)];
@@ -48,7 +50,8 @@ function stagesToRun(): readonly string[] {
 async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   // After a failed install, every test would wait until its timeout and fail.
   const early = stage === 'install' ? ['--fail-fast'] : [];
-  const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', '2'];
+  const concurrency = serialStages.includes(stage) ? '1' : '2';
+  const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', concurrency];
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];

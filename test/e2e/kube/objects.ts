@@ -2,6 +2,9 @@
 import { images } from '../cluster/images.ts';
 import { apiVersionOf } from './api.ts';
 
+/** The annotation with which the scheduler assigns a claim to a node. */
+export const selectedNode = 'volume.kubernetes.io/selected-node';
+
 export interface ClaimOptions {
   readonly storageClass?: string;
   readonly size?: string;

@@ -1,0 +1,110 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { nodePaths } from '../../cluster/layout.ts';
+import {
+  chartPath,
+  chartValues,
+  classes,
+  nodePods,
+  release,
+  systemNamespace,
+} from '../../kube/chart.ts';
+import { Checker } from '../../kube/checksums.ts';
+import { driverPod, untilAllDriversServe } from '../../kube/driver-pods.ts';
+import { nodeOfClaim, nodeOfPod, threeNodes } from '../../kube/nodes.ts';
+import { api, helm, isReady, kubectl, Scenario } from '../../kube/scenario.ts';
+
+const nodes = threeNodes();
+const [first, second, third] = nodes;
+
+async function upgrade(more: Readonly<Record<string, object>> = {}): Promise<void> {
+  const flags = ['--namespace', systemNamespace, '--wait', '--timeout', '5m', '--values', '-'];
+  const values = JSON.stringify(chartValues(more));
+  const { exitCode, stderr } = await helm(['upgrade', release, chartPath, ...flags], values);
+  if (exitCode !== 0) throw new Error(stderr);
+  await untilAllDriversServe();
+}
+
+test.serial(
+  'a rolling upgrade replaces one driver after another while pods on all nodes write',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'rollout');
+    const checkers = await Promise.all(
+      nodes.map((node, index) => Checker.start(scenario, `check-${index}`, classes.xfs, node)),
+    );
+    const before = await Promise.all(nodes.map(async (node) => (await driverPod(node)).name));
+    let mostAway = 0;
+    let isOver = false;
+    const watching = (async () => {
+      while (!isOver) {
+        const pods = await api.list('Pod', systemNamespace, nodePods);
+        const ready = pods.filter(isReady);
+        mostAway = Math.max(mostAway, nodes.length - ready.length);
+        await new Promise((resolve) => {
+          setTimeout(resolve, 250);
+        });
+      }
+    })();
+    t.teardown(() => {
+      isOver = true;
+    });
+    await upgrade({ podAnnotations: { rollout: 'next' } });
+    isOver = true;
+    await watching;
+    const after = await Promise.all(nodes.map(async (node) => (await driverPod(node)).name));
+    for (const [index, name] of before.entries()) t.not(after[index], name);
+    t.is(mostAway, 1, 'never more than one driver away');
+    for (const checker of checkers) await checker.assertWhole(t);
+    await Promise.all(
+      nodes.map(async ({ name: node }) => {
+        await scenario.claim(node);
+        await scenario.readyPod(node, { claims: { '/data': node }, node });
+      }),
+    );
+  },
+);
+
+test.serial(
+  'groups of nodes have pools of their own: claims are created where their pool is',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'groups');
+    const checker = await Checker.start(scenario, 'check', classes.xfs, third);
+    t.teardown(async () => {
+      await upgrade();
+      for (const { name } of nodes) await kubectl('label', 'node', name, 'disk-');
+    });
+    await kubectl('label', 'node', first.name, second.name, 'disk=plain');
+    await kubectl('label', 'node', third.name, 'disk=archive');
+    const { pools, storageClasses } = chartValues() as {
+      readonly pools: readonly object[];
+      readonly storageClasses: readonly object[];
+    };
+    const archive = { name: 'archive', path: join(nodePaths.pools, 'archive'), create: true };
+    await upgrade({
+      nodeGroups: [
+        { name: 'plain', nodeSelector: { disk: 'plain' }, pools },
+        { name: 'archive', nodeSelector: { disk: 'archive' }, pools: [...pools, archive] },
+      ],
+      storageClasses: [...storageClasses, { name: 'archive', parameters: { pool: 'archive' } }],
+    });
+    t.is((await api.list('DaemonSet', systemNamespace)).length, 2);
+    await checker.assertWhole(t);
+    for (const name of ['one', 'two', 'three']) {
+      await scenario.claim(name, { storageClass: 'archive' });
+      await scenario.readyPod(name, { claims: { '/data': name } });
+      t.is((await nodeOfClaim(scenario, name)).name, third.name);
+      t.is((await nodeOfPod(scenario, name)).name, third.name);
+    }
+    await scenario.claim('misplaced', { storageClass: 'archive' });
+    await scenario.pod('misplaced', { claims: { '/data': 'misplaced' }, node: first.name });
+    t.regex(
+      await scenario.event('misplaced', /FailedScheduling/),
+      /did not have enough free storage/,
+    );
+    await scenario.delete('Pod', 'misplaced');
+    for (const name of ['one', 'two', 'three']) {
+      await scenario.delete('Pod', name);
+      await scenario.delete('PersistentVolumeClaim', name);
+    }
+  },
+);
