@@ -47,7 +47,8 @@ export function agentOf(id: string, kind: EntryKind, agents: Agents): Agent {
   return agent;
 }
 
-function unknownNode(id: string, kind: EntryKind, tag: string): VolumeError {
+/** The error for an id with the tag of a node that this controller has not seen. */
+export function unknownNode(id: string, kind: EntryKind, tag: string): VolumeError {
   return new VolumeError(
     'unavailable',
     `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller`,

@@ -6,7 +6,14 @@ import type { ExecutionContext } from 'ava';
 import type { HelloResponse } from '../../src/csi/agent-types.ts';
 import type { Snapshot, Volume } from '../../src/csi/types.ts';
 import { VolumeError } from '../../src/errors.ts';
-import { groupIdFor, nodeTagOf, requireOwnId, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
+import {
+  groupIdFor,
+  nodeTagOf,
+  otherNodeTagIn,
+  requireOwnId,
+  snapshotIdFor,
+  volumeIdFor,
+} from '../../src/ids.ts';
 import { type CsiServiceName, offeredCalls } from '../../src/rpc/advertised.ts';
 import type { ServerHooks } from '../../src/rpc/call.ts';
 import { limitCalls } from '../../src/rpc/call.ts';
@@ -170,10 +177,14 @@ function controllerOf(state: State): Implementation<'csi.v1.Controller'> {
     async ControllerGetCapabilities() {
       return { capabilities: [] };
     },
-    async CreateVolume({ name, capacity_range }) {
+    async CreateVolume({ name, capacity_range, volume_content_source: source }) {
       const id = volumeIdFor(name, state.tag);
       const known = volumes.get(id);
       if (known !== undefined) return { volume: known };
+      const sourceId = source?.snapshot?.snapshot_id ?? source?.volume?.volume_id ?? '';
+      const sourceTag = otherNodeTagIn(sourceId, state.tag);
+      if (sourceTag !== undefined && !state.hello.foreign_ids.includes(sourceId))
+        throw new VolumeError('no-space', `its source is on the node with tag ${sourceTag}`);
       if (state.room <= 0) throw new VolumeError('no-space', `no room on ${state.nodeId}`);
       state.room -= 1;
       const volume: Volume = {

@@ -9,7 +9,7 @@ import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
 import type { Agents, Node } from '../agents.ts';
-import { absent, findAgent, isIn, requireAgent, routeOf } from '../route.ts';
+import { absent, isIn, requireAgent, routeOf, unknownNode } from '../route.ts';
 import { type ControllerContext, type CreateMemory, forward } from './context.ts';
 
 const service = 'csi.v1.Controller';
@@ -41,8 +41,7 @@ export async function createVolume(
   if (only === undefined) throw noCandidate(request, context.agents);
   await requireDecided(context, { candidates, name }, call);
   if (others.length === 0) {
-    const agent = requireAgent(only, context.agents);
-    return forward(agent, { service, rpc: 'CreateVolume', request }, call);
+    return createOnOnly(context, { request, candidates, name, source }, only, call);
   }
   const { running } = context.createdNames;
   if (running.has(name)) {
@@ -101,6 +100,26 @@ function noCandidate(request: CreateVolumeRequest, agents: Agents): VolumeError 
   if (asked.length === 0 || isSettling || isUnsure)
     return new VolumeError('unavailable', `${subject} yet; retry later`);
   return new VolumeError('no-space', `${subject}; start the driver there, or choose another node`);
+}
+
+/** The node decides. It knows the node of a source only by the tag in the id, and this controller by its name. */
+async function createOnOnly(
+  { agents }: ControllerContext,
+  creation: Creation,
+  node: Node,
+  call: RpcCall,
+): Promise<CreateVolumeResponse> {
+  const { request, source } = creation;
+  const agent = requireAgent(node, agents);
+  try {
+    return await forward(agent, { service, rpc: 'CreateVolume', request }, call);
+  } catch (error) {
+    const isNoSpace = error instanceof StatusError && error.code === status.RESOURCE_EXHAUSTED;
+    if (!isNoSpace || source === null) throw error;
+    const route = routeOf(source.id, agents);
+    if (route.kind !== 'node' || route.node.tag === node.tag) throw error;
+    throw sourceElsewhere(agents, creation, source, route.node);
+  }
 }
 
 interface Creation {
@@ -291,12 +310,21 @@ function requireSourceNode(
   const sourceTag = route.kind === 'node' ? route.node.tag : undefined;
   const here = candidates.find(({ tag }) => tag !== undefined && tag === sourceTag);
   if (here !== undefined) return here;
-  // Throws if the node is not known.
-  if (route.kind === 'unknown') findAgent(id, kind, agents);
-  const where = route.kind === 'node' ? `node '${route.node.name}'` : 'another node';
+  if (route.kind === 'unknown') throw unknownNode(id, kind, route.tag);
+  throw sourceElsewhere(agents, { candidates, name }, { kind, id }, route.node);
+}
+
+function sourceElsewhere(
+  agents: Agents,
+  { candidates, name }: Pick<Creation, 'candidates' | 'name'>,
+  { kind, id }: NonNullable<Source>,
+  home: Node,
+): VolumeError {
   const asked = candidates.slice(0, 5).map((node) => `'${node.name}'`);
-  throw new VolumeError(
+  const remedy =
+    home.agent === undefined ? `; ${absent(home, agents).message}` : ': create it there';
+  return new VolumeError(
     'no-space',
-    `volume '${name}': its source, ${kind} '${id}', is on ${where}, and the request asks for ${asked.join(', ')}; a copy can only be made on the node of its source: create it there`,
+    `volume '${name}': its source, ${kind} '${id}', is on node '${home.name}', and the request asks for ${asked.join(', ')}; a copy can only be made on the node of its source${remedy}`,
   );
 }

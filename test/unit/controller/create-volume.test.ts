@@ -129,9 +129,25 @@ test('a copy is made on the node of its source, and refused with both nodes if t
   );
   t.is(code, 'RESOURCE_EXHAUSTED');
   t.regex(message, /is on node 'node-c', and the request asks for 'node-a', 'node-b'/);
-  const unknown = from(snapshotIdFor('s', nodeTagOf('node-x')));
+  const only = await endOf(create(started, 'w', { ...everywhere([a]), ...from(onC) }));
+  t.is(only.code, 'RESOURCE_EXHAUSTED');
+  t.regex(
+    only.message,
+    /is on node 'node-c', and the request asks for 'node-a'; .*create it there/,
+  );
+  await c.cut();
+  await started.until('node-c', 'away');
+  const whileAway = await endOf(create(started, 'w', { ...everywhere([a]), ...from(onC) }));
+  t.is(whileAway.code, 'RESOURCE_EXHAUSTED');
+  t.regex(whileAway.message, /is on node 'node-c'.*node 'node-c' \(tag \w+\) is away since/);
+  const onUnknown = from(snapshotIdFor('s', nodeTagOf('node-x')));
+  const unnamed = await endOf(create(started, 'w', { ...everywhere([a]), ...onUnknown }));
+  t.deepEqual(unnamed, {
+    code: 'RESOURCE_EXHAUSTED',
+    message: `its source is on the node with tag ${nodeTagOf('node-x')}`,
+  });
   t.is(
-    (await endOf(create(started, 'w', { ...everywhere([a, b]), ...unknown }))).code,
+    (await endOf(create(started, 'w', { ...everywhere([a, b]), ...onUnknown }))).code,
     'UNAVAILABLE',
   );
   const malformed = await endOf(create(started, 'w', { ...everywhere([a, b]), ...from('no id') }));

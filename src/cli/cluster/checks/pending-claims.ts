@@ -88,8 +88,11 @@ function refusedByDriver(
     '',
   );
   const refusal = `the driver refuses it: ${message.replace(/^rpc error: code = \w+ desc = /, '')}`;
-  const tag = /is on the node with tag ([0-9a-f]{8})/.exec(message)?.[1];
-  if (tag !== undefined) return fail(subject, refusal, remedyForCopy(cluster, tag));
+  const [, tag, name] =
+    /is on (?:the node with tag ([0-9a-f]{8})|node '([^']+)')/.exec(message) ?? [];
+  if (tag !== undefined)
+    return fail(subject, refusal, remedyForCopy(cluster, nodeOfTag(cluster, tag)));
+  if (name !== undefined) return fail(subject, refusal, remedyForCopy(cluster, name));
   return fail(
     subject,
     refusal,
@@ -100,11 +103,14 @@ function refusedByDriver(
 }
 
 /** A driver does not know the names of other nodes, but a node's tag is a hash of its name. */
-function remedyForCopy({ nodes, driver }: Cluster, tag: string): string {
-  const name = nodes.map(({ metadata }) => metadata.name).find((one) => nodeTagOf(one) === tag);
-  return name === undefined
-    ? 'no node of the cluster has that tag, so the source is lost unless its node comes back: delete the claim'
-    : `the source is on node '${name}': other nodes are tried until it is chosen; to choose it at once, set nodeSelector {topology.${driver}/node: ${name}} in the pod`;
+function nodeOfTag({ nodes }: Cluster, tag: string): string | undefined {
+  return nodes.map(({ metadata }) => metadata.name).find((name) => nodeTagOf(name) === tag);
+}
+
+function remedyForCopy({ nodes, driver }: Cluster, name: string | undefined): string {
+  return nodes.some(({ metadata }) => metadata.name === name)
+    ? `the source is on node '${name ?? ''}': other nodes are tried until it is chosen; to choose it at once, set nodeSelector {topology.${driver}/node: ${name ?? ''}} in the pod`
+    : 'no node of the cluster has that name or tag, so the source is lost unless its node comes back: delete the claim';
 }
 
 function timeOf({ lastTimestamp, eventTime, metadata }: Cluster['events'][number]): string {

@@ -283,26 +283,30 @@ test('why a claim is pending: the driver refuses it; only its newest refusal cou
 });
 
 test('why a claim is pending: its source is on another node, which is named', async (t) => {
-  const refusal = (tag: string): Record<string, unknown> => ({
-    metadata: { name: tag, namespace: 'default' },
+  const refusal = (where: string): Record<string, unknown> => ({
+    metadata: { name: 'refusal', namespace: 'default' },
     reason: 'ProvisioningFailed',
-    message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ResourceExhausted desc = volume 'copy' cannot be created: its source, snapshot 's.${tag}', is on the node with tag ${tag}, and this is the node with tag 00000000`,
+    message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ResourceExhausted desc = volume 'copy' cannot be created: its source, snapshot 's.1a2b3c4d', is on ${where}, and this is the node with tag 00000000`,
     lastTimestamp: '2026-01-01T00:00:00Z',
     involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
   });
   const cluster = makeFakeCluster(['n1', 'n2']);
   cluster.objects['persistentvolumeclaims'] = [claim('data')];
   cluster.objects['pods']?.push(user('app', 'data'));
-  cluster.objects['events'] = [refusal(nodeTagOf('n2'))];
   const named =
     /^fail claim:default\/data: .* -> the source is on node 'n2': .* nodeSelector \{topology\.loopcsi\.io\/node: n2\}/;
-  await findsOnly(t, cluster, named);
-  cluster.objects['events'] = [refusal(nodeTagOf('n3'))];
-  await findsOnly(
-    t,
-    cluster,
-    /^fail claim:default\/data: .* -> no node of the cluster has that tag/,
-  );
+  for (const where of [`the node with tag ${nodeTagOf('n2')}`, "node 'n2'"]) {
+    cluster.objects['events'] = [refusal(where)];
+    await findsOnly(t, cluster, named);
+  }
+  for (const where of [`the node with tag ${nodeTagOf('n3')}`, "node 'n3'"]) {
+    cluster.objects['events'] = [refusal(where)];
+    await findsOnly(
+      t,
+      cluster,
+      /^fail claim:default\/data: .* -> no node of the cluster has that name or tag/,
+    );
+  }
 });
 
 test('why a claim is pending: no space; spec.nodeName', async (t) => {
