@@ -148,6 +148,8 @@ function unschedulable(
     );
     if (condition === undefined || condition.message === undefined || condition.message === '')
       continue;
+    // The scheduler had chosen a node, and its driver refused: that says why.
+    if (/provisioning failed for PVC/.test(condition.message)) continue;
     const lacksSpace = /did not have enough free storage/.test(condition.message);
     return fail(
       subject,

@@ -292,7 +292,9 @@ test('why a claim is pending: its source is on another node, which is named', as
   });
   const cluster = makeFakeCluster(['n1', 'n2']);
   cluster.objects['persistentvolumeclaims'] = [claim('data')];
-  cluster.objects['pods']?.push(user('app', 'data'));
+  const unschedulable =
+    'running PreBind plugin "VolumeBinding": binding volumes: provisioning failed for PVC "data"';
+  cluster.objects['pods']?.push(user('app', 'data', { unschedulable }));
   const named =
     /^fail claim:default\/data: .* -> the source is on node 'n2': .* nodeSelector \{topology\.loopcsi\.io\/node: n2\}/;
   for (const where of [`the node with tag ${nodeTagOf('n2')}`, "node 'n2'"]) {
