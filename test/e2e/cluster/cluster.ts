@@ -20,7 +20,8 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, eventually } from '../../../scripts/command.ts';
+import { attempt } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 import { findLayout, type Layout } from './layout.ts';
 import * as machine from './machine.ts';
 import { makeNetwork, removeNetwork } from './network.ts';

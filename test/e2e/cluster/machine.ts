@@ -13,7 +13,8 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { attempt, eventually, run } from '../../../scripts/command.ts';
+import { attempt, run } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 import { type Layout, type NodeLayout, namespacePrefix, nodePaths } from './layout.ts';
 
 /** The kubelet sets these for the entire machine. */

@@ -4,7 +4,8 @@
  */
 import { mkdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { eventually, run } from '../../../scripts/command.ts';
+import { run } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 import { type NodeLayout, nodePaths } from './layout.ts';
 import { findProcess, startProcess } from './processes.ts';
 

@@ -1,7 +1,8 @@
 /** A node of a test cluster: a simulated machine with a kubelet. `Cluster` in cluster.ts describes what it consists of. */
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt, eventually, run } from '../../../scripts/command.ts';
+import { attempt, run } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 import type { Layout, NodeLayout } from './layout.ts';
 import * as machine from './machine.ts';
 import { makeMountNamespace, mountNamespaceOf, mountPointsOf, rootOf } from './mount-namespace.ts';

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { eventually } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 import type { HostLayout } from './layout.ts';
 
 interface Recorded {

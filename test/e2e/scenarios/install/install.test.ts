@@ -1,9 +1,10 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { attempt, eventually, run } from '../../../../scripts/command.ts';
+import { attempt, run } from '../../../../scripts/command.ts';
 import { blocksOf, makePrograms, type PageShell, runBlock } from '../../../helpers/run-page.ts';
 import { projectRoot } from '../../cluster/cache.ts';
+import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import {
   chartPath,

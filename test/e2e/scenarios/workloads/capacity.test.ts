@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
 import { nodePaths } from '../../cluster/layout.ts';
+import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes } from '../../kube/chart.ts';
 import { claimSpec } from '../../kube/objects.ts';

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
+import { eventually } from '../../eventually.ts';
 import { type KubeObject, textAt } from '../../kube/api.ts';
 import { classes } from '../../kube/chart.ts';
 import { api, isBound, Scenario } from '../../kube/scenario.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
 import { nodePaths } from '../../cluster/layout.ts';
+import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import { chartPath, chartValues } from '../../kube/chart.ts';
 import { api, helm, kubectl, Scenario } from '../../kube/scenario.ts';
