@@ -1,14 +1,15 @@
 /**
- * `npm run test:e2e [-- --nodes N] [--tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it,
+ * `npm run test:e2e [-- --nodes N [--controller]] [--tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it,
  * stage after stage, and removes everything. With one node, the first stage installs the chart as the README says, and the others
- * only run if it passes; with several, the chart is installed before the first stage. Other arguments that start with `-` are
- * passed to AVA. Logs of a failed run are kept, and their path is printed last.
+ * only run if it passes; with several, the chart is installed before the first stage, with `--controller` in the shape with a
+ * controller. Other arguments that start with `-` are passed to AVA. Logs of a failed run are kept, and their path is printed last.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { scaledMs } from '../helpers/slowness.ts';
 import { projectRoot, sharedDirectory } from './cluster/cache.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { clusterImages, images, runImageCommand, suiteImages } from './cluster/images.ts';
@@ -24,8 +25,9 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   conformance: [...node, 'dist/test/e2e/conformance/run.js'],
 };
 const stageMinutes = 8;
+const severalNodes = ['nodes', 'node-failures', 'node-loss'];
 /** Stages whose files must not run concurrently, because their scenarios disturb each other. */
-const serialStages = ['node-failures'];
+const serialStages = ['node-failures', 'node-loss'];
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
 const startedAtMs = Date.now();
@@ -36,11 +38,13 @@ const lap = (what: string): void => {
 const words = process.argv.slice(2);
 const nodesFlag = words.indexOf('--nodes');
 const nodeCount = nodesFlag < 0 ? 1 : Number(words.splice(nodesFlag, 2)[1]);
+const controllerFlag = words.indexOf('--controller');
+const shape = controllerFlag < 0 ? [] : words.splice(controllerFlag, 1);
 const avaFlags = words.filter((word) => word.startsWith('-'));
 const chosen = words.filter((word) => !word.startsWith('-'));
 
 function stagesToRun(): readonly string[] {
-  if (nodeCount > 1) return chosen.length > 0 ? chosen : ['nodes', 'node-failures'];
+  if (nodeCount > 1) return chosen.length > 0 ? chosen : severalNodes;
   const stages = ['install', 'workloads', 'disruption', 'uninstall'];
   if (chosen.length === 0) return stages;
   const onRequest = ['controller', ...Object.keys(commands)];
@@ -51,7 +55,7 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   // After a failed install, every test would wait until its timeout and fail.
   const early = stage === 'install' ? ['--fail-fast'] : [];
   const concurrency = serialStages.includes(stage) ? '1' : '2';
-  const bounds = ['--timeout', `${stageMinutes}m`, '--concurrency', concurrency];
+  const bounds = ['--timeout', `${scaledMs(stageMinutes)}m`, '--concurrency', concurrency];
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];
@@ -115,7 +119,7 @@ try {
   }
   lap('the cluster is up');
   if (nodeCount > 1) {
-    isInstalled = await runInside(cluster, [...node, 'dist/test/e2e/kube/install.js']);
+    isInstalled = await runInside(cluster, [...node, 'dist/test/e2e/kube/install.js', ...shape]);
     isGood &&= isInstalled;
     lap('the chart is installed');
   }

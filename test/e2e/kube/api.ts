@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { eventually } from '../../../scripts/command.ts';
+import { eventually } from '../eventually.ts';
 
 /** Any object of the API; tests read its fields with `textAt`. */
 export interface KubeObject {

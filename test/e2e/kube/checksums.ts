@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { eventually } from '../../../scripts/command.ts';
 import type { ClusterNode } from '../cluster/node.ts';
+import { eventually } from '../eventually.ts';
 import { textAt } from './api.ts';
 import { firstNode, type Scenario } from './scenario.ts';
 

@@ -1,7 +1,8 @@
 /** The pods of the driver, one on each node. */
 import { join } from 'node:path';
-import { eventually, run } from '../../../scripts/command.ts';
+import { run } from '../../../scripts/command.ts';
 import type { ClusterNode } from '../cluster/node.ts';
+import { eventually } from '../eventually.ts';
 import { type KubeObject, textAt } from './api.ts';
 import { nodePods, systemNamespace } from './chart.ts';
 import { api, cluster, environment, firstNode, isReady, kubectl, programs } from './scenario.ts';

@@ -1,11 +1,15 @@
-/** Installs the tests' release in the cluster, and waits until every node serves it: run by test/e2e/run.ts. */
+/**
+ * Installs the tests' release in the cluster, and waits until every node serves it: run by test/e2e/run.ts. With `--controller`, in
+ * the shape with a controller.
+ */
 
-import { chartPath, chartValues, release, systemNamespace } from './chart.ts';
+import { chartPath, release, systemNamespace } from './chart.ts';
 import { api, helm } from './scenario.ts';
+import { valuesOf } from './shape.ts';
 
 const labels = { 'pod-security.kubernetes.io/enforce': 'privileged' };
 await api.create('Namespace', '', { metadata: { name: systemNamespace, labels } });
-const flags = ['--namespace', systemNamespace, '--wait', '--timeout', '3m', '--values', '-'];
-const values = JSON.stringify(chartValues());
+const flags = ['--namespace', systemNamespace, '--wait', '--timeout', '4m', '--values', '-'];
+const values = valuesOf(process.argv.includes('--controller'));
 const { exitCode, stdout, stderr } = await helm(['install', release, chartPath, ...flags], values);
 if (exitCode !== 0) throw new Error(stdout + stderr);

@@ -1,6 +1,7 @@
 /** What scenarios on several nodes share: where pods and volumes are, and what Kubernetes knows about a node. */
-import { eventually } from '../../../scripts/command.ts';
+
 import type { ClusterNode } from '../cluster/node.ts';
+import { eventually } from '../eventually.ts';
 import { type KubeObject, textAt } from './api.ts';
 import { driverName, mountDisks } from './chart.ts';
 import { nodeNameOf, untilDriverServes } from './driver-pods.ts';

@@ -10,6 +10,8 @@ export interface ClaimOptions {
   readonly size?: string;
   readonly block?: boolean;
   readonly accessMode?: string;
+  /** The name of the node that creates the volume: the claim is assigned to it as the scheduler assigns claims of pods. */
+  readonly assignedTo?: string;
   readonly source?: {
     readonly kind: 'VolumeSnapshot' | 'PersistentVolumeClaim';
     readonly name: string;
@@ -30,7 +32,10 @@ export function claimSpec(options: ClaimOptions): object {
 
 export function claim(name: string, options: ClaimOptions): object {
   const kind = 'PersistentVolumeClaim';
-  return { apiVersion: apiVersionOf(kind), kind, metadata: { name }, spec: claimSpec(options) };
+  const { assignedTo } = options;
+  const annotations = assignedTo === undefined ? {} : { [selectedNode]: assignedTo };
+  const metadata = { name, annotations };
+  return { apiVersion: apiVersionOf(kind), kind, metadata, spec: claimSpec(options) };
 }
 
 export interface PodOptions {

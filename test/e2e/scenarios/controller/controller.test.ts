@@ -1,38 +1,12 @@
 /** The chart is changed to `controller.enabled` and back while a pod writes and verifies checksums. */
 import test from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
 import { textAt } from '../../kube/api.ts';
-import {
-  chartPath,
-  chartValues,
-  classes,
-  nodePods,
-  release,
-  systemNamespace,
-} from '../../kube/chart.ts';
+import { classes, release } from '../../kube/chart.ts';
 import { Checker } from '../../kube/checksums.ts';
-import { api, helm, isReady, Scenario } from '../../kube/scenario.ts';
+import { api, Scenario } from '../../kube/scenario.ts';
+import { changeShape } from '../../kube/shape.ts';
 
 const storageClass = classes.reflink;
-
-/** Upgrades the release and waits until the node has a driver of the new shape. */
-async function changeShape(hasController: boolean): Promise<void> {
-  const args = ['upgrade', release, chartPath, '--namespace', systemNamespace, '--values', '-'];
-  const values = chartValues({ controller: { enabled: hasController } });
-  const { exitCode, stderr } = await helm(args, JSON.stringify(values));
-  if (exitCode !== 0) throw new Error(stderr);
-  await eventually(
-    'the driver of the other shape to be ready',
-    async () => {
-      const pods = await api.list('Pod', systemNamespace, nodePods);
-      const [pod, ...others] = pods;
-      if (pod === undefined || others.length > 0 || !isReady(pod)) return undefined;
-      const serves = (textAt(pod, 'spec.containers') ?? '').includes('--agent-address=');
-      return serves === hasController ? true : undefined;
-    },
-    { timeoutMs: 180_000 },
-  );
-}
 
 async function snapshot(scenario: Scenario, name: string, claim: string): Promise<void> {
   await scenario.create('VolumeSnapshot', {

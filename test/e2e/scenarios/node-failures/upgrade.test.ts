@@ -1,29 +1,16 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { nodePaths } from '../../cluster/layout.ts';
-import {
-  chartPath,
-  chartValues,
-  classes,
-  nodePods,
-  release,
-  systemNamespace,
-} from '../../kube/chart.ts';
+import { chartValues, classes, nodePods, systemNamespace } from '../../kube/chart.ts';
 import { Checker } from '../../kube/checksums.ts';
-import { driverPod, untilAllDriversServe } from '../../kube/driver-pods.ts';
+import { driverPod } from '../../kube/driver-pods.ts';
 import { nodeOfClaim, nodeOfPod, threeNodes } from '../../kube/nodes.ts';
-import { api, helm, isReady, kubectl, Scenario } from '../../kube/scenario.ts';
+import { api, isReady, kubectl, Scenario } from '../../kube/scenario.ts';
+import { assertNodesServe } from '../../kube/serving.ts';
+import { upgrade } from '../../kube/shape.ts';
 
 const nodes = threeNodes();
 const [first, second, third] = nodes;
-
-async function upgrade(more: Readonly<Record<string, object>> = {}): Promise<void> {
-  const flags = ['--namespace', systemNamespace, '--wait', '--timeout', '5m', '--values', '-'];
-  const values = JSON.stringify(chartValues(more));
-  const { exitCode, stderr } = await helm(['upgrade', release, chartPath, ...flags], values);
-  if (exitCode !== 0) throw new Error(stderr);
-  await untilAllDriversServe();
-}
 
 test.serial(
   'a rolling upgrade replaces one driver after another while pods on all nodes write',
@@ -55,12 +42,7 @@ test.serial(
     for (const [index, name] of before.entries()) t.not(after[index], name);
     t.is(mostAway, 1, 'never more than one driver away');
     for (const checker of checkers) await checker.assertWhole(t);
-    await Promise.all(
-      nodes.map(async ({ name: node }) => {
-        await scenario.claim(node);
-        await scenario.readyPod(node, { claims: { '/data': node }, node });
-      }),
-    );
+    await assertNodesServe(scenario, 'after', nodes);
   },
 );
 

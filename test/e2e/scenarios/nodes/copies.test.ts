@@ -1,14 +1,25 @@
 /** Restores and clones whose pods name no node. Data is not copied between nodes, so each must be made on the node of its source. */
+import { join } from 'node:path';
 import test from 'ava';
+import { attempt } from '../../../../scripts/command.ts';
+import { projectRoot } from '../../cluster/cache.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes, driverName } from '../../kube/chart.ts';
 import { nodeOfClaim, nodeOfPod, threeNodes } from '../../kube/nodes.ts';
-import { Scenario } from '../../kube/scenario.ts';
+import { environment, programs, Scenario } from '../../kube/scenario.ts';
+import { hasController } from '../../kube/shape.ts';
 
 const [first] = threeNodes();
 /** In the pool with reflink, of the same size on all nodes. */
 const storageClass = classes.reflink;
 const size = '320Mi';
+
+/** What `kubectl loopcsi doctor` prints. */
+async function doctor(): Promise<string> {
+  const path = `${join(projectRoot, 'bin')}:${programs}:${process.env['PATH'] ?? ''}`;
+  const env = { ...environment, PATH: path };
+  return (await attempt('kubectl', ['loopcsi', 'doctor', '--quiet'], { env })).stdout;
+}
 
 const sources = {
   restore: { kind: 'VolumeSnapshot', name: 'taken' },
@@ -31,7 +42,16 @@ for (const [what, source] of Object.entries(sources)) {
     const message = await scenario.event('copy', /ProvisioningFailed/);
     t.regex(message, /ResourceExhausted/);
     const tag = (await scenario.volumeId('data')).split('.').at(-1) ?? '';
-    t.regex(message, new RegExp(`is on the node with tag ${tag}`));
+    if (await hasController()) {
+      t.true(
+        message.includes(`is on node '${first.name}', and the request asks for '${wrong.name}'`),
+      );
+    } else {
+      // The driver of a node knows the others only by their tags.
+      t.true(message.includes(`is on the node with tag ${tag}, `));
+      t.true(message.includes("'kubectl loopcsi doctor' names that node"));
+      t.regex(await doctor(), new RegExp(`the source is on node '${first.name}'`));
+    }
     t.log(message);
     await scenario.delete('Pod', 'misplaced');
     await scenario.readyPod('reader', { claims: { '/data': 'copy' }, node: first.name });

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { eventually } from '../../../../scripts/command.ts';
+import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes, systemNamespace } from '../../kube/chart.ts';
 import { nodeOfClaim, nodeOfPod, threeNodes } from '../../kube/nodes.ts';

@@ -1,0 +1,85 @@
+/** Nodes that are away for so long that Kubernetes acts on it, and nodes that are drained or deleted. */
+import test from 'ava';
+import { eventually } from '../../eventually.ts';
+import { textAt } from '../../kube/api.ts';
+import { classes, driverName } from '../../kube/chart.ts';
+import { Checker } from '../../kube/checksums.ts';
+import { driverPod } from '../../kube/driver-pods.ts';
+import { bringBack, nodeOfPod, threeNodes, untilNotReady } from '../../kube/nodes.ts';
+import { selectedNode } from '../../kube/objects.ts';
+import { assertNotSlower, provisioningTimes } from '../../kube/provisioning.ts';
+import { api, kubectl, Scenario } from '../../kube/scenario.ts';
+import { assertNodesServe } from '../../kube/serving.ts';
+
+const [first, second, third] = threeNodes();
+
+test.serial(
+  'a claim that is assigned to a lost node stays with it until the operator takes it away',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'assigned');
+    const checker = await Checker.start(scenario, 'check', classes.xfs, third);
+    const before = await provisioningTimes(scenario, 'before', first);
+    await third.powerOff();
+    await untilNotReady(third);
+    const away = await provisioningTimes(scenario, 'away', first);
+    assertNotSlower(t, before, away, 'a node that is not ready');
+    await scenario.claim('assigned', { assignedTo: third.name });
+    await scenario.pod('assigned', { claims: { '/data': 'assigned' } });
+    t.regex(await scenario.event('assigned', /FailedScheduling/), /untolerated taint/);
+    const claim = ['--namespace', scenario.namespace, 'pvc/assigned'];
+    await kubectl('annotate', ...claim, `${selectedNode}-`);
+    await scenario.untilReady('assigned', 180_000);
+    t.not((await nodeOfPod(scenario, 'assigned')).name, third.name);
+    await bringBack(third);
+    await scenario.untilReady('check', 180_000);
+    await checker.assertWhole(t, 1);
+  },
+);
+
+test.serial(
+  'a node is drained: its pods wait for it, and have their data when it is back',
+  async (t) => {
+    const scenario = await Scenario.begin(t, 'drain');
+    await scenario.claim('data', { storageClass: classes.xfs, size: '320Mi' });
+    const claims = { '/data': 'data' };
+    const script = 'echo kept >/data/file && sync';
+    await scenario.readyPod('writer', { claims, node: second.name, script });
+    const driver = await driverPod(second);
+    const flags = ['--ignore-daemonsets', '--delete-emptydir-data', '--force', '--timeout=120s'];
+    t.teardown(() => kubectl('uncordon', second.name));
+    await kubectl('drain', second.name, ...flags);
+    t.is(await api.find('Pod', scenario.namespace, 'writer'), undefined);
+    await scenario.pod('next', { claims });
+    t.regex(await scenario.event('next', /FailedScheduling/), /unschedulable|volume node affinity/);
+    t.is((await driverPod(second)).name, driver.name, 'the DaemonSet stays');
+    await kubectl('uncordon', second.name);
+    await scenario.untilReady('next', 180_000);
+    t.is((await nodeOfPod(scenario, 'next')).name, second.name);
+    t.is(await scenario.sh('next', 'cat /data/file'), 'kept');
+  },
+);
+
+test.serial('a node is deleted and comes back: its volumes are usable again', async (t) => {
+  const scenario = await Scenario.begin(t, 'deleted');
+  await scenario.claim('data', { storageClass: classes.ext4 });
+  const claims = { '/data': 'data' };
+  const script = 'echo kept >/data/file && sync';
+  await scenario.readyPod('writer', { claims, node: third.name, script });
+  const id = await scenario.volumeId('data');
+  await third.powerOff();
+  await kubectl('delete', 'node', third.name);
+  await api.untilGone('Pod', scenario.namespace, 'writer', 180_000);
+  await scenario.pod('next', { claims });
+  t.regex(await scenario.event('next', /FailedScheduling/), /volume node affinity conflict/);
+  await assertNodesServe(scenario, 'during', [first, second]);
+  t.is(await scenario.volumeId('data'), id, 'the claim keeps its volume');
+  await bringBack(third);
+  await scenario.untilReady('next', 180_000);
+  t.is((await nodeOfPod(scenario, 'next')).name, third.name);
+  t.is(await scenario.sh('next', 'cat /data/file'), 'kept');
+  await eventually('the label of the topology', async () => {
+    const labels = textAt(await api.find('Node', '', third.name), 'metadata.labels') ?? '';
+    return labels.includes(`topology.${driverName}/node`) ? true : undefined;
+  });
+  await assertNodesServe(scenario, 'after', [third]);
+});
