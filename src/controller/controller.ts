@@ -120,7 +120,7 @@ function identityOf({ driverName, version, agents }: ControllerContext): Identit
     driverName,
     version,
     features: controllerFeatures,
-    findReadinessProblem: async () => findReadinessProblem(agents),
+    isStarting: () => findReadinessProblem(agents) !== undefined,
   };
 }
 

@@ -10,7 +10,9 @@ export interface IdentityContext {
   readonly version: string;
   readonly features: Features;
   /** Returns why calls cannot be served; undefined if they can. */
-  readonly findReadinessProblem: () => Promise<string | undefined>;
+  readonly findReadinessProblem?: () => Promise<string | undefined>;
+  /** Whether the process needs more time to be ready. Sidecars wait for it then, and end after an error. */
+  readonly isStarting?: () => boolean;
 }
 
 /** Implements the Identity service (CSI spec, "Identity Service RPC"). */
@@ -18,7 +20,8 @@ export function identityMethods({
   driverName,
   version,
   features,
-  findReadinessProblem,
+  findReadinessProblem = async () => undefined,
+  isStarting = () => false,
 }: IdentityContext): Implementation<'csi.v1.Identity'> {
   return {
     async GetPluginInfo() {
@@ -40,7 +43,7 @@ export function identityMethods({
     async Probe() {
       const unready = await findReadinessProblem();
       if (unready !== undefined) throw new VolumeError('wrong-state', unready);
-      return { ready: { value: true } };
+      return { ready: { value: !isStarting() } };
     },
   };
 }
