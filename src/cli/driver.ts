@@ -12,20 +12,22 @@ export interface Driver {
   readonly groups: Client<'csi.v1.GroupController'>;
   readonly metadata: Client<'csi.v1.SnapshotMetadata'>;
   readonly admin: Client<'loopcsi.v1.Admin'>;
+  readonly nodes: Client<'loopcsi.v1.Nodes'>;
   readonly close: () => void;
 }
 
 /**
- * Returns the path of the driver's socket: from the flag, else from the environment, else the default of `serve`. Throws
+ * Returns the path of the socket of a driver or controller: from the flag, else from the environment, else `defaultEndpoint`. Throws
  * `UsageError`.
  */
 export function endpointOf(
   flag: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
+  defaultEndpoint: string = optionTable.endpoint.default,
 ): string {
   const variable = environmentVariableOf('endpoint');
   const given = flag ?? environment[variable];
-  const text = given === undefined || given === '' ? optionTable.endpoint.default : given;
+  const text = given === undefined || given === '' ? defaultEndpoint : given;
   try {
     return parseSocketPath(text);
   } catch (error) {
@@ -60,6 +62,7 @@ export async function connect(path: string): Promise<Driver> {
     groups: makeClient('csi.v1.GroupController', address),
     metadata: makeClient('csi.v1.SnapshotMetadata', address),
     admin: makeClient('loopcsi.v1.Admin', address),
+    nodes: makeClient('loopcsi.v1.Nodes', address),
   };
   return {
     ...clients,

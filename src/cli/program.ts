@@ -12,6 +12,7 @@ import { addCompletionCommands, addKubectlCompletion } from './completion/comman
 import { addDoctorCommand } from './doctor.ts';
 import { exitCodes, failureOf, UsageError } from './errors.ts';
 import { addGcCommand } from './gc.ts';
+import { addNodeCommands } from './node.ts';
 import { type OutputFormat, outputFormats, toJson } from './output.ts';
 import { addPoolCommands } from './pool.ts';
 import { type GlobalOptions, type Invocation, Session } from './session.ts';
@@ -52,6 +53,7 @@ export function makeProgram(session: Session, printError = printErrorOf(session)
   addVolumeCommands(program, session);
   addSnapshotCommands(program, session);
   addPoolCommands(program, session);
+  addNodeCommands(program, session);
   addTopCommand(program, session);
   addDoctorCommand(program, session);
   addGcCommand(program, session);

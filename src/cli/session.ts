@@ -46,6 +46,11 @@ export class Session {
     return endpointOf(this.options.endpoint, this.environment);
   }
 
+  /** As `endpoint`, with the default of another process. */
+  endpointOr(defaultEndpoint: string): string {
+    return endpointOf(this.options.endpoint, this.environment, defaultEndpoint);
+  }
+
   /** Connects on first use. */
   async driver(): Promise<Driver> {
     this.#driver ??= await connect(this.endpoint);

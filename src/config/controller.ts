@@ -30,6 +30,12 @@ export const controllerTable = {
     help: 'Keep an authority and the certificates of controller and agents in Secrets of this namespace, with names of this prefix, and replace them before they expire. Of several controllers, one does it.',
     schema: v.string(),
   },
+  nodeRecords: {
+    kind: 'value',
+    value: 'SOURCE',
+    help: 'Where the nodes that were forgotten are recorded (`loopcsi node forget`): `file:///PATH` in a directory that exists, or `configmap://NAMESPACE/NAME`, which exists. Without it, no node can be forgotten.',
+    schema: v.string(),
+  },
   driverName: { ...driverName, help: 'CSI driver name. Drivers with another name are refused.' },
   logLevel,
   logFormat,
@@ -45,8 +51,13 @@ type ControllerKey = keyof Table;
 
 /** The validated, frozen configuration. `endpoint` is a path, and durations are in milliseconds. */
 export type ControllerConfig = Readonly<
-  { [K in Exclude<ControllerKey, 'manageCertificates'>]: v.InferOutput<Table[K]['schema']> } & {
+  {
+    [K in Exclude<ControllerKey, 'manageCertificates' | 'nodeRecords'>]: v.InferOutput<
+      Table[K]['schema']
+    >;
+  } & {
     manageCertificates: string | undefined;
+    nodeRecords: string | undefined;
     /** Options that were set explicitly, as opposed to defaults. */
     explicit: ReadonlySet<string>;
   }

@@ -24,7 +24,7 @@ export const agentApiVersion = 1;
 
 export type AgentState =
   | { readonly kind: 'connecting'; readonly sinceMs: number }
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'ready'; readonly sinceMs: number }
   | { readonly kind: 'away'; readonly sinceMs: number; readonly problem: string }
   | { readonly kind: 'refused'; readonly sinceMs: number; readonly why: string };
 
@@ -316,7 +316,8 @@ export class Agent {
     const why = this.#refusalOf(hello);
     if (why === undefined) {
       this.#acceptedHello = hello;
-      this.#setState({ kind: 'ready' });
+      const sinceMs = this.#state.kind === 'ready' ? this.#state.sinceMs : this.#options.nowMs();
+      this.#setState({ kind: 'ready', sinceMs });
     } else {
       this.#refuse(why);
     }

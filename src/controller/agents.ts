@@ -5,6 +5,7 @@ import { nodeTagOf } from '../ids.ts';
 import { topologyOfNode } from '../rpc/topology.ts';
 import { Agent, type AgentOptions, type AgentState } from './agent.ts';
 import type { AgentEndpoint, Discovery } from './discovery/discovery.ts';
+import { type Forgotten, nothingForgotten } from './nodes/records.ts';
 
 /** Why a node cannot be called. */
 export type Absence = Exclude<AgentState, { kind: 'ready' }>;
@@ -22,14 +23,19 @@ export interface Node {
   readonly foreignIds: readonly string[];
   /** As of its endpoint. */
   readonly rank: number | undefined;
+  /** HOST:PORT of its agents; empty if none is announced any more. */
+  readonly addresses: readonly string[];
+  /** What an agent of it last said when it was ready. */
+  readonly hello: HelloResponse | undefined;
 }
 
-/** Tags of nodes that an operator has declared lost for good. */
-export interface Forgotten {
-  readonly has: (tag: string) => boolean;
+/** A node that an operator, or the policy of node loss, has declared lost for good. */
+export interface ForgottenNode extends Node {
+  /** When it was forgotten: ISO 8601. */
+  readonly forgottenAt: string;
+  /** Since when its agent can be reached again; undefined if it cannot. Of the monotonic clock. */
+  readonly returnedSinceMs: number | undefined;
 }
-
-export const nothingForgotten: Forgotten = { has: () => false };
 
 /**
  * A node without an endpoint stays known as away for this time, so that lists are not incomplete while its agent is replaced. After
@@ -52,6 +58,8 @@ export class Agents {
   readonly #departed = new Map<string, Departed>();
   /** Since when nodes are refused that are compared with others, by name. */
   #refusedSince = new Map<string, number>();
+  /** Names of forgotten nodes whose return is in the log. */
+  readonly #loggedReturns = new Set<string>();
   #nodes: readonly Node[] | undefined;
   #syncedAtMs: number | undefined;
   #stop: (() => void)[] = [];
@@ -97,7 +105,13 @@ export class Agents {
   }
 
   isForgotten(tag: string): boolean {
-    return this.#forgotten.has(tag);
+    return this.#forgotten.find(tag) !== undefined;
+  }
+
+  /** Has to be called when other nodes are forgotten than before. */
+  forgottenChanged(): void {
+    this.#nodes = undefined;
+    this.#logReturns();
   }
 
   /** Milliseconds for which the node has not been there. */
@@ -113,18 +127,47 @@ export class Agents {
       const kind = agent === undefined ? (absence?.kind ?? 'away') : 'ready';
       counts.set(kind, (counts.get(kind) ?? 0) + 1);
     }
+    const returned = this.forgottenNodes().filter((node) => node.returnedSinceMs !== undefined);
+    counts.set('refused', (counts.get('refused') ?? 0) + returned.length);
     return counts;
   }
 
   /** All nodes that are not forgotten, in the order of their tags. Those of unknown tags are last. */
   nodes(): readonly Node[] {
+    return this.#allNodes().filter(({ tag }) => tag === undefined || !this.isForgotten(tag));
+  }
+
+  /** The forgotten nodes that are announced, or were a moment ago. One that returns gets no call, and keeps its data. */
+  forgottenNodes(): readonly ForgottenNode[] {
+    return this.#allNodes().flatMap((node) => {
+      const forgotten = node.tag === undefined ? undefined : this.#forgotten.find(node.tag);
+      if (forgotten === undefined) return [];
+      const state = node.agent?.state;
+      const returnedSinceMs = state?.kind === 'ready' ? state.sinceMs : undefined;
+      return [{ ...node, agent: undefined, forgottenAt: forgotten.at, returnedSinceMs }];
+    });
+  }
+
+  #allNodes(): readonly Node[] {
     for (const [tag, { sinceMs, hasSuccessor }] of this.#departed) {
       if (hasSuccessor || this.#options.nowMs() - sinceMs < departedMs) continue;
       this.#departed.delete(tag);
       this.#nodes = undefined;
     }
     this.#nodes ??= this.#makeNodes();
-    return this.#nodes.filter(({ tag }) => tag === undefined || !this.#forgotten.has(tag));
+    return this.#nodes;
+  }
+
+  #logReturns(): void {
+    const returned = this.forgottenNodes().filter((node) => node.returnedSinceMs !== undefined);
+    const names = new Set(returned.map(({ name }) => name));
+    for (const name of this.#loggedReturns) if (!names.has(name)) this.#loggedReturns.delete(name);
+    for (const { name, addresses } of returned) {
+      if (this.#loggedReturns.has(name)) continue;
+      this.#loggedReturns.add(name);
+      const remedy = `to use it again: loopcsi node remember ${name}`;
+      this.#options.log.warn({ node: name, addresses, remedy }, 'a forgotten node was refused');
+    }
   }
 
   close(): void {
@@ -149,6 +192,7 @@ export class Agents {
   #makeAgent(endpoint: AgentEndpoint): Agent {
     const onChange = (): void => {
       this.#nodes = undefined;
+      this.#logReturns();
     };
     return new Agent(endpoint, { ...this.#options, onChange });
   }
@@ -190,8 +234,8 @@ export class Agents {
     const [best, ...others] = agents.toSorted((a, b) => preferenceOf(b) - preferenceOf(a));
     if (best === undefined) throw new Error('a node has an agent');
     const hello = best.hello ?? others.find((agent) => agent.hello !== undefined)?.hello;
-    const { nodeName } = best.endpoint;
-    const nodeId = nodeName ?? hello?.node_id;
+    const { nodeName, address } = best.endpoint;
+    const nodeId = nodeName ?? hello?.node_id ?? this.#forgotten.nameAt(address);
     const tag = nodeId === undefined ? undefined : nodeTagOf(nodeId);
     const accepted =
       agents.find(({ acceptedHello }) => acceptedHello !== undefined)?.acceptedHello ??
@@ -199,7 +243,7 @@ export class Agents {
     const expected =
       nodeId === undefined ? undefined : topologyOfNode(this.#options.driverName, nodeId);
     const node: Node = {
-      name: best.name,
+      name: nodeId ?? best.name,
       tag,
       segments:
         hello?.segments ?? (expected === undefined ? {} : { [expected.key]: expected.value }),
@@ -207,6 +251,8 @@ export class Agents {
       absence: best.state.kind === 'ready' ? undefined : best.state,
       foreignIds: (best.acceptedHello ?? accepted ?? hello)?.foreign_ids ?? [],
       rank: best.endpoint.rank,
+      addresses: agents.map(({ endpoint }) => endpoint.address),
+      hello: best.acceptedHello ?? accepted,
     };
     return isOneNode(agents) ? node : this.#refused(node, twinText(agents), refusedSince);
   }
@@ -271,6 +317,8 @@ function departedNode({ hello, sinceMs }: Departed): Node {
     absence: { kind: 'away', sinceMs, problem: 'its agent is not announced any more' },
     foreignIds: hello.foreign_ids,
     rank: undefined,
+    addresses: [],
+    hello,
   };
 }
 

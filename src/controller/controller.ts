@@ -9,15 +9,18 @@ import { makeService, type Service, serveOnSocket } from '../rpc/grpc-server.ts'
 import { type Implementation, makeHandlers } from '../rpc/handlers.ts';
 import { type IdentityContext, identityMethods } from '../rpc/identity.ts';
 import { type AgentTimings, agentTimings } from './agent.ts';
-import { Agents, type Forgotten, nothingForgotten } from './agents.ts';
+import { Agents } from './agents.ts';
 import type { AgentCredentials } from './connection.ts';
 import type { Discovery } from './discovery/discovery.ts';
 import { ControllerMetrics } from './metrics.ts';
+import type { NodeStore } from './nodes/node-store.ts';
+import { NodeRecords } from './nodes/records.ts';
 import { controllerFeatures, type RoutedService, routedCalls } from './offered.ts';
 import { findReadinessProblem } from './readiness.ts';
 import type { ControllerContext } from './services/context.ts';
 import { controllerMethods } from './services/controller.ts';
 import { groupControllerMethods } from './services/group-controller.ts';
+import { nodesCalls, nodesMethods } from './services/nodes.ts';
 import { snapshotMetadataMethods } from './services/snapshot-metadata.ts';
 
 export interface ControllerOptions {
@@ -34,7 +37,8 @@ export interface ControllerOptions {
   readonly isHttpOptional?: boolean;
   /** Time for running calls to end after `stop`, in milliseconds. */
   readonly shutdownTimeoutMs: number;
-  readonly forgotten?: Forgotten;
+  /** Where the records of nodes are kept; absent if no node can be forgotten. */
+  readonly nodeStore?: NodeStore | undefined;
   /** For tests. */
   readonly timings?: AgentTimings;
   readonly nowMs?: () => number;
@@ -42,16 +46,21 @@ export interface ControllerOptions {
 
 export interface RunningController {
   readonly agents: Agents;
+  readonly records: NodeRecords;
   /** Port of the HTTP listener; undefined if there is none. */
   readonly httpPort: number | undefined;
   /** Refuses new calls, lets running ones end within the shutdown timeout, and disconnects from the agents. */
   stop(): Promise<void>;
 }
 
+/** What the services of the socket need. */
+type Served = ControllerContext & { readonly records: NodeRecords };
+
 /** Starts a controller. Throws `unavailable` if the socket, or an HTTP address that is not optional, cannot be bound. */
 export async function startController(options: ControllerOptions): Promise<RunningController> {
   const { log, driverName, version, endpoint, shutdownTimeoutMs } = options;
   const metrics = new ControllerMetrics({ version, countAgents: () => agents.countStates() });
+  const records = new NodeRecords({ store: options.nodeStore, log });
   const agents = new Agents(
     {
       credentials: options.credentials,
@@ -64,11 +73,12 @@ export async function startController(options: ControllerOptions): Promise<Runni
         metrics.agentCallEnded(call);
       },
     },
-    options.forgotten ?? nothingForgotten,
+    records,
   );
   const createdNames = { running: new Set<string>(), undecided: new Map(), silent: new Map() };
-  const context: ControllerContext = {
+  const context: Served = {
     agents,
+    records,
     driverName,
     version,
     createdNames,
@@ -87,13 +97,15 @@ export async function startController(options: ControllerOptions): Promise<Runni
     await server.close();
     throw error;
   });
-  agents.follow(options.discovery);
+  followNodes({ agents, records }, options.discovery);
   log.info({ endpoint, httpPort: http?.port }, 'serving');
   return {
     agents,
+    records,
     httpPort: http?.port,
     stop: async () => {
       await withTimeout(server.drain(), shutdownTimeoutMs);
+      records.close();
       agents.close();
       await server.close();
       http?.close();
@@ -101,7 +113,20 @@ export async function startController(options: ControllerOptions): Promise<Runni
   };
 }
 
-function routedServices(context: ControllerContext, hooks: ServerHooks): readonly Service[] {
+/** No node is known before it is known which ones are forgotten. */
+function followNodes(
+  { agents, records }: Pick<Served, 'agents' | 'records'>,
+  discovery: Discovery,
+): void {
+  let isFollowing = false;
+  records.follow(() => {
+    if (isFollowing) agents.forgottenChanged();
+    else agents.follow(discovery);
+    isFollowing = true;
+  });
+}
+
+function routedServices(context: Served, hooks: ServerHooks): readonly Service[] {
   const routed = <N extends RoutedService>(name: N, methods: Implementation<N>): Service => {
     const calls = routedCalls(name);
     return makeService(name, makeHandlers(name, methods, hooks, { calls, checksSizeLimits: true }));
@@ -111,22 +136,29 @@ function routedServices(context: ControllerContext, hooks: ServerHooks): readonl
     routed('csi.v1.Controller', controllerMethods(context)),
     routed('csi.v1.GroupController', groupControllerMethods(context)),
     routed('csi.v1.SnapshotMetadata', snapshotMetadataMethods(context)),
+    makeService(
+      'loopcsi.v1.Nodes',
+      makeHandlers('loopcsi.v1.Nodes', nodesMethods(context), hooks, {
+        calls: nodesCalls,
+        checksSizeLimits: false,
+      }),
+    ),
   ];
 }
 
 /** The identity needs no agent. */
-function identityOf({ driverName, version, agents }: ControllerContext): IdentityContext {
+function identityOf({ driverName, version, agents, records }: Served): IdentityContext {
   return {
     driverName,
     version,
     features: controllerFeatures,
-    isStarting: () => findReadinessProblem(agents) !== undefined,
+    isStarting: () => findReadinessProblem({ agents, records }) !== undefined,
   };
 }
 
 async function startHttp(
   { httpAddress, isHttpOptional = false, log }: ControllerOptions,
-  parts: { readonly metrics: ControllerMetrics; readonly context: ControllerContext },
+  parts: { readonly metrics: ControllerMetrics; readonly context: Served },
 ): Promise<HttpListener | undefined> {
   if (httpAddress === undefined) return undefined;
   const { metrics, context } = parts;
@@ -134,7 +166,7 @@ async function startHttp(
     return await serveHttp({
       ...httpAddress,
       metrics: async () => ({ status: 200, ...(await metrics.render()) }),
-      findReadinessProblem: async () => findReadinessProblem(context.agents),
+      findReadinessProblem: async () => findReadinessProblem(context),
     });
   } catch (error) {
     if (isHttpOptional) {

@@ -51,7 +51,7 @@ export function agentOf(id: string, kind: EntryKind, agents: Agents): Agent {
 export function unknownNode(id: string, kind: EntryKind, tag: string): VolumeError {
   return new VolumeError(
     'unavailable',
-    `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller`,
+    `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller; if it never comes back: loopcsi node forget NODE`,
   );
 }
 
@@ -66,11 +66,11 @@ export function absent({ name, tag, absence }: Node, agents: Agents): VolumeErro
   const node = `node '${name}'${tag === undefined ? '' : ` (tag ${tag})`}`;
   return new VolumeError(
     'unavailable',
-    `${node} ${absence === undefined ? 'is not ready; retry later' : textOf(absence, agents)}`,
+    `${node} ${absence === undefined ? 'is not ready; retry later' : textOf(name, absence, agents)}`,
   );
 }
 
-function textOf(absence: Absence, agents: Agents): string {
+function textOf(name: string, absence: Absence, agents: Agents): string {
   switch (absence.kind) {
     case 'connecting':
       return 'is being connected for the first time; retry later';
@@ -78,8 +78,20 @@ function textOf(absence: Absence, agents: Agents): string {
       return `is refused: ${absence.why}`;
     case 'away': {
       const since = durationText(agents.absentForMs(absence));
-      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it`;
+      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it; if it never comes back: loopcsi node forget ${name}`;
     }
+  }
+}
+
+/** Why a node is not ready, for a list. */
+export function reasonOf(absence: Absence): string {
+  switch (absence.kind) {
+    case 'connecting':
+      return '';
+    case 'refused':
+      return absence.why;
+    case 'away':
+      return absence.problem;
   }
 }
 

@@ -7,6 +7,7 @@ import { manageCertificates, parseCertificates } from './certificates/manage.ts'
 import { startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
+import { openRecords, parseRecords } from './nodes/records-option.ts';
 import { tlsCredentials } from './tls.ts';
 
 interface RunOptions {
@@ -17,6 +18,8 @@ interface RunOptions {
   readonly tlsDir: string;
   /** The Secrets that this process keeps (certificates/manage.ts); undefined if it keeps none. */
   readonly manageCertificates: string | undefined;
+  /** Where the records of nodes are kept (nodes/records-option.ts); undefined if no node can be forgotten. */
+  readonly nodeRecords: string | undefined;
   readonly driverName: string;
   readonly httpAddress: { readonly host: string; readonly port: number } | undefined;
   /** Options that were set explicitly, as opposed to defaults. */
@@ -49,6 +52,10 @@ export async function runController(
   let client: KubeClient | undefined;
   const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
   const discovery = openDiscovery(agents, { log, kube });
+  const nodeStore =
+    config.nodeRecords === undefined
+      ? undefined
+      : await openRecords(parseRecords(config.nodeRecords), { log, kube });
   log.info({ version, config }, 'starting');
   const followed = await FollowedCredentials.follow({
     directory: tlsDir,
@@ -61,6 +68,7 @@ export async function runController(
     driverName,
     version,
     discovery,
+    nodeStore,
     credentials: tlsCredentials(followed, driverName),
     log,
     httpAddress,
@@ -68,18 +76,22 @@ export async function runController(
     shutdownTimeoutMs: shutdownTimeout,
   });
   const stopping = new AbortController();
-  const managing =
-    kept === undefined
-      ? Promise.resolve()
-      : // The host name of a pod is its name, but may be cut off.
-        manageCertificates(
-          { ...kept, client: kube(), driverName, identity: `${hostname()}_${randomUUID()}`, log },
-          stopping.signal,
-        );
+  // The host name of a pod is its name, but may be cut off.
+  const identity = `${hostname()}_${randomUUID()}`;
+  const leading = [
+    ...(kept === undefined
+      ? []
+      : [
+          manageCertificates(
+            { ...kept, client: kube(), driverName, identity, log },
+            stopping.signal,
+          ),
+        ]),
+  ];
   return {
     stop: async () => {
       stopping.abort();
-      await Promise.all([running.stop(), managing]);
+      await Promise.all([running.stop(), ...leading]);
       followed.close();
       client?.close();
     },

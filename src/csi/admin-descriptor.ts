@@ -429,6 +429,39 @@ export const descriptor: object = {
             RemoveLeftoversRequest: { fields: { paths: { rule: 'repeated', type: 'string', id: 1 } } },
             RemoveLeftoversResponse: { fields: { results: { rule: 'repeated', type: 'RemovedLeftover', id: 1 } } },
             RemovedLeftover: { fields: { path: { type: 'string', id: 1 }, problem: { type: 'string', id: 2 } } },
+            Nodes: {
+              methods: {
+                ListNodes: { requestType: 'ListNodesRequest', responseType: 'ListNodesResponse' },
+                ForgetNode: { requestType: 'ForgetNodeRequest', responseType: 'ForgetNodeResponse' },
+                RememberNode: { requestType: 'RememberNodeRequest', responseType: 'RememberNodeResponse' },
+              },
+            },
+            ListNodesRequest: { fields: {} },
+            ListNodesResponse: { fields: { nodes: { rule: 'repeated', type: 'ControlledNode', id: 1 } } },
+            ControlledNode: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                tag: { type: 'string', id: 2 },
+                state: { type: 'string', id: 3 },
+                reason: { type: 'string', id: 4 },
+                since: { type: 'google.protobuf.Timestamp', id: 5 },
+                addresses: { rule: 'repeated', type: 'string', id: 6 },
+                version: { type: 'string', id: 7 },
+                pools: { rule: 'repeated', type: 'string', id: 8 },
+                volume_count: { type: 'google.protobuf.Int64Value', id: 9 },
+                forgotten_at: { type: 'google.protobuf.Timestamp', id: 10 },
+              },
+            },
+            ForgetNodeRequest: { fields: { name: { type: 'string', id: 1 }, force: { type: 'bool', id: 2 } } },
+            ForgetNodeResponse: {
+              fields: {
+                tag: { type: 'string', id: 1 },
+                was_forgotten: { type: 'bool', id: 2 },
+                was_known: { type: 'bool', id: 3 },
+              },
+            },
+            RememberNodeRequest: { fields: { name: { type: 'string', id: 1 } } },
+            RememberNodeResponse: { fields: { tag: { type: 'string', id: 1 }, was_forgotten: { type: 'bool', id: 2 } } },
           },
         },
       },
@@ -436,7 +469,10 @@ export const descriptor: object = {
     google: {
       nested: {
         protobuf: {
-          nested: { Timestamp: { fields: { seconds: { type: 'int64', id: 1 }, nanos: { type: 'int32', id: 2 } } } },
+          nested: {
+            Int64Value: { fields: { value: { type: 'int64', id: 1 } } },
+            Timestamp: { fields: { seconds: { type: 'int64', id: 1 }, nanos: { type: 'int32', id: 2 } } },
+          },
         },
       },
     },

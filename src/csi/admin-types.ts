@@ -8,6 +8,7 @@ export type UnknownEnumValue = number;
 /** The services of loopcsi.v1, by their full names. */
 export interface LoopcsiServices {
   readonly 'loopcsi.v1.Admin': AdminService;
+  readonly 'loopcsi.v1.Nodes': NodesService;
 }
 
 /** Administration of a running driver. An unknown name or id is NOT_FOUND, and a request that can never succeed is INVALID_ARGUMENT; other errors use the codes of CSI's error scheme. */
@@ -60,6 +61,16 @@ export interface AdminService {
   readonly RemoveLeftovers: Unary<RemoveLeftoversRequest, RemoveLeftoversResponse>;
   /** Checks the kernel, programs and pools, searches for leftovers, and returns findings with remedies. Changes nothing. */
   readonly Doctor: Unary<DoctorRequest, DoctorResponse>;
+}
+
+/** The nodes as `loopcsi controller` knows them. Served by the controller only, on its CSI socket. */
+export interface NodesService {
+  /** Lists all nodes, those that are forgotten included. */
+  readonly ListNodes: Unary<ListNodesRequest, ListNodesResponse>;
+  /** Declares that the data of a node is lost: the deletion of its volumes and snapshots succeeds from then on, and other calls for them return NOT_FOUND. Nothing on the node is deleted. Idempotent. FAILED_PRECONDITION if its agent can be reached, unless forced. */
+  readonly ForgetNode: Unary<ForgetNodeRequest, ForgetNodeResponse>;
+  /** Undoes ForgetNode: the node is used again, with the data that it has. Idempotent. */
+  readonly RememberNode: Unary<RememberNodeRequest, RememberNodeResponse>;
 }
 
 export type PoolState =
@@ -751,6 +762,67 @@ export interface RemovedLeftover {
   readonly path: string;
   /** Why it was not removed; empty if it was. */
   readonly problem: string;
+}
+
+export type ListNodesRequest = Readonly<Record<string, never>>;
+
+export interface ListNodesResponse {
+  readonly nodes: readonly ControlledNode[];
+}
+
+export interface ControlledNode {
+  /** The node's id, or the address of its agent if that has never said which node it is. */
+  readonly name: string;
+  /** The end of the ids of its volumes and snapshots; empty if it is not known which node it is. */
+  readonly tag: string;
+  /** `connecting`, `ready`, `away`, `refused` or `forgotten`. A forgotten node whose agent can be reached is `refused`. */
+  readonly state: string;
+  /** Why it is not ready; empty if it is. */
+  readonly reason: string;
+  /** Since when it has been in this state, as far as this controller knows. */
+  readonly since: Timestamp | null;
+  /** HOST:PORT of its agents; empty if none is announced. */
+  readonly addresses: readonly string[];
+  /** Version of its driver; empty if it is not known. This and the fields below are what the driver said last. */
+  readonly version: string;
+  /** Names of its pools. */
+  readonly pools: readonly string[];
+  /** The number of its volumes; absent if it is not known. */
+  readonly volume_count: Int64Value | null;
+  /** When it was forgotten; absent if it is not. */
+  readonly forgotten_at: Timestamp | null;
+}
+
+export interface ForgetNodeRequest {
+  /** The node's id. */
+  readonly name: string;
+  /** Also forget a node whose agent can be reached. */
+  readonly force: boolean;
+}
+
+export interface ForgetNodeResponse {
+  /** The end of the ids of the volumes and snapshots that are lost. */
+  readonly tag: string;
+  /** It was forgotten before this call. */
+  readonly was_forgotten: boolean;
+  /** This controller has seen the node since it started. */
+  readonly was_known: boolean;
+}
+
+export interface RememberNodeRequest {
+  /** The node's id. */
+  readonly name: string;
+}
+
+export interface RememberNodeResponse {
+  readonly tag: string;
+  /** It was forgotten before this call. */
+  readonly was_forgotten: boolean;
+}
+
+/** An integer that can be absent. */
+export interface Int64Value {
+  readonly value: bigint;
 }
 
 /** Seconds since the Unix epoch, and nanoseconds within that second. */

@@ -23,6 +23,7 @@ export const descriptor: object = {
                     segments: { keyType: 'string', type: 'string', id: 6 },
                     pools: { rule: 'repeated', type: 'Pool', id: 7 },
                     foreign_ids: { rule: 'repeated', type: 'string', id: 8 },
+                    volume_count: { type: 'google.protobuf.Int64Value', id: 9 },
                   },
                 },
                 Pool: { fields: { name: { type: 'string', id: 1 }, uuid: { type: 'string', id: 2 } } },
@@ -32,5 +33,6 @@ export const descriptor: object = {
         },
       },
     },
+    google: { nested: { protobuf: { nested: { Int64Value: { fields: { value: { type: 'int64', id: 1 } } } } } } },
   },
 };

@@ -36,9 +36,16 @@ export interface HelloResponse {
   readonly pools: readonly Pool[];
   /** Ids of volumes, snapshots and groups that the node has although they end in another node's tag. */
   readonly foreign_ids: readonly string[];
+  /** The number of its volumes, inline volumes included; absent if the driver is older than this field. */
+  readonly volume_count: Int64Value | null;
 }
 
 export interface Pool {
   readonly name: string;
   readonly uuid: string;
+}
+
+/** An integer that can be absent. */
+export interface Int64Value {
+  readonly value: bigint;
 }

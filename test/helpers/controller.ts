@@ -6,10 +6,10 @@ import { credentials, status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import { pollUntil } from '../../src/async.ts';
 import { type AgentTimings, agentTimings } from '../../src/controller/agent.ts';
-import type { Forgotten } from '../../src/controller/agents.ts';
 import type { AgentCredentials } from '../../src/controller/connection.ts';
 import { type RunningController, startController } from '../../src/controller/controller.ts';
 import type { AgentEndpoint, Discovery } from '../../src/controller/discovery/discovery.ts';
+import type { NodeStore } from '../../src/controller/nodes/node-store.ts';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { memoryLog } from './csi-server.ts';
 import type { FakeAgent } from './fake-agent.ts';
@@ -27,6 +27,32 @@ export const quickTimings: AgentTimings = {
   maxReconnectMs: 100,
   helloRetryMs: 100,
 };
+
+/** Records of nodes in memory. Several controllers can have the same. */
+export function memoryNodeStore(initial?: string): NodeStore & { text: string | undefined } {
+  const listeners = new Set<(text: string | undefined) => void>();
+  const store = {
+    description: 'the memory',
+    text: initial,
+    follow: (onText: (text: string | undefined) => void) => {
+      listeners.add(onText);
+      onText(store.text);
+      return { close: () => listeners.delete(onText) };
+    },
+    update: async (change: (text: string | undefined) => string) => {
+      store.text = change(store.text);
+      for (const listener of listeners) listener(store.text);
+      return store.text;
+    },
+  };
+  return store;
+}
+
+/** The text of records in which these nodes are forgotten. */
+export function forgottenText(...names: readonly string[]): string {
+  const forgotten = { at: '2026-01-02T03:04:05.000Z', by: 'operator', addresses: [] };
+  return JSON.stringify({ schemaVersion: 1, nodes: names.map((name) => ({ name, forgotten })) });
+}
 
 /** A discovery that a test changes. */
 export function changeableDiscovery(): Discovery & {
@@ -56,6 +82,7 @@ export interface TestController {
   readonly controller: Client<'csi.v1.Controller'>;
   readonly groups: Client<'csi.v1.GroupController'>;
   readonly metadata: Client<'csi.v1.SnapshotMetadata'>;
+  readonly nodes: Client<'loopcsi.v1.Nodes'>;
   /** Lets time pass for the rules about how long a node has been away. */
   readonly advance: (ms: number) => void;
   /** Waits until the node of that name is in that state. */
@@ -71,7 +98,8 @@ export async function startTestController(
   agents: readonly FakeAgent[] | undefined,
   options: {
     readonly timings?: Partial<AgentTimings>;
-    readonly forgotten?: Forgotten;
+    /** By default one in memory. */
+    readonly nodeStore?: NodeStore;
     readonly credentials?: AgentCredentials;
     readonly shutdownTimeoutMs?: number;
     readonly httpAddress?: { readonly host: string; readonly port: number };
@@ -95,7 +123,7 @@ export async function startTestController(
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 1_000,
     timings: { ...quickTimings, ...options.timings },
     nowMs: () => performance.now() + advancedMs,
-    ...(options.forgotten === undefined ? {} : { forgotten: options.forgotten }),
+    nodeStore: options.nodeStore ?? memoryNodeStore(),
   });
   const address = `unix://${endpoint}`;
   const clients = {
@@ -103,6 +131,7 @@ export async function startTestController(
     controller: makeClient('csi.v1.Controller', address),
     groups: makeClient('csi.v1.GroupController', address),
     metadata: makeClient('csi.v1.SnapshotMetadata', address),
+    nodes: makeClient('loopcsi.v1.Nodes', address),
   };
   t.teardown(async () => {
     for (const client of Object.values(clients)) client.close();

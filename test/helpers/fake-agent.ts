@@ -73,6 +73,7 @@ export async function startFakeAgent(
     segments: { [key]: value },
     pools: [{ name: 'default', uuid: `uuid-of-${nodeId}` }],
     foreign_ids: [],
+    volume_count: { value: 0n },
     ...options.hello,
   };
   const state = {

@@ -164,6 +164,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       nodeTag: '0123abcd',
       pools: [{ name: 'default', uuid: 'd1ed5a4e-7d5c-4d5b-9a2f-8b6a4b1a2c3d' }],
       foreignIds: [],
+      volumeCount: 0,
     }),
     maxVolumesPerNode: 100,
     ...overrides,

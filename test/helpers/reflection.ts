@@ -11,6 +11,7 @@ export const serviceNames = Object.keys({
   'csi.v1.SnapshotMetadata': true,
   'csi.v1.Node': true,
   'loopcsi.v1.Admin': true,
+  'loopcsi.v1.Nodes': true,
   'loopcsi.agent.v1.Agent': true,
   'pluginregistration.Registration': true,
 } satisfies Record<ServiceName, true>) as readonly ServiceName[];

@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { mapConcurrently } from '../../async.ts';
 import { messageOf } from '../../errors.ts';
+import { FailedError } from '../errors.ts';
 import type { Kubectl } from './kubectl.ts';
 import {
   type Capacity,
@@ -59,7 +60,9 @@ export interface Cluster extends DriverPods {
 
 /** The chart's labels of the driver's pods. */
 const driverSelector = 'app.kubernetes.io/part-of=loopcsi,app.kubernetes.io/component=node';
+const controllerSelector = 'app.kubernetes.io/component=controller';
 export const driverContainer = 'driver';
+const controllerContainer = 'controller';
 
 type List = <T>(
   kind: string,
@@ -167,8 +170,32 @@ export function findController({ deployments, driver }: Cluster): Deployment | u
 }
 
 /** The pods of that Deployment. */
-export function controllerPods({ pods, driver }: Cluster): readonly Pod[] {
+export function controllerPods({ pods, driver }: Pick<Cluster, 'pods' | 'driver'>): readonly Pod[] {
   return pods.filter(({ spec }) => spec.containers.some(isControllerOf(driver)));
+}
+
+/**
+ * A pod of the controller that is ready. As for the driver's pods, only the namespace of the release counts if Helm installed the
+ * CSIDriver object. Throws `FailedError` if there is none.
+ */
+export async function findControllerPod(kubectl: Kubectl, driver: string): Promise<Pod> {
+  const list = makeList(kubectl);
+  const [drivers, pods] = await Promise.all([
+    list('csidrivers', csiDriverObject),
+    list('pods', podObject, `--selector=${controllerSelector}`),
+  ]);
+  const installed = drivers.find(({ metadata }) => metadata.name === driver);
+  const namespace = installed?.metadata.annotations[releaseNamespace];
+  const own = controllerPods({ pods, driver }).filter(
+    ({ metadata }) => namespace === undefined || metadata.namespace === namespace,
+  );
+  const ready = own.find(isReady);
+  if (ready !== undefined) return ready;
+  throw new FailedError(
+    own.length === 0
+      ? `no controller of driver ${driver} runs in this cluster: the chart value controller.enabled starts one`
+      : `no pod of the controller is ready: kubectl describe pod --namespace ${own[0]?.metadata.namespace ?? ''} ${own[0]?.metadata.name ?? ''}`,
+  );
 }
 
 const isControllerOf =
@@ -219,13 +246,25 @@ export async function askNodes<T>(
   });
 }
 
-/** The arguments of kubectl that run `loopcsi ARGS` in the pod. */
+/** The arguments of kubectl that run `loopcsi ARGS` in the pod of a driver. */
 export function execInto(pod: Pod, ...args: readonly string[]): readonly string[] {
-  const { namespace, name } = pod.metadata;
+  return execIntoContainer(pod, driverContainer, args);
+}
+
+/** The same in the pod of a controller. */
+export function execIntoController(pod: Pod, ...args: readonly string[]): readonly string[] {
+  return execIntoContainer(pod, controllerContainer, args);
+}
+
+function execIntoContainer(
+  { metadata: { namespace, name } }: Pod,
+  container: string,
+  args: readonly string[],
+): readonly string[] {
   return [
     'exec',
     `--namespace=${namespace}`,
-    `--container=${driverContainer}`,
+    `--container=${container}`,
     name,
     '--',
     'loopcsi',

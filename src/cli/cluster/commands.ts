@@ -7,6 +7,7 @@ import { count } from '../output.ts';
 import { printable } from '../printable.ts';
 import type { Session } from '../session.ts';
 import { type DriverPods, execInto, findDriver, listOwnVolumes, makeList } from './cluster.ts';
+import { addControlledNodeCommands } from './controlled-nodes.ts';
 import { diagnose } from './doctor.ts';
 import { type Kubectl, type KubectlOptions, makeKubectl } from './kubectl.ts';
 import { listNodeVolumes, type SilentNode } from './node-volumes.ts';
@@ -50,6 +51,7 @@ export function addClusterCommands(cluster: Command, session: Session): void {
     .description('list the nodes with their driver and its pools')
     .action((options: ListOptions) => showNodes(session, access(), options));
   addListOptions(nodes, nodeColumns);
+  addControlledNodeCommands(cluster, session, access);
   cluster
     .command('doctor')
     .description(

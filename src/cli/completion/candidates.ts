@@ -8,7 +8,15 @@ export interface Candidate {
 }
 
 /** Names that only the driver knows. */
-export const nameKinds = ['volumes', 'claims', 'snapshots', 'groups', 'pools', 'sources'] as const;
+export const nameKinds = [
+  'volumes',
+  'claims',
+  'snapshots',
+  'groups',
+  'pools',
+  'sources',
+  'controlled-nodes',
+] as const;
 export type NameKind = (typeof nameKinds)[number];
 
 /** Names that only kubectl knows. */
@@ -44,6 +52,7 @@ const placeholders: Readonly<Record<string, NameKind | ClusterNameKind | 'files'
     pool: 'pools',
     'snapshot:id|volume:id': 'sources',
     node: 'nodes',
+    'node-id': 'controlled-nodes',
     namespace: 'namespaces',
     context: 'contexts',
     dir: 'directories',

@@ -100,6 +100,10 @@ async function driverNames(
   endpoint: string | undefined,
 ): Promise<readonly Candidate[]> {
   if (endpoint !== undefined) session.options = { ...session.options, endpoint };
+  if (kind === 'controlled-nodes') {
+    const { nodeNames } = await import('../node.ts');
+    return nodeNames(session);
+  }
   const { namesOf } = await import('./names.ts');
   return namesOf((await session.driver()).admin, kind);
 }

@@ -16,8 +16,11 @@ type Admin = Pick<
 const maxNames = 500;
 const page = { max_entries: maxNames, starting_token: '' };
 
-/** Returns at most 500 names of this kind. */
-export async function namesOf(admin: Admin, kind: NameKind): Promise<readonly Candidate[]> {
+/** Returns at most 500 names of this kind, which a driver knows. */
+export async function namesOf(
+  admin: Admin,
+  kind: Exclude<NameKind, 'controlled-nodes'>,
+): Promise<readonly Candidate[]> {
   switch (kind) {
     case 'volumes':
       return volumeNames(admin);

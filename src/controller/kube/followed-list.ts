@@ -13,6 +13,7 @@ interface FollowOptions {
   /** Path of the collection, without a query: `/api/v1/namespaces/a/pods`. */
   readonly path: string;
   readonly labelSelector?: string;
+  readonly fieldSelector?: string;
   readonly log: Logger;
   /** Receives all objects after the first list and after every change. It must not throw. */
   readonly onChange: (objects: readonly KubeObject[]) => void;
@@ -160,10 +161,11 @@ class Follower {
   }
 
   #query(parameters: Readonly<Record<string, string>>): string {
-    const { labelSelector } = this.#options;
+    const { labelSelector, fieldSelector } = this.#options;
     return new URLSearchParams({
       ...parameters,
       ...(labelSelector === undefined ? {} : { labelSelector }),
+      ...(fieldSelector === undefined ? {} : { fieldSelector }),
     }).toString();
   }
 }

@@ -8,6 +8,7 @@ import { missing, volumeIdFor } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
+import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, isIn, requireAgent, routeOf, unknownNode } from '../route.ts';
 import { type ControllerContext, type CreateMemory, forward } from './context.ts';
@@ -16,6 +17,8 @@ const service = 'csi.v1.Controller';
 
 /** A node that has been away for this time does not keep a volume from being created on another one. */
 const longAwayMs = 3 * 60_000;
+/** A volume that can only be on a node which has been away for this time is refused, so that it is created elsewhere. */
+const abandonedMs = 10 * 60_000;
 /** After the start, nodes that have not been seen yet may still appear. */
 const settlingMs = 2 * 60_000;
 const maxConcurrentNodes = 32;
@@ -53,6 +56,27 @@ export async function createVolume(
   } finally {
     running.delete(name);
   }
+}
+
+/**
+ * The agent of the only candidate. After UNAVAILABLE a provisioner keeps the claim on that node, so when the node has been away for
+ * long, `no-space` lets the scheduler choose another one. A copy can only be made on the node of its source, so it waits. What an
+ * earlier call may have made there is reported when the node is back, and not deleted (docs/decisions/0025).
+ */
+function requireCandidate(
+  node: Node,
+  { name, source }: Pick<Creation, 'name' | 'source'>,
+  agents: Agents,
+): Agent {
+  const { agent, absence } = node;
+  if (agent !== undefined) return agent;
+  const problem = absent(node, agents);
+  const isLong = absence !== undefined && agents.absentForMs(absence) > abandonedMs;
+  if (!isLong || source !== null) throw problem;
+  throw new VolumeError(
+    'no-space',
+    `volume '${name}' cannot be created now, and another node should be chosen: ${problem.message}`,
+  );
 }
 
 /** The nodes that the request allows, those that it prefers first. A node without tag has no id to ask for. */
@@ -110,7 +134,7 @@ async function createOnOnly(
   call: RpcCall,
 ): Promise<CreateVolumeResponse> {
   const { request, source } = creation;
-  const agent = requireAgent(node, agents);
+  const agent = requireCandidate(node, creation, agents);
   try {
     return await forward(agent, { service, rpc: 'CreateVolume', request }, call);
   } catch (error) {
@@ -258,7 +282,7 @@ async function requireDecided(
     'unavailable',
     answer === 'has it'
       ? `volume '${name}' was made on ${where}, which the request does not allow; delete volume '${volumeIdFor(name, tag)}', or allow that node`
-      : `volume '${name}' may have been made on ${where}, which does not answer; start its driver, or restart the controller if that node is gone for good`,
+      : `volume '${name}' may have been made on ${where}, which does not answer; start its driver, or if it never comes back: loopcsi node forget ${node?.name ?? 'NODE'}`,
   );
 }
 

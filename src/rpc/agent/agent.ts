@@ -36,7 +36,7 @@ export function agentMethods({
         );
       }
       call.log.trace({ apiVersion: theirs, controllerVersion: controller_version }, 'hello');
-      const { nodeTag, pools, foreignIds } = volumes.inventory();
+      const { nodeTag, pools, foreignIds, volumeCount } = volumes.inventory();
       return {
         api_version: agentApiVersion,
         version,
@@ -46,6 +46,7 @@ export function agentMethods({
         segments: accessibleTopology(thisNode).segments,
         pools,
         foreign_ids: foreignIds,
+        volume_count: { value: BigInt(volumeCount) },
       };
     },
   };

@@ -9,6 +9,8 @@ export interface NodeInventory {
   readonly pools: readonly { readonly name: string; readonly uuid: string }[];
   /** Usable volumes, snapshots and groups whose id ends in another node's tag, sorted. */
   readonly foreignIds: readonly EntryId[];
+  /** Number of volumes in the pools that are served, inline volumes included. */
+  readonly volumeCount: number;
 }
 
 /** Reads only memory, so that a pool that hangs does not delay the answer. */
@@ -23,5 +25,6 @@ export function inventoryOf(pools: Pools, nodeTag: string): NodeInventory {
       marker === undefined ? [] : [{ name, uuid: marker.uuid }],
     ),
     foreignIds: ids.filter((id) => nodeTagIn(id) !== nodeTag).sort(),
+    volumeCount: served.reduce((sum, { volumes }) => sum + volumes.size, 0),
   };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
-import { expectedNext, type NameKind } from '../../../src/cli/completion/candidates.ts';
+import { expectedNext } from '../../../src/cli/completion/candidates.ts';
 import { hooks } from '../../../src/cli/completion/hooks.ts';
 import { namesOf } from '../../../src/cli/completion/names.ts';
 import { joinBashWords, typedLine } from '../../../src/cli/completion/words.ts';
@@ -164,7 +164,8 @@ test('volumes are completed by name and by claim', async (t) => {
     ListPools: async () => ({ pools: [] }),
     ListGroupSnapshots: async () => ({ group_snapshots: [] }),
   };
-  const valuesOf = async (kind: NameKind) => (await namesOf(admin, kind)).map(({ value }) => value);
+  const valuesOf = async (kind: Parameters<typeof namesOf>[1]) =>
+    (await namesOf(admin, kind)).map(({ value }) => value);
   t.deepEqual(await valuesOf('volumes'), ['pvc-1', 'default/data', 'csi-1', 'plain']);
   t.deepEqual(await valuesOf('claims'), ['default/data']);
 });

@@ -22,6 +22,8 @@ function nodeOf({ tag }: ListedNode): Node {
     absence: undefined,
     foreignIds: [],
     rank: undefined,
+    addresses: [],
+    hello: undefined,
   };
 }
 

@@ -5,6 +5,8 @@ import { topologyOfNode } from '../../../src/rpc/topology.ts';
 import {
   aCapability,
   endOf,
+  forgottenText,
+  memoryNodeStore,
   startTestController,
   type TestController,
 } from '../../helpers/controller.ts';
@@ -177,9 +179,8 @@ test('every RPC × every state of its node', async (t) => {
     hung,
     await startFakeAgent(t, 'node-refused', { hello: { driver_name: 'other.io' } }),
   ];
-  const forgottenTag = nodeTagOf('node-forgotten');
   const started = await startTestController(t, agents, {
-    forgotten: { has: (tag) => tag === forgottenTag },
+    nodeStore: memoryNodeStore(forgottenText('node-forgotten')),
     timings: { pingIntervalMs: 500, pingTimeoutMs: 5_000 },
   });
   const { until, advance } = started;

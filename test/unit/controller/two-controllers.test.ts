@@ -89,6 +89,8 @@ function makeController({ nodes, step, nextMishap }: World) {
         absence: isAway ? { kind: 'away', sinceMs: 0, problem: 'cut' } : undefined,
         foreignIds: [],
         rank: undefined,
+        addresses: [],
+        hello: undefined,
       };
     });
   const agents = {

@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { nodeRowOf } from '../../../src/cli/node-format.ts';
 import { poolAsJson } from '../../../src/cli/pool-format.ts';
 import { snapshotAsJson } from '../../../src/cli/snapshot.ts';
 import { groupAsJson } from '../../../src/cli/snapshot-group.ts';
 import { topAsJson } from '../../../src/cli/top.ts';
 import { volumeAsJson } from '../../../src/cli/volume-format.ts';
 import type {
+  ControlledNode,
   GroupSnapshot,
   Pool,
   Snapshot,
@@ -44,6 +46,7 @@ for (const { command, output } of [
   { command: 'snapshot get', output: snapshot },
   { command: 'snapshot group get', output: groupAsJson(message('GroupSnapshot') as GroupSnapshot) },
   { command: 'pool list', output: pool },
+  { command: 'node list', output: nodeRowOf(message('ControlledNode') as ControlledNode) },
   {
     command: 'top',
     output: topAsJson({ usage: message('VolumeUsage') as VolumeUsage, rates: undefined }),

@@ -41,6 +41,7 @@ test('Hello says which node this is', async (t) => {
         nodeTag: '0123abcd',
         pools: [{ name: 'a', uuid: 'u-1' }],
         foreignIds: [],
+        volumeCount: 3,
       }),
     },
   });
@@ -54,6 +55,7 @@ test('Hello says which node this is', async (t) => {
     segments: { 'topology.loopcsi.io/node': 'node-a' },
     pools: [{ name: 'a', uuid: 'u-1' }],
     foreign_ids: [],
+    volume_count: { value: 3n },
   });
   t.is(await codeOf(agent.Hello({})), 'INVALID_ARGUMENT');
 });

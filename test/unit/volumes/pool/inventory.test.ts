@@ -18,6 +18,7 @@ test('the inventory has the served pools, and the ids that end in the tag of ano
       { name: 'b', uuid: b?.marker?.uuid ?? '' },
     ],
     foreignIds: [],
+    volumeCount: 1,
   });
   // As after a volume was moved here from another node.
   const foreign = volumeIdFor('moved', nodeTagOf('other-node'));

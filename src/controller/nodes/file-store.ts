@@ -1,0 +1,84 @@
+import { readFile, stat } from 'node:fs/promises';
+import { callPeriodically } from '../../async.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { replaceFile } from '../../host/files/replace-file.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { NodeStore } from './node-store.ts';
+
+interface FileOptions {
+  readonly path: string;
+  readonly log: Logger;
+  /** How often the file is read, for changes by another controller or an administrator. */
+  readonly everyMs?: number;
+  /** For tests: called after each step of a write. */
+  readonly reached?: NonNullable<Parameters<typeof replaceFile>[2]>['reached'];
+}
+
+/** Records in a file, which is replaced atomically. Its directory must exist. */
+export class FileStore implements NodeStore {
+  readonly #options: FileOptions;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  private constructor(options: FileOptions) {
+    this.#options = options;
+  }
+
+  /** Throws `invalid` if the file cannot be read, or its directory does not exist. */
+  static async open(options: FileOptions): Promise<FileStore> {
+    const { path } = options;
+    const directory = path.slice(0, path.lastIndexOf('/')) || '/';
+    try {
+      if (!(await stat(directory)).isDirectory()) throw new Error(`${directory} is no directory`);
+      await readText(path);
+    } catch (error) {
+      throw new VolumeError('invalid', `--node-records: ${messageOf(error)}; create ${directory}`, {
+        cause: error,
+      });
+    }
+    return new FileStore(options);
+  }
+
+  get description(): string {
+    return this.#options.path;
+  }
+
+  follow(onText: (text: string | undefined) => void): { close(): void } {
+    const { path, log, everyMs = 2_000 } = this.#options;
+    let last: { readonly text: string | undefined } | undefined;
+    let isFailing = false;
+    const look = async (): Promise<number> => {
+      try {
+        const text = await readText(path);
+        isFailing = false;
+        if (last === undefined || last.text !== text) onText(text);
+        last = { text };
+      } catch (error) {
+        if (!isFailing) log.error({ path, problem: messageOf(error) }, 'the file was not read');
+        isFailing = true;
+      }
+      return everyMs;
+    };
+    return { close: callPeriodically(look, 0) };
+  }
+
+  async update(change: (text: string | undefined) => string): Promise<string> {
+    // One after the other, so that each sees what the one before has written.
+    const work = this.#queue.then(async () => {
+      const { path, reached } = this.#options;
+      const text = change(await readText(path));
+      await replaceFile(path, text, reached === undefined ? {} : { reached });
+      return text;
+    });
+    this.#queue = work.catch(() => undefined);
+    return work;
+  }
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

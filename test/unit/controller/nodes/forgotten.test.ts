@@ -1,0 +1,229 @@
+/** A node is lost, forgotten, returns and is remembered, at the controller's socket. */
+import test from 'ava';
+import { pollUntil } from '../../../../src/async.ts';
+import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../../../src/ids.ts';
+import {
+  aCapability,
+  endOf,
+  memoryNodeStore,
+  startTestController,
+  type TestController,
+} from '../../../helpers/controller.ts';
+import { startFakeAgent } from '../../../helpers/fake-agent.ts';
+
+const longAwayMs = 11 * 60_000;
+
+async function rowOf({ nodes }: TestController, name: string) {
+  return (await nodes.ListNodes({})).nodes.find((node) => node.name === name);
+}
+
+const untilState = async (controller: TestController, name: string, state: string) =>
+  pollUntil(async () => (await rowOf(controller, name))?.state === state, {
+    timeoutMs: 60_000,
+    pauseMs: 10,
+  });
+
+test('lost, forgotten, returned, remembered: what every controller with the same records answers', async (t) => {
+  const store = memoryNodeStore();
+  const lost = await startFakeAgent(t, 'n7', { hello: { volume_count: { value: 2n } } });
+  const other = await startFakeAgent(t, 'n8');
+  const one = await startTestController(t, [lost, other], { nodeStore: store });
+  const two = await startTestController(t, [lost, other], { nodeStore: store });
+  for (const { until } of [one, two]) {
+    await until('n7', 'ready');
+    await until('n8', 'ready');
+  }
+  const { volume } = await one.controller.CreateVolume({
+    name: 'v',
+    volume_capabilities: [aCapability],
+    accessibility_requirements: { requisite: [{ segments: lost.hello.segments }], preferred: [] },
+  });
+  const volume_id = volume?.volume_id ?? '';
+  t.is(volume_id, volumeIdFor('v', lost.tag));
+  t.like(await rowOf(one, 'n7'), {
+    tag: lost.tag,
+    state: 'ready',
+    version: '1.0.0',
+    pools: ['default'],
+    volume_count: { value: 2n },
+    addresses: [lost.address],
+    forgotten_at: null,
+  });
+
+  const ready = await endOf(one.nodes.ForgetNode({ name: 'n7' }));
+  t.is(ready.code, 'FAILED_PRECONDITION');
+  t.regex(ready.message, /node 'n7' is ready.*force/);
+  await lost.cut();
+  for (const { until } of [one, two]) await until('n7', 'away');
+  const restarting = await endOf(one.nodes.ForgetNode({ name: 'n7' }));
+  t.is(restarting.code, 'FAILED_PRECONDITION', restarting.message);
+  for (const { advance } of [one, two]) advance(longAwayMs);
+  const away = await endOf(one.controller.DeleteVolume({ volume_id }));
+  t.is(away.code, 'UNAVAILABLE');
+  t.regex(away.message, /its data is not lost.*if it never comes back: loopcsi node forget n7$/);
+
+  t.like(await one.nodes.ForgetNode({ name: 'n7' }), { was_forgotten: false, was_known: true });
+  t.like(await one.nodes.ForgetNode({ name: 'n7' }), { was_forgotten: true });
+  for (const { controller, nodes } of [one, two]) {
+    t.is((await endOf(controller.DeleteVolume({ volume_id }))).code, 'OK');
+    t.is((await endOf(controller.ControllerGetVolume({ volume_id }))).code, 'NOT_FOUND');
+    t.is((await endOf(controller.ListVolumes({}))).code, 'OK', 'lists are complete without it');
+    t.is((await endOf(controller.ControllerGetVolumeHealth({ volume_id }))).code, 'NOT_FOUND');
+    const row = (await nodes.ListNodes({})).nodes.find(({ name }) => name === 'n7');
+    t.like(row, { state: 'forgotten', tag: lost.tag });
+    t.truthy(row?.forgotten_at);
+  }
+
+  await lost.restore();
+  for (const controller of [one, two]) {
+    t.true(await untilState(controller, 'n7', 'refused'));
+    t.regex((await rowOf(controller, 'n7'))?.reason ?? '', /loopcsi node remember n7/);
+    t.is(controller.running.agents.countStates().get('refused'), 1);
+    const created = await endOf(
+      controller.controller.CreateVolume({
+        name: 'w',
+        volume_capabilities: [aCapability],
+        accessibility_requirements: {
+          requisite: [{ segments: lost.hello.segments }],
+          preferred: [],
+        },
+      }),
+    );
+    t.is(created.code, 'RESOURCE_EXHAUSTED');
+    const warnings = controller.lines.filter((line) =>
+      line.includes('a forgotten node was refused'),
+    );
+    t.is(warnings.length, 1, 'once');
+  }
+  const calls = lost.calls.length;
+  await one.controller.DeleteVolume({ volume_id });
+  t.is(lost.calls.length, calls, 'its data stays');
+  t.true(lost.volumes.has(volume_id));
+
+  t.like(await two.nodes.RememberNode({ name: 'n7' }), { was_forgotten: true });
+  t.like(await two.nodes.RememberNode({ name: 'n7' }), { was_forgotten: false });
+  for (const { controller, until } of [one, two]) {
+    await until('n7', 'ready');
+    t.is((await controller.ControllerGetVolume({ volume_id })).volume?.volume_id, volume_id);
+  }
+});
+
+test('force also forgets a node that is ready, and its agent gets no further call', async (t) => {
+  const agent = await startFakeAgent(t, 'n7');
+  const controller = await startTestController(t, [agent]);
+  await controller.until('n7', 'ready');
+  await controller.nodes.ForgetNode({ name: 'n7', force: true });
+  t.is((await rowOf(controller, 'n7'))?.state, 'refused');
+  const snapshot_id = snapshotIdFor('s', agent.tag);
+  t.is((await endOf(controller.controller.DeleteSnapshot({ snapshot_id }))).code, 'OK');
+  t.deepEqual(agent.calls, []);
+});
+
+test('a controller that never saw the node forgets it by its name', async (t) => {
+  const agent = await startFakeAgent(t, 'n8');
+  const controller = await startTestController(t, [agent]);
+  await controller.until('n8', 'ready');
+  const volume_id = volumeIdFor('v', nodeTagOf('n7'));
+  const unknown = await endOf(controller.controller.DeleteVolume({ volume_id }));
+  t.is(unknown.code, 'UNAVAILABLE');
+  t.regex(unknown.message, /loopcsi node forget NODE/);
+  t.like(await controller.nodes.ForgetNode({ name: 'n7' }), { was_known: false });
+  t.is((await endOf(controller.controller.DeleteVolume({ volume_id }))).code, 'OK');
+  t.like(await rowOf(controller, 'n7'), { state: 'forgotten', addresses: [], pools: [] });
+});
+
+test('after a restart, the address of a forgotten node does not make lists incomplete', async (t) => {
+  const store = memoryNodeStore();
+  const lost = await startFakeAgent(t, 'n7');
+  const other = await startFakeAgent(t, 'n8');
+  const before = await startTestController(t, [lost, other], { nodeStore: store });
+  await before.until('n7', 'ready');
+  await lost.cut();
+  await before.until('n7', 'away');
+  before.advance(longAwayMs);
+  await before.nodes.ForgetNode({ name: 'n7' });
+  await before.running.stop();
+  const after = await startTestController(t, [lost, other], { nodeStore: store });
+  await after.until('n8', 'ready');
+  t.is((await endOf(after.controller.ListVolumes({}))).code, 'OK');
+  await lost.restore();
+  t.true(await untilState(after, 'n7', 'refused'));
+  await after.nodes.RememberNode({ name: 'n7' });
+  await after.until('n7', 'ready');
+});
+
+test('another node at the address of a forgotten one is that other node', async (t) => {
+  const store = memoryNodeStore();
+  const agent = await startFakeAgent(t, 'n9');
+  const forgotten = { at: new Date().toISOString(), by: 'operator', addresses: [agent.address] };
+  store.text = JSON.stringify({ schemaVersion: 1, nodes: [{ name: 'n7', forgotten }] });
+  const controller = await startTestController(t, [agent], { nodeStore: store });
+  await controller.until('n9', 'ready');
+  t.is((await rowOf(controller, 'n7'))?.state, 'forgotten');
+});
+
+test('names that cannot be ids are refused', async (t) => {
+  const { nodes } = await startTestController(t, []);
+  for (const name of ['', 'a\nb', 'x'.repeat(257)]) {
+    t.is((await endOf(nodes.ForgetNode({ name }))).code, 'INVALID_ARGUMENT');
+    t.is((await endOf(nodes.RememberNode({ name }))).code, 'INVALID_ARGUMENT');
+  }
+});
+
+test('no call is routed before the records have been read', async (t) => {
+  let deliver: (text: string | undefined) => void = () => undefined;
+  const store = {
+    ...memoryNodeStore(),
+    follow: (onText: (text: string | undefined) => void) => {
+      deliver = onText;
+      return { close: () => undefined };
+    },
+  };
+  const agent = await startFakeAgent(t, 'n7');
+  const controller = await startTestController(t, undefined, { nodeStore: store });
+  t.is((await endOf(controller.controller.ListVolumes({}))).code, 'UNAVAILABLE');
+  t.regex((await endOf(controller.identity.Probe({}))).message, /has not been read/);
+  deliver('{');
+  t.regex((await endOf(controller.identity.Probe({}))).message, /cannot be used/);
+  deliver(undefined);
+  controller.discovery.set([agent.address]);
+  await controller.until('n7', 'ready');
+});
+
+test('a volume for a node that has been away for ten minutes is refused so that it is created elsewhere', async (t) => {
+  const away = await startFakeAgent(t, 'n7');
+  const controller = await startTestController(t, [away, await startFakeAgent(t, 'n8')]);
+  await controller.until('n7', 'ready');
+  await controller.until('n8', 'ready');
+  await away.cut();
+  await controller.until('n7', 'away');
+  const create = (source: boolean) =>
+    endOf(
+      controller.controller.CreateVolume({
+        name: 'v',
+        volume_capabilities: [aCapability],
+        accessibility_requirements: {
+          requisite: [{ segments: away.hello.segments }],
+          preferred: [],
+        },
+        ...(source
+          ? {
+              volume_content_source: {
+                type: 'snapshot',
+                snapshot: { snapshot_id: snapshotIdFor('s', away.tag) },
+              },
+            }
+          : {}),
+      }),
+    );
+  controller.advance(9 * 60_000);
+  t.is((await create(false)).code, 'UNAVAILABLE');
+  controller.advance(2 * 60_000);
+  const end = await create(false);
+  t.is(end.code, 'RESOURCE_EXHAUSTED');
+  t.regex(end.message, /another node should be chosen: node 'n7' .* is away since 11 min/);
+  t.is((await create(true)).code, 'UNAVAILABLE', 'a copy can be made nowhere else');
+  await away.restore();
+  await controller.until('n7', 'ready');
+  t.is((await create(false)).code, 'OK');
+});
