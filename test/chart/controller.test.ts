@@ -115,6 +115,7 @@ test('controller and driver find and trust each other', async (t) => {
     '--agents=endpointslices://storage/r1-loopcsi-agents',
     '--tls-dir=/tls',
     '--manage-certificates=storage/r1-loopcsi',
+    '--node-records=configmap://storage/r1-loopcsi-nodes',
     '--http-address=[$(POD_IP)]:9736',
     '--log-level=info',
   ]);
@@ -204,6 +205,7 @@ const leases = 'coordination.k8s.io/leases: get list watch create update patch d
 test('what the controller may do, and what the sidecars may do besides what they may in a DaemonSet', async (t) => {
   const objects = await render(complete);
   t.deepEqual(rulesOf(find(objects, 'Role', 'r1-loopcsi-controller')), [
+    '/configmaps[r1-loopcsi-nodes]: get list watch update',
     '/secrets[r1-loopcsi-ca r1-loopcsi-controller-tls r1-loopcsi-agent-tls]: get update',
     'coordination.k8s.io/leases: create',
     'coordination.k8s.io/leases[r1-loopcsi]: get update',
@@ -213,6 +215,7 @@ test('what the controller may do, and what the sidecars may do besides what they
     controller: { enabled: true, tls: { mode: 'certManager' } },
   });
   t.deepEqual(rulesOf(find(certificates, 'Role', 'r1-loopcsi-controller')), [
+    '/configmaps[r1-loopcsi-nodes]: get list watch update',
     'discovery.k8s.io/endpointslices: list watch',
   ]);
   t.deepEqual(rulesOf(find(objects, 'Role', 'r1-loopcsi-provisioner')), [

@@ -12,6 +12,7 @@
     {{- if eq $controller.tls.mode "self" }}
     - --manage-certificates={{ .Release.Namespace }}/{{ include "loopcsi.controllerPrefix" . }}
     {{- end }}
+    - --node-records=configmap://{{ .Release.Namespace }}/{{ include "loopcsi.controllerPrefix" . }}-nodes
     - --http-address=[$(POD_IP)]:{{ $controller.httpPort }}
     - --log-level={{ $controller.logLevel }}
     {{- range $controller.extraArgs }}
