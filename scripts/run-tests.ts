@@ -3,7 +3,8 @@
  *
  *   node dist/scripts/run-tests.js [SUITE...]       default: unit integration conformance
  *
- * Suites that are joined, as in `chart+alerts`, run at the same time, and their outputs are printed one after the other.
+ * Suites that are joined, as in `chart+alerts`, run at the same time, and their outputs are printed one after the other. Each can be
+ * several that run in sequence, as in `chart,e2e+alerts`.
  * A suite is the npm script `test:SUITE`, run with AVA's TAP reporter. The last line is `N passed, N failed`. The exit code is 1
  * if a test failed or a suite ran no tests.
  */
@@ -49,10 +50,16 @@ async function runSuite(suite: string, print: Print): Promise<Counts> {
   return result;
 }
 
-/** The output of the first suite is printed at once, that of each other one after the suite before it has ended. */
-async function runTogether(suites: readonly string[]): Promise<readonly Counts[]> {
+async function runInSequence(suites: readonly string[], print: Print): Promise<Counts> {
+  let sum = zeroCounts;
+  for (const suite of suites) sum = addCounts(sum, await runSuite(suite, print));
+  return sum;
+}
+
+/** The output of the first sequence is printed at once, that of each other one after the sequence before it has ended. */
+async function runTogether(sequences: readonly string[]): Promise<readonly Counts[]> {
   let before: Promise<unknown> = Promise.resolve();
-  const runs = suites.map((suite) => {
+  const runs = sequences.map((sequence) => {
     const kept: string[] = [];
     let isTurn = false;
     const turn = before.then(() => {
@@ -63,7 +70,7 @@ async function runTogether(suites: readonly string[]): Promise<readonly Counts[]
       if (isTurn) console.log(line);
       else kept.push(line);
     };
-    const run = runSuite(suite, print);
+    const run = runInSequence(sequence.split(','), print);
     before = Promise.all([turn, run]);
     return run;
   });

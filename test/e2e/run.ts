@@ -25,7 +25,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   conformance: [...node, 'dist/test/e2e/conformance/run.js'],
 };
 const stageMinutes = 8;
-const severalNodes = ['nodes', 'node-failures', 'node-loss'];
+const severalNodes = ['nodes', 'node-failures', 'node-loss', 'node-groups'];
 /** Stages whose files must not run concurrently, because their scenarios disturb each other. */
 const serialStages = ['node-failures', 'node-loss'];
 
@@ -45,9 +45,9 @@ const chosen = words.filter((word) => !word.startsWith('-'));
 
 function stagesToRun(): readonly string[] {
   if (nodeCount > 1) return chosen.length > 0 ? chosen : severalNodes;
-  const stages = ['install', 'workloads', 'disruption', 'uninstall'];
+  const stages = ['install', 'workloads', 'disruption', 'controller', 'uninstall'];
   if (chosen.length === 0) return stages;
-  const onRequest = ['controller', ...Object.keys(commands)];
+  const onRequest = Object.keys(commands);
   return [...stages, ...onRequest].filter((stage) => stage === 'install' || chosen.includes(stage));
 }
 

@@ -3,13 +3,22 @@
  * the shape with a controller.
  */
 
+import { scaledMs } from '../../helpers/slowness.ts';
 import { chartPath, release, systemNamespace } from './chart.ts';
 import { api, helm } from './scenario.ts';
 import { valuesOf } from './shape.ts';
 
 const labels = { 'pod-security.kubernetes.io/enforce': 'privileged' };
 await api.create('Namespace', '', { metadata: { name: systemNamespace, labels } });
-const flags = ['--namespace', systemNamespace, '--wait', '--timeout', '4m', '--values', '-'];
+const flags = [
+  '--namespace',
+  systemNamespace,
+  '--wait',
+  '--timeout',
+  `${scaledMs(4)}m`,
+  '--values',
+  '-',
+];
 const values = valuesOf(process.argv.includes('--controller'));
 const { exitCode, stdout, stderr } = await helm(['install', release, chartPath, ...flags], values);
 if (exitCode !== 0) throw new Error(stdout + stderr);

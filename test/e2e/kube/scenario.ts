@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import * as v from 'valibot';
 import { attempt, run } from '../../../scripts/command.ts';
+import { scaledMs } from '../../helpers/slowness.ts';
 import { Cluster } from '../cluster/cluster.ts';
 import type { Layout } from '../cluster/layout.ts';
 import type { ClusterNode } from '../cluster/node.ts';
@@ -29,7 +30,11 @@ export async function kubectl(...args: readonly string[]): Promise<string> {
 }
 
 export async function helm(args: readonly string[], input = ''): ReturnType<typeof attempt> {
-  return attempt(join(programs, 'helm'), args, { env: environment, input, timeoutMs: 300_000 });
+  return attempt(join(programs, 'helm'), args, {
+    env: environment,
+    input,
+    timeoutMs: scaledMs(360_000),
+  });
 }
 
 export class Scenario {

@@ -1,4 +1,5 @@
 /** The chart's two shapes: sidecars beside the driver of every node, or one controller with the only sidecars. */
+import { scaledMs } from '../../helpers/slowness.ts';
 import { eventually } from '../eventually.ts';
 import { textAt } from './api.ts';
 import { chartPath, chartValues, nodePods, release, systemNamespace } from './chart.ts';
@@ -34,7 +35,7 @@ export function valuesOf(enabled: boolean, more: Readonly<Record<string, object>
 
 async function upgradeTo(enabled: boolean, more: Readonly<Record<string, object>>): Promise<void> {
   const args = ['upgrade', release, chartPath, '--namespace', systemNamespace, '--values', '-'];
-  const flags = ['--wait', '--timeout', '5m'];
+  const flags = ['--wait', '--timeout', `${scaledMs(5)}m`];
   const { exitCode, stderr } = await helm([...args, ...flags], valuesOf(enabled, more));
   if (exitCode !== 0) throw new Error(stderr);
   await eventually(
