@@ -12,7 +12,13 @@ import { join } from 'node:path';
 import { scaledMs } from '../helpers/slowness.ts';
 import { projectRoot, sharedDirectory } from './cluster/cache.ts';
 import { Cluster } from './cluster/cluster.ts';
-import { clusterImages, images, runImageCommand, suiteImages } from './cluster/images.ts';
+import {
+  clusterImages,
+  images,
+  runImageCommand,
+  standInImage,
+  suiteImages,
+} from './cluster/images.ts';
 import { layoutOf } from './cluster/layout.ts';
 import { keepLogs } from './cluster/machine.ts';
 import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
@@ -26,8 +32,8 @@ const commands: Readonly<Record<string, readonly string[]>> = {
 };
 const stageMinutes = 8;
 const severalNodes = ['nodes', 'node-failures', 'node-loss', 'node-groups'];
-/** Stages whose files must not run concurrently, because their scenarios disturb each other. */
-const serialStages = ['node-failures', 'node-loss'];
+/** Stages whose files must not run concurrently, because their scenarios disturb each other or change the shape of the release. */
+const serialStages = ['controller', 'node-failures', 'node-loss'];
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
 const startedAtMs = Date.now();
@@ -104,6 +110,7 @@ lap('programs and images are ready');
 if (chosen.includes('conformance')) {
   archives.push(...(await suiteImages(await suitePrograms())));
 }
+if (chosen.includes('controller')) archives.push(await standInImage());
 const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), nodeCount);
 const cluster = Cluster.of(layout, programs);
 let isGood = true;

@@ -1,6 +1,7 @@
 /** The images of a test cluster, as archives to load, so that nothing is pulled. */
-import { copyFile, mkdir, rm } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { build } from 'esbuild';
 import { type CommandResult, run } from '../../../scripts/command.ts';
 import { nodeRelease } from '../../../scripts/node-release.ts';
 import { readVersion } from '../../../src/version.ts';
@@ -8,7 +9,7 @@ import { baseImages, makeBaseImages } from '../../images/base.ts';
 import { buildDriverImage } from '../../images/build.ts';
 import { packBusybox } from '../../images/busybox.ts';
 import { packImage } from '../../images/pack.ts';
-import { cached, hashInputs, sharedDirectory } from './cache.ts';
+import { cached, hashInputs, projectRoot, sharedDirectory } from './cache.ts';
 
 export const images = {
   pause: 'localhost/pause:e2e',
@@ -17,6 +18,8 @@ export const images = {
   readmeBusybox: 'docker.io/library/busybox:1.37',
   /** The name that `npm run image` gives it by default. */
   driver: `localhost/loopcsi:${await readVersion()}`,
+  /** The stand-in for csi-snapshot-metadata, which no package registry has. */
+  standIn: 'localhost/csi-snapshot-metadata-stand-in:e2e',
   sidecar: (program: string): string => `localhost/${program}:e2e`,
 } as const;
 
@@ -91,6 +94,37 @@ async function unpackLayer(archive: string, root: string): Promise<void> {
   const layer = /^\w+\.tar$/m.exec(members)?.[0] ?? '';
   const script = 'tar --extract --to-stdout --file "$1" "$2" | tar --extract --directory "$3"';
   await run('bash', ['-o', 'pipefail', '-c', script, 'unpack', archive, layer, root]);
+}
+
+/** The archive of the stand-in for csi-snapshot-metadata: its compiled program and packages in one file, on the image of Node. */
+export async function standInImage(): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [join(projectRoot, 'dist/test/e2e/snapshot-metadata/stand-in.js')],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    external: ['@grpc/proto-loader'],
+    banner: {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    },
+    logLevel: 'warning',
+  });
+  const program = outputFiles[0]?.text ?? '';
+  const bases = await baseArchives();
+  const key = await hashInputs([basename(bases), program], [packing]);
+  const directory = await cached('stand-in', key, async (draft) => {
+    const root = join(draft, 'root');
+    await unpackLayer(join(bases, baseImages.node.archive), root);
+    await writeFile(join(root, 'stand-in.mjs'), program);
+    await packImage(root, join(draft, 'stand-in.tar'), {
+      names: [images.standIn],
+      entrypoint: ['node', '/stand-in.mjs'],
+    });
+    await rm(root, { recursive: true });
+  });
+  return join(directory, 'stand-in.tar');
 }
 
 async function baseArchives(): Promise<string> {

@@ -5,11 +5,13 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { suitePrograms } from '../cluster/programs.ts';
+import { driverName } from '../kube/chart.ts';
+import { api } from '../kube/scenario.ts';
 import type { Outcome } from './junit.ts';
 import { labelPreProvisioned } from './preprovisioned.ts';
 import { reportOf } from './report.ts';
 import { Suite } from './suite.ts';
-import { left, testDriver } from './test-driver.ts';
+import { left, modifyingClass, testDriver } from './test-driver.ts';
 
 /** Concurrent runs of the suite: each test has its own namespace. */
 const sideBySide = 3;
@@ -22,6 +24,12 @@ const chosen = all.filter((name) => !leftOut(name));
 console.log(`${all.length} tests, ${all.length - chosen.length} left out`);
 
 const outcomes: Outcome[] = [];
+const { name: className, parameters } = modifyingClass;
+await api.create('VolumeAttributesClass', '', {
+  metadata: { name: className },
+  driverName,
+  parameters,
+});
 const is =
   (mark: string) =>
   (name: string): boolean =>
@@ -38,6 +46,7 @@ await runSideBySide(slow, 'slow');
 await writeReport();
 ended.abort();
 await labelling;
+await api.delete('VolumeAttributesClass', '', className);
 
 async function runSideBySide(names: readonly string[], label: string): Promise<void> {
   const shards = Array.from({ length: sideBySide }, (_, shard) =>

@@ -1,11 +1,18 @@
 /** The features that Kubernetes' storage suite tests, and the tests that are left out, each with its reason. */
 import { classes, driverName, release } from '../kube/chart.ts';
 
+/**
+ * The class of the suite's tests of VolumeAttributesClass. It changes `trim`, whose value can be changed on any node: the nodes
+ * of the tests have cgroup v1, where volumes cannot have I/O limits.
+ */
+export const modifyingClass = { name: 'loopcsi-modified', parameters: { trim: 'off' } } as const;
+
 /** The suite's test-driver file; JSON is valid YAML. */
 export const testDriver = {
   ShortName: 'loopcsi',
   StorageClass: { FromExistingClassName: classes.suite },
   SnapshotClass: { FromExistingClassName: release },
+  VolumeAttributesClass: { FromExistingClassName: modifyingClass.name },
   InlineVolumes: [{ Attributes: { size: '64Mi' }, Shared: false, ReadOnly: false }],
   DriverInfo: {
     Name: driverName,
@@ -14,6 +21,7 @@ export const testDriver = {
     SupportedFsType: { '': {}, ext4: {}, xfs: {}, btrfs: {} },
     SupportedMountOption: { noatime: {} },
     TopologyKeys: [`topology.${driverName}/node`],
+    VolumeModifyStressTestOptions: { NumPods: 3 },
     Capabilities: {
       persistence: true,
       block: true,

@@ -21,22 +21,35 @@ export async function upgrade(more: Readonly<Record<string, object>> = {}): Prom
   await upgradeTo(await hasController(), more);
 }
 
-/** Upgrades the tests' release to the other shape or the same, and waits until the driver of every node has it. */
-export async function changeShape(enabled: boolean): Promise<void> {
-  await upgradeTo(enabled, {});
+/**
+ * Upgrades the tests' release to the other shape or the same, and waits until the driver of every node has it. `controller` has more
+ * values of the controller.
+ */
+export async function changeShape(enabled: boolean, controller: object = {}): Promise<void> {
+  await upgradeTo(enabled, {}, controller);
 }
 
 /** Values of the tests' release in this shape. */
-export function valuesOf(enabled: boolean, more: Readonly<Record<string, object>> = {}): string {
+export function valuesOf(
+  enabled: boolean,
+  more: Readonly<Record<string, object>> = {},
+  controller: object = {},
+): string {
   // Scenarios let the other nodes fail, and a controller on a lost node is replaced only after five minutes.
   const nodeSelector = { 'kubernetes.io/hostname': firstNode.name };
-  return JSON.stringify(chartValues({ controller: { enabled, nodeSelector }, ...more }));
+  return JSON.stringify(
+    chartValues({ controller: { enabled, nodeSelector, ...controller }, ...more }),
+  );
 }
 
-async function upgradeTo(enabled: boolean, more: Readonly<Record<string, object>>): Promise<void> {
+async function upgradeTo(
+  enabled: boolean,
+  more: Readonly<Record<string, object>>,
+  controller: object = {},
+): Promise<void> {
   const args = ['upgrade', release, chartPath, '--namespace', systemNamespace, '--values', '-'];
   const flags = ['--wait', '--timeout', `${scaledMs(5)}m`];
-  const { exitCode, stderr } = await helm([...args, ...flags], valuesOf(enabled, more));
+  const { exitCode, stderr } = await helm([...args, ...flags], valuesOf(enabled, more, controller));
   if (exitCode !== 0) throw new Error(stderr);
   await eventually(
     'one ready driver of the new shape on every node',

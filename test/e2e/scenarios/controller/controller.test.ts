@@ -67,23 +67,6 @@ test.serial(
       t.is(await scenario.sh(restored, `test -s /data/${expected} && echo found`), 'found');
     }
 
-    // No pod uses it: with a controller its space is reserved at once. Its filesystem grows when a pod uses it.
-    await scenario.delete('Pod', 'restored-during');
-    await grow(scenario, 'restored-during', '640Mi');
-    await scenario.until(
-      'PersistentVolumeClaim',
-      'restored-during',
-      (claim) => textAt(claim, 'status.allocatedResourceStatuses.storage') === 'NodeResizePending',
-      120_000,
-    );
-    await scenario.readyPod('grown', { claims: { '/data': 'restored-during' } }, 120_000);
-    await scenario.until(
-      'PersistentVolumeClaim',
-      'restored-during',
-      (claim) => textAt(claim, 'status.capacity.storage') === '640Mi',
-      180_000,
-    );
-    await scenario.delete('Pod', 'grown');
     // A pod uses it: the kubelet grows the filesystem.
     await grow(scenario, 'new', '640Mi');
     await scenario.until(
