@@ -1,6 +1,7 @@
 /**
- * `npm run bench:kubernetes` installs the chart in a real cluster and compares the start of pods that use a volume with the start of
- * pods that use an emptyDir. Prints tables for docs/benchmarks.md. test/e2e/run.ts runs this file in the cluster's network namespace.
+ * `npm run bench:kubernetes [-- --shape daemonset|controller]` installs the chart in a real cluster and compares the start of pods that
+ * use a volume with the start of pods that use an emptyDir, in both shapes of the chart one after the other, or in one. Prints tables for
+ * docs/benchmarks.md. test/e2e/run.ts runs this file in the cluster's network namespace.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,9 +9,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { textAt } from '../test/e2e/kube/api.ts';
 import { claim, type PodOptions, pod } from '../test/e2e/kube/objects.ts';
 import { api, firstNode, isReady } from '../test/e2e/kube/scenario.ts';
-import { asMarkdown, percentile, residentMiB } from './measure.ts';
+import { changeShape } from '../test/e2e/kube/shape.ts';
+import { asMarkdown, median, percentile, residentMiB } from './measure.ts';
 
-const rounds = 50;
+/** Pods of each kind; fewer only to try this program. */
+const rounds = Number(process.env['LOOPCSI_BENCH_PODS'] ?? 50);
+const atOnceRounds = 3;
 const namespace = 'bench';
 
 /** Milliseconds since the pod and its claim were created. */
@@ -109,18 +113,18 @@ async function idleRequestRate(): Promise<number> {
   return ((await countRequests()) - before) / 20;
 }
 
-/** Resident memory of the driver and its sidecars in MiB, by name. */
+/** Resident memory of the processes of the release in MiB, by name, those of the snapshot-controller excepted. */
 async function measureMemory(): Promise<ReadonlyMap<string, number>> {
   const memory = new Map<string, number>();
   for (const pid of await firstNode.podProcesses()) {
     const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
-    const name = command.join(' ').includes('main.js serve')
-      ? 'driver'
-      : (command[0] ?? '').slice(1);
-    if (!/^(?:driver|csi-\w+)$/.test(name)) continue;
+    const [, mode] = /\/main\.js (serve|controller)\b/.exec(command.join(' ')) ?? [];
+    const program = (command[0] ?? '').replace(/^.*\//, '');
+    const name = mode === undefined ? program : mode === 'serve' ? 'driver' : mode;
+    if (!/^(?:driver|controller|csi-[\w-]+)$/.test(name)) continue;
     memory.set(name, await residentMiB(pid).catch(() => Number.NaN));
   }
-  return new Map([...memory].sort(([a], [b]) => a.localeCompare(b)));
+  return memory;
 }
 
 /** Runs `work` and counts the requests that it causes per pod, above the idle rate. */
@@ -141,12 +145,26 @@ const driverCalls = [
   'DeleteVolume',
 ] as const;
 
-async function benchInTurn(idleRate: number): Promise<string> {
+const shapes = { daemonset: 'sidecars on each node', controller: 'controller' } as const;
+type Shape = keyof typeof shapes;
+
+/** What was measured in one shape. */
+interface Measured {
+  readonly shape: Shape;
+  readonly inTurn: readonly (readonly string[])[];
+  readonly atOnce: readonly (readonly string[])[];
+  readonly requests: { readonly empty: number; readonly volume: number };
+  readonly idleRate: number;
+  readonly idleMemory: ReadonlyMap<string, number>;
+  readonly loadedMemory: ReadonlyMap<string, number>;
+}
+
+async function benchInTurn(idleRate: number): Promise<Pick<Measured, 'inTurn' | 'requests'>> {
   const since = new Date().toISOString();
   const empty = await countRequestsPerPod(idleRate, async () => runInTurn('empty', false));
   const volume = await countRequestsPerPod(idleRate, async () => runInTurn('volume', true));
   const [emptyTimes, volumeTimes] = [empty.result, volume.result];
-  const rows = [
+  const inTurn = [
     row(
       'emptyDir: created to ready',
       emptyTimes.map(({ readyMs }) => readyMs),
@@ -173,50 +191,125 @@ async function benchInTurn(idleRate: number): Promise<string> {
     ),
   ];
   for (const rpc of driverCalls) {
-    rows.push(row(`driver: ${rpc}`, await readDriverDurations(rpc, since)));
+    inTurn.push(row(`driver: ${rpc}`, await readDriverDurations(rpc, since)));
   }
-  const times = asMarkdown([`${rounds} pods, one at a time, in milliseconds`, 'p50', 'p99'], rows);
-  const requests = asMarkdown(
-    ['API requests to create and delete one pod', ''],
-    [
-      ['with emptyDir', empty.requests.toFixed(0)],
-      ['with a claim and its volume', volume.requests.toFixed(0)],
-    ],
-  );
-  return `${times}\n\n${requests}`;
+  return { inTurn, requests: { empty: empty.requests, volume: volume.requests } };
 }
 
-async function benchAtOnce(): Promise<string> {
-  const empty = await runAtOnce('many-empty', false);
-  const volume = await runAtOnce('many', true);
-  return asMarkdown(
-    [`${rounds} pods at once, in milliseconds`, 'p50', 'p99'],
-    [
-      row(
-        'emptyDir: created to ready',
-        empty.map(({ readyMs }) => readyMs),
-      ),
-      row(
-        'volume: created to ready',
-        volume.map(({ readyMs }) => readyMs),
-      ),
-    ],
-  );
+/** Pods with an emptyDir and pods with a volume take turns, so that a change of the machine's load affects both. */
+async function benchAtOnce(): Promise<readonly (readonly string[])[]> {
+  const times = new Map<string, number[]>();
+  const ratios: number[] = [];
+  const run = async (name: string, round: number, withVolume: boolean): Promise<number> => {
+    const kind = `many-${withVolume ? 'volume' : 'empty'}-${round}`;
+    const readyMs = (await runAtOnce(kind, withVolume)).map((one) => one.readyMs);
+    times.set(name, [...(times.get(name) ?? []), ...readyMs]);
+    return percentile(readyMs, 50);
+  };
+  for (let round = 0; round < atOnceRounds; round += 1) {
+    const empty = await run('emptyDir: created to ready', round, false);
+    ratios.push((await run('volume: created to ready', round, true)) / empty);
+  }
+  const rows = [...times].map(([name, values]) => row(name, values));
+  return [...rows, ['ratio of the medians, in the median round', median(ratios).toFixed(2), '']];
 }
 
-await api.create('Namespace', '', { metadata: { name: namespace } });
-await delay(3_000);
-const idleRate = await idleRequestRate();
-const idleMemory = await measureMemory();
-console.log(`\n${await benchInTurn(idleRate)}\n\n${await benchAtOnce()}\n`);
-const loadedMemory = await measureMemory();
-console.log(
-  asMarkdown(
-    ["resident memory of a node's containers, MiB", 'idle', 'after the measurements'],
-    [...idleMemory].map(([name, idleMiB]) => {
-      const loadedMiB = loadedMemory.get(name) ?? Number.NaN;
-      return [name, idleMiB.toFixed(0), loadedMiB.toFixed(0)];
+async function benchShape(shape: Shape): Promise<Measured> {
+  await changeShape(shape === 'controller');
+  // The kubelet gives a new certificate to the driver only after a minute or more. Until then, nothing is provisioned.
+  await startPod(`first-${shape}`, true);
+  await deletePod(`first-${shape}`, true);
+  const idleRate = await idleRequestRate();
+  const idleMemory = await measureMemory();
+  const inTurn = await benchInTurn(idleRate);
+  const atOnce = await benchAtOnce();
+  return { shape, ...inTurn, atOnce, idleRate, idleMemory, loadedMemory: await measureMemory() };
+}
+
+/** A table with two columns for each shape. */
+function compare(
+  title: string,
+  measured: readonly Measured[],
+  options: {
+    readonly columns: readonly string[];
+    readonly rowsOf: (one: Measured) => readonly (readonly string[])[];
+  },
+): string {
+  const { columns, rowsOf } = options;
+  const head = measured.flatMap(({ shape }) => columns.map((name) => `${shapes[shape]}, ${name}`));
+  const names = [...new Set(measured.flatMap((one) => rowsOf(one).map(([name]) => name ?? '')))];
+  const rows = names.map((name) => [
+    name,
+    ...measured.flatMap((one) => {
+      const cells = rowsOf(one).find(([first]) => first === name);
+      return columns.map((_, index) => cells?.[index + 1] ?? '');
     }),
-  ),
+  ]);
+  return asMarkdown([title, ...head], rows);
+}
+
+/** Whether a process is in the pod of the controller; in the other shape all are in the pod of the node. */
+function isCentral({ shape }: Measured, name: string): boolean {
+  return shape === 'controller' && name !== 'driver';
+}
+
+function memoryRows(one: Measured): readonly (readonly string[])[] {
+  const sum = (memory: ReadonlyMap<string, number>, central: boolean): string => {
+    const parts = [...memory].filter(([name]) => isCentral(one, name) === central);
+    return parts.reduce((total, [, MiB]) => total + MiB, 0).toFixed(0);
+  };
+  const { idleMemory, loadedMemory } = one;
+  const each = [...idleMemory]
+    .sort(([a], [b]) => a.localeCompare(b))
+    .map(([name, idleMiB]) => [
+      `${name}${isCentral(one, name) ? ' (once)' : ''}`,
+      idleMiB.toFixed(0),
+      (loadedMemory.get(name) ?? Number.NaN).toFixed(0),
+    ]);
+  return [
+    ['sum on each node (goal: 110)', sum(idleMemory, false), sum(loadedMemory, false)],
+    ['sum of the controller, once in the cluster', sum(idleMemory, true), sum(loadedMemory, true)],
+    ...each,
+  ];
+}
+
+function report(measured: readonly Measured[]): string {
+  const times = ['p50', 'p99'];
+  return [
+    compare(`${rounds} pods, one at a time, in milliseconds`, measured, {
+      columns: times,
+      rowsOf: ({ inTurn }) => inTurn,
+    }),
+    compare(`${rounds} pods at once, in milliseconds (goal: ratio 1.15)`, measured, {
+      columns: times,
+      rowsOf: ({ atOnce }) => atOnce,
+    }),
+    compare('API requests', measured, {
+      columns: ['number'],
+      rowsOf: ({ requests, idleRate: perSecond }) => [
+        ['to create and delete a pod with an emptyDir', requests.empty.toFixed(0)],
+        ['to create and delete a pod with a claim and its volume', requests.volume.toFixed(0)],
+        ['each second when nothing happens, in the whole cluster', perSecond.toFixed(1)],
+      ],
+    }),
+    compare('resident memory, MiB', measured, {
+      columns: ['idle', 'after the measurements'],
+      rowsOf: memoryRows,
+    }),
+  ].join('\n\n');
+}
+
+const flag = process.argv.indexOf('--shape');
+const only = flag < 0 ? undefined : process.argv[flag + 1];
+const chosen = (Object.keys(shapes) as readonly Shape[]).filter(
+  (shape) => only === undefined || shape === only,
 );
+if (chosen.length === 0) throw new Error(`--shape ${only ?? ''}: use daemonset or controller`);
+await api.create('Namespace', '', { metadata: { name: namespace } });
+const measured: Measured[] = [];
+for (const shape of chosen) {
+  measured.push(await benchShape(shape));
+  // Printed again after each shape, so that a failure of the next one loses nothing.
+  console.log(`\n${report(measured)}\n`);
+}
 await api.delete('Namespace', '', namespace);

@@ -6,6 +6,7 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { removeAll } from '../test/helpers/scratch-pool.ts';
+import { benchController } from './controller.ts';
 import { benchDocker } from './docker.ts';
 import { benchLifeCycle } from './life-cycle.ts';
 import { benchList } from './list.ts';
@@ -19,6 +20,7 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   list: benchList,
   metrics: benchMetrics,
   snapshots: benchSnapshots,
+  controller: benchController,
   docker: benchDocker,
 };
 

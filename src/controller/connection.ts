@@ -113,7 +113,7 @@ export function connect(options: {
   readonly credentials: ChannelCredentials;
   readonly timings: ConnectionTimings;
   readonly onChange: (state: ConnectionState) => void;
-  /** Called when an attempt to connect takes longer than `connectTimeoutMs`. */
+  /** Called when an attempt to connect takes longer than `connectTimeoutMs`, or the attempts after a failed one take longer. */
   readonly onTimeout: () => void;
 }): Connection {
   const { address, credentials, timings } = options;
@@ -217,8 +217,10 @@ function watchState(
     // The argument makes an idle channel connect.
     const state = channel.getChannel().getConnectivityState(true);
     clearTimeout(timer);
-    if (state === connectivityState.CONNECTING)
-      timer = setTimeout(onTimeout, timings.connectTimeoutMs).unref();
+    // After a failed attempt, grpc-js does not report the state of the next ones until one succeeds.
+    const pauseMs = state === connectivityState.TRANSIENT_FAILURE ? timings.maxReconnectMs : 0;
+    if (state !== connectivityState.READY)
+      timer = setTimeout(onTimeout, timings.connectTimeoutMs + pauseMs).unref();
     channel.getChannel().watchConnectivityState(state, Infinity, () => {
       if (isClosed) return;
       onChange(watch());

@@ -19,6 +19,7 @@ import { controllerFeatures, type RoutedService, routedCalls } from './offered.t
 import { findReadinessProblem } from './readiness.ts';
 import type { ControllerContext } from './services/context.ts';
 import { controllerMethods } from './services/controller.ts';
+import { makeCreateMemory } from './services/create-volume.ts';
 import { groupControllerMethods } from './services/group-controller.ts';
 import { nodesCalls, nodesMethods } from './services/nodes.ts';
 import { snapshotMetadataMethods } from './services/snapshot-metadata.ts';
@@ -75,13 +76,12 @@ export async function startController(options: ControllerOptions): Promise<Runni
     },
     records,
   );
-  const createdNames = { running: new Set<string>(), undecided: new Map(), silent: new Map() };
   const context: Served = {
     agents,
     records,
     driverName,
     version,
-    createdNames,
+    createdNames: makeCreateMemory(),
     snapshotSources: new Map(),
   };
   const server = await serveOnSocket({

@@ -1,4 +1,5 @@
 /** Lists over nodes, page by page: the entries of one node after those of another, in the order of the node tags. */
+import { mapConcurrently } from '../async.ts';
 import { VolumeError } from '../errors.ts';
 import type { Agent } from './agent.ts';
 import type { Agents, Node } from './agents.ts';
@@ -20,6 +21,13 @@ interface Position {
   readonly tag: string;
   readonly token: string | undefined;
 }
+
+interface Asked {
+  readonly tag: string;
+  readonly agent: Agent;
+}
+
+const maxConcurrentNodes = 32;
 
 const tokenForm = /^([0-9a-f]{8})(?:\/(.*)|!)$/s;
 
@@ -45,18 +53,40 @@ export async function listOver<T>(
     tag: tagOf(node, agents),
     agent: requireAgent(node, agents),
   }));
+  const askNode = ({ tag, agent }: Asked, max_entries: number): Promise<ListPage<T>> => {
+    const starting_token = start?.tag === tag ? (start.token ?? '') : '';
+    return ask(agent, { max_entries, starting_token });
+  };
   const entries: T[] = [];
-  for (const [index, { tag, agent }] of asked.entries()) {
-    const isFull = maxEntries > 0 && entries.length >= maxEntries;
-    if (isFull) return { entries, next_token: `${asked[index - 1]?.tag ?? tag}!` };
-    const page = await ask(agent, {
-      max_entries: maxEntries === 0 ? 0 : maxEntries - entries.length,
-      starting_token: start?.tag === tag ? (start.token ?? '') : '',
-    });
-    entries.push(...page.entries);
-    if (page.next_token !== '') return { entries, next_token: `${tag}/${page.next_token}` };
+  let previous: Asked | undefined;
+  for (const batch of batchesOf(asked)) {
+    const limit = maxEntries === 0 ? 0 : maxEntries - entries.length;
+    const pages = await mapConcurrently(batch, maxConcurrentNodes, (node) => askNode(node, limit));
+    for (const [index, node] of batch.entries()) {
+      const free = maxEntries === 0 ? 0 : maxEntries - entries.length;
+      if (maxEntries > 0 && free === 0)
+        return { entries, next_token: `${previous?.tag ?? node.tag}!` };
+      let page = pages[index] ?? { entries: [], next_token: '' };
+      // Nodes before it in the batch have filled a part of the page since.
+      if (maxEntries > 0 && page.entries.length > free) page = await askNode(node, free);
+      entries.push(...page.entries);
+      if (page.next_token !== '') return { entries, next_token: `${node.tag}/${page.next_token}` };
+      previous = node;
+    }
+    if (maxEntries > 0 && entries.length >= maxEntries && previous !== asked.at(-1))
+      return { entries, next_token: `${previous?.tag ?? ''}!` };
   }
   return { entries, next_token: '' };
+}
+
+/** The first node alone, since it often fills the page; then more and more, since many may have no entries. */
+function* batchesOf<T>(nodes: readonly T[]): Generator<readonly T[]> {
+  let size = 1;
+  for (let begin = 0; begin < nodes.length; ) {
+    yield nodes.slice(begin, begin + size);
+    begin += size;
+    size = Math.min(2 * size, maxConcurrentNodes);
+  }
 }
 
 function parseToken(text: string): Position | undefined {

@@ -6,6 +6,7 @@ import { FollowedCredentials } from '../tls/credentials.ts';
 import { manageCertificates, parseCertificates } from './certificates/manage.ts';
 import { startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
+import { maxOpenFiles, withFileLimit } from './discovery/open-files.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
 import { openRecords, parseRecords } from './nodes/records-option.ts';
 import { tlsCredentials } from './tls.ts';
@@ -51,7 +52,8 @@ export async function runController(
       : parseCertificates(config.manageCertificates);
   let client: KubeClient | undefined;
   const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
-  const discovery = openDiscovery(agents, { log, kube });
+  const limit = await maxOpenFiles();
+  const discovery = withFileLimit(openDiscovery(agents, { log, kube }), { log, limit });
   const nodeStore =
     config.nodeRecords === undefined
       ? undefined

@@ -4,25 +4,28 @@ import { credentials } from '@grpc/grpc-js';
 import type { FollowedCredentials } from '../tls/credentials.ts';
 import { findPeerProblem } from '../tls/roles.ts';
 import type { AgentCredentials } from './connection.ts';
+import { makeHandshakes } from './handshakes.ts';
 
 /** Uses the certificates of a TLS directory, and those of each change. The names of hosts are not checked. */
 export function tlsCredentials(
   followed: FollowedCredentials,
   driverName: string,
 ): AgentCredentials {
+  const handshakes = makeHandshakes();
   return {
     forChannel: (onRefused) => {
       const { current } = followed;
       if (current === undefined) {
         throw new Error(followed.problem ?? 'the TLS certificates have not been read yet');
       }
-      return credentials.createFromSecureContext(current.context, {
+      const made = credentials.createFromSecureContext(current.context, {
         checkServerIdentity: (_host, { raw }) => {
           const problem = findPeerProblem(new X509Certificate(raw), { driverName, role: 'agent' });
           if (problem !== undefined) onRefused(problem.message);
           return problem;
         },
       });
+      return handshakes.limit(made);
     },
     watch: (onChange) => {
       // The first call is at once, about the certificates that are in use already.

@@ -46,6 +46,8 @@ const nodesFlag = words.indexOf('--nodes');
 const nodeCount = nodesFlag < 0 ? 1 : Number(words.splice(nodesFlag, 2)[1]);
 const controllerFlag = words.indexOf('--controller');
 const shape = controllerFlag < 0 ? [] : words.splice(controllerFlag, 1);
+const shapeFlag = words.indexOf('--shape');
+const benchFlags = shapeFlag < 0 ? [] : words.splice(shapeFlag, 2);
 const avaFlags = words.filter((word) => word.startsWith('-'));
 const chosen = words.filter((word) => !word.startsWith('-'));
 
@@ -65,7 +67,8 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];
-  const isGood = await runInside(cluster, commands[stage] ?? scenarios);
+  const more = stage === 'bench' ? benchFlags : [];
+  const isGood = await runInside(cluster, [...(commands[stage] ?? scenarios), ...more]);
   lap(`stage ${stage} ended`);
   return isGood;
 }

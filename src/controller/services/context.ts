@@ -1,3 +1,4 @@
+import type { makeSemaphore } from '../../async.ts';
 import type { MethodName } from '../../csi/rpc-types.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import type { Agent } from '../agent.ts';
@@ -17,6 +18,8 @@ export interface ControllerContext {
 
 /** What this process knows about creates of which several nodes are candidates (create-volume.ts). */
 export interface CreateMemory {
+  /** Limits the creates that ask all candidates at a time: each agent takes only so many calls (agent.ts). */
+  readonly asking: ReturnType<typeof makeSemaphore>;
   /** Names that are being created now. */
   readonly running: Set<string>;
   /** Names of volumes that a node may have made although its answer did not arrive, with the tag of that node. */

@@ -1,7 +1,7 @@
 /** Chooses the node of a new volume. */
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import { mapConcurrently } from '../../async.ts';
+import { makeSemaphore, mapConcurrently } from '../../async.ts';
 import type { CreateVolumeRequest, CreateVolumeResponse, Topology } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { missing, volumeIdFor } from '../../ids.ts';
@@ -22,9 +22,20 @@ const abandonedMs = 10 * 60_000;
 /** After the start, nodes that have not been seen yet may still appear. */
 const settlingMs = 2 * 60_000;
 const maxConcurrentNodes = 32;
+/** Less than an agent takes (agent.ts), so that many creates at once wait here instead of being refused there. */
+const maxAsking = 32;
 const askTimeoutMs = 5_000;
 /** Names whose node is remembered. Each has up to 128 bytes. */
 const maxUndecided = 10_000;
+
+export function makeCreateMemory(): CreateMemory {
+  return {
+    asking: makeSemaphore(maxAsking),
+    running: new Set(),
+    undecided: new Map(),
+    silent: new Map(),
+  };
+}
 
 type Source = ReturnType<typeof parseCreateVolumeForm>['source'];
 
@@ -160,7 +171,10 @@ async function createOnOne(
 ): Promise<CreateVolumeResponse> {
   const { agents } = context;
   const { candidates, name, source } = creation;
-  const answers = await whoHasIt(context, creation, call);
+  const answers = await context.createdNames.asking(
+    () => whoHasIt(context, creation, call),
+    call.signal,
+  );
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
   const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];

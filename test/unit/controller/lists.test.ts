@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
 import type { Agents, Node } from '../../../src/controller/agents.ts';
@@ -101,4 +102,29 @@ test('a token has at most the 128 bytes of a string in CSI', async (t) => {
   const longest = `${'n'.repeat(100)}.00000000`;
   const { next_token } = await page([{ tag: '00000000', ids: [longest, ...ids] }], 1, '');
   t.true(Buffer.byteLength(next_token) <= 128, next_token);
+});
+
+test('many nodes without entries are asked at the same time, but not more than 32', async (t) => {
+  const nodes = Array.from({ length: 200 }, (_, index) => ({
+    tag: index.toString(16).padStart(8, '0'),
+    ids: [],
+  }));
+  let running = 0;
+  let most = 0;
+  let rounds = 0;
+  const { entries, next_token } = await listOver(agents, nodes.map(nodeOf), {
+    maxEntries: 10,
+    startingToken: '',
+    ask: async () => {
+      if (running === 0) rounds += 1;
+      running += 1;
+      most = Math.max(most, running);
+      await setImmediate();
+      running -= 1;
+      return { entries: [], next_token: '' };
+    },
+  });
+  t.deepEqual([entries, next_token], [[], '']);
+  t.is(most, 32);
+  t.true(rounds < 15, `${rounds} rounds`);
 });

@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import type { Agents, Node } from '../../../src/controller/agents.ts';
 import type { ControllerContext } from '../../../src/controller/services/context.ts';
 import { controllerMethods } from '../../../src/controller/services/controller.ts';
+import { makeCreateMemory } from '../../../src/controller/services/create-volume.ts';
 import type { CreateVolumeRequest } from '../../../src/csi/types.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { nodeTagOf, volumeIdFor } from '../../../src/ids.ts';
@@ -106,7 +107,7 @@ function makeController({ nodes, step, nextMishap }: World) {
     agents,
     driverName: 'loopcsi.io',
     version: '1',
-    createdNames: { running: new Set(), undecided: new Map(), silent: new Map() },
+    createdNames: makeCreateMemory(),
     snapshotSources: new Map(),
   };
   return controllerMethods(context);
