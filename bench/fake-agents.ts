@@ -56,6 +56,7 @@ function volumesInMemory(nodeId: string, count: number) {
       nodeTag,
       pools: [{ name: 'default', uuid: snapshotIdFor('pool', nodeTag) }],
       foreignIds: [],
+      volumeCount: byId.size,
     }),
     createVolume: async (_call, { name }) => add(name),
     deleteVolume: async (_call, id) => {

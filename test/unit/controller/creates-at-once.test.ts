@@ -26,7 +26,17 @@ test('of many creates at once, only so many ask each node as its agent takes, an
       throw new StatusError(status.NOT_FOUND, 'missing');
     };
     const agent = { name, call } as never;
-    return { name, tag, segments: {}, agent, absence: undefined, foreignIds: [], rank: undefined };
+    return {
+      name,
+      tag,
+      segments: {},
+      agent,
+      absence: undefined,
+      foreignIds: [],
+      rank: undefined,
+      addresses: [],
+      hello: undefined,
+    };
   };
   const nodes = [nodeOf('node-a'), nodeOf('node-b')];
   const agents = {
