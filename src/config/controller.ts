@@ -1,5 +1,6 @@
 /** The options of `loopcsi controller`, from the same sources as those of `serve`. */
 import * as v from 'valibot';
+import { parseDuration } from '../units.ts';
 import { ConfigError, loadOptions } from './load.ts';
 import { flagOf, type OptionTable, optionTable } from './options.ts';
 import { parseAbsolutePath, textParsedBy } from './values.ts';
@@ -35,6 +36,30 @@ export const controllerTable = {
     value: 'SOURCE',
     help: 'Where the nodes that were forgotten are recorded (`loopcsi node forget`): `file:///PATH` in a directory that exists, or `configmap://NAMESPACE/NAME`, which exists. Without it, no node can be forgotten.',
     schema: v.string(),
+  },
+  nodeLossPolicy: {
+    kind: 'value',
+    value: 'keep|forget',
+    default: 'keep',
+    help: 'In Kubernetes: `forget` forgets a node whose Node object was deleted `--forget-deleted-nodes-after` ago and whose driver is not reached, as `loopcsi node forget` does. `keep` never does. A node that is only not ready is never forgotten. Needs `--node-records configmap://`.',
+    schema: v.picklist(['keep', 'forget'], 'use one of keep, forget'),
+  },
+  forgetDeletedNodesAfter: {
+    kind: 'value',
+    value: 'DURATION',
+    default: '30m',
+    help: 'Time from the deletion of a Node object until `--node-loss-policy forget` forgets the node. A Node that is created again ends it.',
+    schema: textParsedBy(parseDuration),
+  },
+  claimEvents: {
+    kind: 'switch',
+    value: 'true|false',
+    default: 'false',
+    help: 'In Kubernetes: tell the owners of claims, by an event, that the node with their data was deleted or has been away for ten minutes. Needs `--node-records configmap://`.',
+    schema: v.pipe(
+      v.picklist(['true', 'false'], 'use one of true, false'),
+      v.transform((value) => value === 'true'),
+    ),
   },
   driverName: { ...driverName, help: 'CSI driver name. Drivers with another name are refused.' },
   logLevel,

@@ -100,7 +100,8 @@ export class Agents {
     if (this.#syncedAtMs !== undefined) return;
     throw new VolumeError(
       'unavailable',
-      'the source of --agents has not given its first list yet, so no node is known; retry later',
+      this.#forgotten.problem ??
+        'the source of --agents has not given its first list yet, so no node is known; retry later',
     );
   }
 

@@ -76,14 +76,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
     },
     records,
   );
-  const context: Served = {
-    agents,
-    records,
-    driverName,
-    version,
-    createdNames: makeCreateMemory(),
-    snapshotSources: new Map(),
-  };
+  const context = { ...newContext(agents, { driverName, version }), records };
   const server = await serveOnSocket({
     endpoint,
     log,
@@ -111,6 +104,14 @@ export async function startController(options: ControllerOptions): Promise<Runni
       http?.close();
     },
   };
+}
+
+function newContext(
+  agents: Agents,
+  names: Pick<ControllerContext, 'driverName' | 'version'>,
+): ControllerContext {
+  const createdNames = makeCreateMemory();
+  return { agents, ...names, createdNames, snapshotSources: new Map() };
 }
 
 /** No node is known before it is known which ones are forgotten. */

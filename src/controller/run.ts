@@ -1,14 +1,17 @@
 /** `loopcsi controller` as a process: its certificates, its discovery, and the controller itself. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { VolumeError } from '../errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { FollowedCredentials } from '../tls/credentials.ts';
 import { manageCertificates, parseCertificates } from './certificates/manage.ts';
-import { startController } from './controller.ts';
+import { type RunningController, startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
 import { maxOpenFiles, withFileLimit } from './discovery/open-files.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
-import { openRecords, parseRecords } from './nodes/records-option.ts';
+import { leadByLease } from './kube/lease.ts';
+import { openRecords, parseRecords, type RecordsOption } from './nodes/records-option.ts';
+import { watchLosses } from './nodes/watch-losses.ts';
 import { tlsCredentials } from './tls.ts';
 
 interface RunOptions {
@@ -21,6 +24,10 @@ interface RunOptions {
   readonly manageCertificates: string | undefined;
   /** Where the records of nodes are kept (nodes/records-option.ts); undefined if no node can be forgotten. */
   readonly nodeRecords: string | undefined;
+  readonly nodeLossPolicy: 'keep' | 'forget';
+  /** In milliseconds. */
+  readonly forgetDeletedNodesAfter: number;
+  readonly claimEvents: boolean;
   readonly driverName: string;
   readonly httpAddress: { readonly host: string; readonly port: number } | undefined;
   /** Options that were set explicitly, as opposed to defaults. */
@@ -46,24 +53,19 @@ export async function runController(
 ): Promise<{ stop(): Promise<void> }> {
   const { endpoint, driverName, httpAddress, tlsDir, shutdownTimeout } = config;
   const agents = parseAgents(config.agents);
-  const kept =
-    config.manageCertificates === undefined
-      ? undefined
-      : parseCertificates(config.manageCertificates);
+  const { manageCertificates: secrets, nodeRecords } = config;
+  const kept = secrets === undefined ? undefined : parseCertificates(secrets);
   let client: KubeClient | undefined;
   const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
   const limit = await maxOpenFiles();
   const discovery = withFileLimit(openDiscovery(agents, { log, kube }), { log, limit });
-  const nodeStore =
-    config.nodeRecords === undefined
-      ? undefined
-      : await openRecords(parseRecords(config.nodeRecords), { log, kube });
+  const records = nodeRecords === undefined ? undefined : parseRecords(nodeRecords);
+  const watched = watchedRecords(config, records);
+  const nodeStore = records === undefined ? undefined : await openRecords(records, { log, kube });
   log.info({ version, config }, 'starting');
   const followed = await FollowedCredentials.follow({
-    directory: tlsDir,
-    driverName,
+    ...{ directory: tlsDir, driverName, log },
     role: 'controller',
-    log,
   });
   const running = await startController({
     endpoint,
@@ -80,16 +82,13 @@ export async function runController(
   const stopping = new AbortController();
   // The host name of a pod is its name, but may be cut off.
   const identity = `${hostname()}_${randomUUID()}`;
-  const leading = [
-    ...(kept === undefined
-      ? []
-      : [
-          manageCertificates(
-            { ...kept, client: kube(), driverName, identity, log },
-            stopping.signal,
-          ),
-        ]),
-  ];
+  const own = { driverName, identity, log };
+  const { signal } = stopping;
+  const leading: Promise<void>[] = [];
+  if (kept !== undefined)
+    leading.push(manageCertificates({ ...kept, ...own, client: kube() }, signal));
+  if (watched !== undefined)
+    leading.push(leadLosses({ ...watched, ...own, ...running, client: kube(), config }, signal));
   return {
     stop: async () => {
       stopping.abort();
@@ -98,4 +97,42 @@ export async function runController(
       client?.close();
     },
   };
+}
+
+/** The ConfigMap of the records, if this controller has to look after lost nodes. Throws `invalid` for other records. */
+function watchedRecords(
+  { nodeLossPolicy, claimEvents }: RunOptions,
+  records: RecordsOption | undefined,
+): (RecordsOption & { readonly kind: 'configmap' }) | undefined {
+  if (nodeLossPolicy === 'keep' && !claimEvents) return undefined;
+  if (records?.kind === 'configmap') return records;
+  throw new VolumeError(
+    'invalid',
+    '--node-loss-policy forget and --claim-events need Kubernetes; add --node-records configmap://NAMESPACE/NAME, or remove them',
+  );
+}
+
+/** One of several controllers looks after lost nodes. Its Lease has the name of the ConfigMap. */
+async function leadLosses(
+  options: {
+    readonly namespace: string;
+    readonly name: string;
+    readonly client: KubeClient;
+    readonly driverName: string;
+    readonly identity: string;
+    readonly log: Logger;
+    readonly config: RunOptions;
+  } & Pick<RunningController, 'agents' | 'records'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { namespace, name, client, identity, log, config, driverName, agents, records } = options;
+  const watching = {
+    ...{ client, driverName, agents, records, log },
+    policy: config.nodeLossPolicy,
+    afterDeletedMs: config.forgetDeletedNodesAfter,
+    hasEvents: config.claimEvents,
+    instance: identity,
+  };
+  const lead = (leading: AbortSignal) => watchLosses(watching, leading);
+  await leadByLease({ client, namespace, name, identity, log, signal, lead });
 }

@@ -76,6 +76,13 @@ export class FakeKubeApi {
     return this.#objects.get(`${collection}/${name}`);
   }
 
+  /** The objects of a collection. */
+  all(collection: string): readonly Stored[] {
+    return [...this.#objects]
+      .filter(([path]) => path.slice(0, path.lastIndexOf('/')) === collection)
+      .map(([, object]) => object);
+  }
+
   remove(collection: string, name: string): void {
     const object = this.#objects.get(`${collection}/${name}`);
     if (object === undefined) return;
@@ -152,7 +159,7 @@ export class FakeKubeApi {
   #answer(method: string, path: string, text: string): readonly [number, object] {
     const stored = this.#objects.get(path);
     if (method === 'GET' && stored !== undefined) return [200, stored];
-    if (method === 'GET' && /\/namespaces\/[^/]+\/[^/]+$/.test(path))
+    if (method === 'GET' && (/\/namespaces\/[^/]+\/[^/]+$/.test(path) || path === volumes))
       return [200, this.#list(path)];
     if (method === 'GET') return [404, statusOf(404, `${path} not found`)];
     const object = v.parse(objectSchema, JSON.parse(text));
@@ -169,9 +176,7 @@ export class FakeKubeApi {
   }
 
   #list(collection: string): object {
-    const items = [...this.#objects]
-      .filter(([path]) => path.slice(0, path.lastIndexOf('/')) === collection)
-      .map(([, object]) => object);
+    const items = this.all(collection);
     return { metadata: { resourceVersion: String(this.#version) }, items };
   }
 
@@ -214,6 +219,9 @@ export class FakeKubeApi {
     });
   }
 }
+
+/** A collection without a namespace that the controller lists. */
+const volumes = '/api/v1/persistentvolumes';
 
 const lineOf = ({ type, object }: Change): string => `${JSON.stringify({ type, object })}\n`;
 

@@ -122,6 +122,8 @@ async function makeController(
         `--endpoint=unix://${endpoint}`,
         `--agents=static:${agents.join(',')}`,
         `--tls-dir=${join(given.tlsDir, 'controller')}`,
+        // One file for all controllers, as on one machine.
+        `--node-records=file://${join(directory, 'nodes.json')}`,
         '--http-address=off',
       ],
       logFile,

@@ -44,16 +44,20 @@ export interface Forgotten {
   readonly find: (tag: string) => { readonly name: string; readonly at: string } | undefined;
   /** The name of the forgotten node whose agent had this address. */
   readonly nameAt: (address: string) => string | undefined;
+  /** Why it is not known which nodes are forgotten; undefined if it is known. */
+  readonly problem: string | undefined;
 }
 
-export const nothingForgotten: Forgotten = { find: () => undefined, nameAt: () => undefined };
+export const nothingForgotten: Forgotten = {
+  find: () => undefined,
+  nameAt: () => undefined,
+  problem: undefined,
+};
 
 interface RecordsOptions {
   /** Absent if the controller was started without records: then no node can be forgotten. */
   readonly store: NodeStore | undefined;
   readonly log: Logger;
-  /** Milliseconds since 1970; tests replace the clock. */
-  readonly now?: () => number;
 }
 
 /**
@@ -122,7 +126,7 @@ export class NodeRecords implements Forgotten {
     await this.#change(name, (record) => {
       isNew = (record.forgotten ?? null) === null;
       return isNew
-        ? { ...record, forgotten: { at: this.#timeText(), by, addresses: [...addresses] } }
+        ? { ...record, forgotten: { at: timeText(Date.now()), by, addresses: [...addresses] } }
         : record;
     });
     return isNew;
@@ -139,18 +143,17 @@ export class NodeRecords implements Forgotten {
     return wasForgotten;
   }
 
-  /** Notes whether the Node object exists. The time of the first note of a deletion stays until it exists again. */
-  async noteObject(name: string, { exists }: { readonly exists: boolean }): Promise<void> {
+  /** Notes whether the Node object exists at `atMs`, in milliseconds since 1970. The time of the first note of a deletion stays until it exists again. */
+  async noteObject(
+    name: string,
+    { exists, atMs }: { readonly exists: boolean; readonly atMs: number },
+  ): Promise<void> {
     const known = this.#byTag.get(nodeTagOf(name))?.objectDeletedAt ?? null;
     if (exists === (known === null)) return;
     await this.#change(name, (record) => ({
       ...record,
-      objectDeletedAt: exists ? null : (record.objectDeletedAt ?? this.#timeText()),
+      objectDeletedAt: exists ? null : (record.objectDeletedAt ?? timeText(atMs)),
     }));
-  }
-
-  #timeText(): string {
-    return new Date((this.#options.now ?? Date.now)()).toISOString();
   }
 
   async #change(name: string, change: (record: NodeRecord) => NodeRecord): Promise<void> {
@@ -197,9 +200,16 @@ export class NodeRecords implements Forgotten {
   }
 }
 
+const timeText = (ms: number): string => new Date(ms).toISOString();
+
 /** A node of which nothing has to be known any more. */
-function isEmpty({ name: _, forgotten, objectDeletedAt, ...rest }: NodeRecord): boolean {
-  return forgotten === null && objectDeletedAt === null && Object.keys(rest).length === 0;
+function isEmpty(record: NodeRecord): boolean {
+  const known = ['name', 'forgotten', 'objectDeletedAt'];
+  return (
+    record.forgotten === null &&
+    record.objectDeletedAt === null &&
+    Object.keys(record).every((key) => known.includes(key))
+  );
 }
 
 /** A text that cannot be decoded is never treated as empty: all forgotten nodes would be back. */

@@ -123,7 +123,7 @@ for (const [kind, make] of Object.entries(kinds)) {
     const open = await make(t);
     let nowMs = Date.parse('2026-01-01T00:00:00Z');
     const start = async () => {
-      const records = new NodeRecords({ store: await open(), log, now: () => nowMs });
+      const records = new NodeRecords({ store: await open(), log });
       t.teardown(() => {
         records.close();
       });
@@ -131,14 +131,14 @@ for (const [kind, make] of Object.entries(kinds)) {
       return records;
     };
     const one = await start();
-    await one.noteObject('n7', { exists: true });
+    await one.noteObject('n7', { exists: true, atMs: nowMs });
     t.deepEqual(one.all(), []);
-    await one.noteObject('n7', { exists: false });
+    await one.noteObject('n7', { exists: false, atMs: nowMs });
     nowMs += 60_000;
-    await one.noteObject('n7', { exists: false });
+    await one.noteObject('n7', { exists: false, atMs: nowMs });
     const two = await start();
     t.is(two.all()[0]?.objectDeletedAt, '2026-01-01T00:00:00.000Z');
-    await two.noteObject('n7', { exists: true });
+    await two.noteObject('n7', { exists: true, atMs: nowMs });
     t.deepEqual((await start()).all(), []);
   });
 }
