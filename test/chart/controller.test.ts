@@ -116,6 +116,9 @@ test('controller and driver find and trust each other', async (t) => {
     '--tls-dir=/tls',
     '--manage-certificates=storage/r1-loopcsi',
     '--node-records=configmap://storage/r1-loopcsi-nodes',
+    '--node-loss-policy=keep',
+    '--forget-deleted-nodes-after=30m',
+    '--claim-events',
     '--http-address=[$(POD_IP)]:9736',
     '--log-level=info',
   ]);
@@ -208,12 +211,25 @@ test('what the controller may do, and what the sidecars may do besides what they
     '/configmaps[r1-loopcsi-nodes]: get list watch update',
     '/secrets[r1-loopcsi-ca r1-loopcsi-controller-tls r1-loopcsi-agent-tls]: get update',
     'coordination.k8s.io/leases: create',
-    'coordination.k8s.io/leases[r1-loopcsi]: get update',
+    'coordination.k8s.io/leases[r1-loopcsi r1-loopcsi-nodes]: get update',
     'discovery.k8s.io/endpointslices: list watch',
   ]);
   const certificates = await render({
-    controller: { enabled: true, tls: { mode: 'certManager' } },
+    controller: { enabled: true, tls: { mode: 'certManager' }, nodeLoss: { events: false } },
   });
+  t.false(certificates.some(({ metadata }) => metadata.name === 'r1-loopcsi-node-loss'));
+  t.deepEqual(rulesOf(find(objects, 'ClusterRole', 'r1-loopcsi-node-loss')), [
+    '/events: create',
+    '/nodes: get',
+    '/persistentvolumes: list',
+  ]);
+  const forgetting = await render({
+    controller: { enabled: true, nodeLoss: { policy: 'forget', events: false } },
+  });
+  t.deepEqual(rulesOf(find(forgetting, 'ClusterRole', 'r1-loopcsi-node-loss')), [
+    '/nodes: get',
+    '/persistentvolumes: list',
+  ]);
   t.deepEqual(rulesOf(find(certificates, 'Role', 'r1-loopcsi-controller')), [
     '/configmaps[r1-loopcsi-nodes]: get list watch update',
     'discovery.k8s.io/endpointslices: list watch',

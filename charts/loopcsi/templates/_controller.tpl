@@ -13,6 +13,13 @@
     - --manage-certificates={{ .Release.Namespace }}/{{ include "loopcsi.controllerPrefix" . }}
     {{- end }}
     - --node-records=configmap://{{ .Release.Namespace }}/{{ include "loopcsi.controllerPrefix" . }}-nodes
+    {{- with $controller.nodeLoss }}
+    - --node-loss-policy={{ .policy }}
+    - --forget-deleted-nodes-after={{ .afterNodeDeleted }}
+    {{- if .events }}
+    - --claim-events
+    {{- end }}
+    {{- end }}
     - --http-address=[$(POD_IP)]:{{ $controller.httpPort }}
     - --log-level={{ $controller.logLevel }}
     {{- range $controller.extraArgs }}
@@ -158,6 +165,11 @@
   {{- include "loopcsi.centralRest" . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Not empty if the controller looks after nodes that do not come back. */}}
+{{- define "loopcsi.watchesLosses" -}}
+{{- with .Values.controller.nodeLoss }}{{ if or .events (eq .policy "forget") }}true{{ end }}{{ end }}
 {{- end }}
 
 {{- define "loopcsi.leaderElection" -}}
