@@ -15,7 +15,7 @@ import { hasController } from '../../kube/shape.ts';
 
 const [first, second, third] = threeNodes();
 
-/** More than the provisioner has threads for one node; they must not occupy those for other nodes. */
+/** Claims that wait for the failing node. They must not delay those of other nodes. */
 const waiting = ['waiting-0', 'waiting-1', 'waiting-2', 'waiting-3', 'waiting-4'];
 
 async function assignClaims(scenario: Scenario, node: ClusterNode): Promise<void> {
