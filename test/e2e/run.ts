@@ -31,7 +31,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   conformance: [...node, 'dist/test/e2e/conformance/run.js'],
 };
 const stageMinutes = 8;
-const severalNodes = ['nodes', 'node-failures', 'node-loss', 'node-groups'];
+const severalNodes = ['nodes', 'node-failures', 'node-upgrade', 'node-loss', 'node-groups'];
 /** Stages whose files must not run concurrently, because their scenarios disturb each other or change the shape of the release. */
 const serialStages = ['controller', 'node-failures', 'node-loss'];
 
