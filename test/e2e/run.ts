@@ -117,7 +117,7 @@ lap('programs and images are ready');
 if (chosen.includes('conformance')) {
   archives.push(...(await suiteImages(await suitePrograms())));
 }
-if (chosen.includes('controller')) archives.push(await standInImage());
+if (stagesToRun().includes('controller')) archives.push(await standInImage());
 const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), nodeCount);
 const cluster = Cluster.of(layout, programs);
 let isGood = true;
