@@ -85,6 +85,8 @@ export class Agent {
   #acceptedHello: HelloResponse | undefined;
   /** Why the certificate of the peer of this connection is refused. */
   #refusedCertificate: string | undefined;
+  /** When the certificate of the peer of the connection expires. */
+  #peerExpiresAtMs = Infinity;
   #running = 0;
   #helloTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -243,8 +245,14 @@ export class Agent {
     this.#refusedCertificate = undefined;
     let credentials: ChannelCredentials;
     try {
-      credentials = this.#options.credentials.forChannel((why) => {
-        if (connection === this.#connection) this.#refusedCertificate = why;
+      credentials = this.#options.credentials.forChannel({
+        onRefused: (why) => {
+          if (connection === this.#connection) this.#refusedCertificate = why;
+          else if (connection === this.#next) this.#distrust(connection, why);
+        },
+        onAccepted: (expiresAtMs) => {
+          this.#peerExpiresAtMs = expiresAtMs;
+        },
       });
     } catch (error) {
       this.#leave(messageOf(error));
@@ -258,6 +266,7 @@ export class Agent {
         if (connection === this.#next && (state === 'up' || !this.#connection.isUp()))
           this.#useNext(connection);
         if (connection === this.#connection) this.#connectionChanged(state);
+        else if (connection === this.#next && state === 'failed') void this.#checkNext(connection);
       },
       onTimeout: () => {
         const isUsed = connection === this.#connection || connection === this.#next;
@@ -265,6 +274,34 @@ export class Agent {
       },
     });
     return connection;
+  }
+
+  /**
+   * The connection with newer certificates has failed while the earlier one is up. If these certificates do not trust the agent, the
+   * earlier connection must not be used any longer. If the agent does not trust them, or is only restarting, it may be.
+   */
+  async #checkNext(next: Connection): Promise<void> {
+    const { version, timings } = this.#options;
+    const request = { api_version: agentApiVersion, controller_version: version };
+    const limits = { timeoutMs: timings.helloTimeoutMs };
+    try {
+      await next.call({ service: 'loopcsi.agent.v1.Agent', rpc: 'Hello', request }, limits);
+    } catch (error) {
+      const { details } = serviceErrorOf(error);
+      const isOurs = certificateProblem.test(details) && !/alert/i.test(details);
+      if (isOurs) this.#distrust(next, withoutResolution(details));
+    }
+  }
+
+  /** Ends the earlier connection at once: its peer is not trusted any more. */
+  #distrust(next: Connection, why: string): void {
+    if (this.#isClosed || next !== this.#next) return;
+    const earlier = this.#connection;
+    this.#connection = next;
+    this.#next = undefined;
+    this.#refusedCertificate = why;
+    earlier.close();
+    this.#refuse(why);
   }
 
   #connectionChanged(state: ConnectionState): void {
@@ -283,7 +320,10 @@ export class Agent {
       if (this.#isClosed || connection !== this.#connection) return;
       clearTimeout(this.#helloTimer);
       this.#helloTimer = setTimeout(() => {
-        if (connection.isUp()) this.#greet();
+        if (!connection.isUp()) return;
+        // A certificate is checked when a connection is made, so an expired one needs a new connection.
+        if (Date.now() >= this.#peerExpiresAtMs) this.reconnect();
+        this.#greet();
       }, ms).unref();
     };
     connection

@@ -9,13 +9,21 @@ import { makeClientOn } from '../csi/client.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
 
+/** Is told about the certificate of the peer of a channel. */
+export interface PeerListener {
+  /** Why it is refused. */
+  readonly onRefused: (why: string) => void;
+  /** When it expires, in milliseconds since 1970, if it is accepted. */
+  readonly onAccepted: (expiresAtMs: number) => void;
+}
+
 /** The TLS side of the connections to agents. */
 export interface AgentCredentials {
   /**
-   * Credentials of a new channel, with the certificates that are current now. `onRefused` is told why a peer's certificate is
-   * refused. Throws an error with the reason if there are no certificates yet.
+   * Credentials of a new channel, with the certificates that are current now. Throws an error with the reason if there are no
+   * certificates yet.
    */
-  readonly forChannel: (onRefused: (why: string) => void) => ChannelCredentials;
+  readonly forChannel: (listener: PeerListener) => ChannelCredentials;
   /** Calls back when the certificates have changed. Returns the function that ends this. */
   readonly watch: (onChange: () => void) => () => void;
 }

@@ -13,15 +13,17 @@ export function tlsCredentials(
 ): AgentCredentials {
   const handshakes = makeHandshakes();
   return {
-    forChannel: (onRefused) => {
+    forChannel: ({ onRefused, onAccepted }) => {
       const { current } = followed;
       if (current === undefined) {
         throw new Error(followed.problem ?? 'the TLS certificates have not been read yet');
       }
       const made = credentials.createFromSecureContext(current.context, {
         checkServerIdentity: (_host, { raw }) => {
-          const problem = findPeerProblem(new X509Certificate(raw), { driverName, role: 'agent' });
-          if (problem !== undefined) onRefused(problem.message);
+          const certificate = new X509Certificate(raw);
+          const problem = findPeerProblem(certificate, { driverName, role: 'agent' });
+          if (problem === undefined) onAccepted(Date.parse(certificate.validTo));
+          else onRefused(problem.message);
           return problem;
         },
       });

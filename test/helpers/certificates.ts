@@ -28,15 +28,25 @@ interface UnusualCertificate {
   readonly uris?: readonly string[];
   readonly dnsNames?: readonly string[];
   readonly isAuthority?: boolean;
-  readonly isForServersOnly?: boolean;
+  readonly commonName?: string;
+  /** Object identifiers of the extended key usage; by default it has none. */
+  readonly purposes?: readonly string[];
+  /** Of the signature; SHA-256 by default. */
+  readonly hash?: string;
   readonly rsaBits?: number;
 }
+
+export const purposes = {
+  server: x509.ExtendedKeyUsage.serverAuth,
+  client: x509.ExtendedKeyUsage.clientAuth,
+  codeSigning: x509.ExtendedKeyUsage.codeSigning,
+} as const;
 
 const ecdsa = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** Issues a certificate that `issueCertificate` never issues. It is valid for a day. */
 export async function issueUnusual(given: UnusualCertificate): Promise<KeyPair> {
-  const { uris = [], dnsNames = [], isAuthority = false, rsaBits } = given;
+  const { uris = [], dnsNames = [], isAuthority = false, commonName = 'unusual', rsaBits } = given;
   const algorithm =
     rsaBits === undefined
       ? ecdsa
@@ -52,22 +62,23 @@ export async function issueUnusual(given: UnusualCertificate): Promise<KeyPair> 
     ...dnsNames.map((value) => ({ type: 'dns' as const, value })),
   ];
   const certificate = await x509.X509CertificateGenerator.create({
-    subject: 'CN=unusual',
+    subject: [{ CN: [commonName] }],
     issuer:
       given.issuer === undefined
-        ? 'CN=unusual'
+        ? [{ CN: [commonName] }]
         : new x509.X509Certificate(given.issuer.certificate).subjectName,
     publicKey: keys.publicKey,
     signingKey: given.issuer === undefined ? keys.privateKey : await signingKeyOf(given.issuer),
-    signingAlgorithm: given.issuer === undefined ? algorithm : ecdsa,
+    signingAlgorithm:
+      given.issuer === undefined ? algorithm : { ...ecdsa, hash: given.hash ?? ecdsa.hash },
     notBefore: new Date(Date.now() - 60_000),
     notAfter: new Date(Date.now() + 24 * 60 * 60 * 1000),
     extensions: [
       new x509.BasicConstraintsExtension(isAuthority, undefined, true),
       ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
-      ...(given.isForServersOnly === true
-        ? [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth])]
-        : []),
+      ...(given.purposes === undefined
+        ? []
+        : [new x509.ExtendedKeyUsageExtension([...given.purposes])]),
     ],
   });
   const der = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);

@@ -3,7 +3,14 @@ import { pollUntil } from '../../../src/async.ts';
 import { tlsCredentials } from '../../../src/controller/tls.ts';
 import { issueCertificate, type KeyPair, makeAuthority } from '../../../src/tls/authority.ts';
 import { FollowedCredentials } from '../../../src/tls/credentials.ts';
-import { makeCertificates, temporaryDirectory, writeTlsFiles } from '../../helpers/certificates.ts';
+import { roleUri } from '../../../src/tls/roles.ts';
+import {
+  issueUnusual,
+  makeCertificates,
+  purposes,
+  temporaryDirectory,
+  writeTlsFiles,
+} from '../../helpers/certificates.ts';
 import { startTestController } from '../../helpers/controller.ts';
 import { memoryLog } from '../../helpers/csi-server.ts';
 import { startFakeAgent } from '../../helpers/fake-agent.ts';
@@ -42,7 +49,14 @@ test('peers with another role, authority or driver are refused, and the reason i
   const directory = await temporaryDirectory(t);
   await writeTlsFiles(directory, controller, authority.certificate);
   const credentials = await follow(t, directory);
+  // The extended key usage decides, not the role alone.
+  const clientOnly = await issueUnusual({
+    issuer: authority,
+    uris: [roleUri(driverName, 'agent')],
+    purposes: [purposes.client],
+  });
   const cases = [
+    { name: 'purpose', pair: clientOnly, why: /unsuitable certificate purpose/ },
     { name: 'role', pair: controller, why: /unsuitable certificate purpose|has role controller/ },
     { name: 'authority', pair: foreign.agent, why: /certificate/ },
     { name: 'driver', pair: otherDriver, why: /not for loopcsi\.io/ },
@@ -80,4 +94,26 @@ test('a controller without certificates waits for them, and follows their replac
   t.true(await isClosed());
   await writeTlsFiles(directory, controller, authority.certificate);
   await t.notThrowsAsync(until('node-a', 'ready'));
+});
+
+test('a connection to an agent ends when its authority is not trusted any more, but not when only the agent refuses', async (t) => {
+  const { authority, controller, agent } = await makeCertificates();
+  const directory = await temporaryDirectory(t);
+  await writeTlsFiles(directory, controller, authority.certificate);
+  const node = await startFakeAgent(t, 'node-a', { tls: serverSide(agent, authority.certificate) });
+  const { until, running } = await startTestController(t, [node], {
+    credentials: await follow(t, directory),
+  });
+  await until('node-a', 'ready');
+  const other = await makeAuthority();
+  const foreign = await issueCertificate(other, { driverName, role: 'controller' });
+  // The agent does not know this authority yet: the earlier connection is used until it does.
+  await writeTlsFiles(directory, foreign, `${authority.certificate}${other.certificate}`);
+  // Attempts with the new certificate are refused again and again meanwhile.
+  const isReady = () => running.agents.nodes()[0]?.agent !== undefined;
+  t.false(await pollUntil(() => !isReady(), { timeoutMs: 1_000, pauseMs: 10 }));
+  await writeTlsFiles(directory, foreign, other.certificate);
+  await until('node-a', 'refused');
+  const { absence } = running.agents.nodes()[0] ?? {};
+  t.regex(absence?.kind === 'refused' ? absence.why : '', /certificate/);
 });

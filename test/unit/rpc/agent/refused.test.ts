@@ -4,7 +4,12 @@ import test, { type ExecutionContext } from 'ava';
 import { issueCertificate, type KeyPair, makeAuthority } from '../../../../src/tls/authority.ts';
 import { roleUri } from '../../../../src/tls/roles.ts';
 import { connectTls, controllerOf, serveFakeAgent } from '../../../helpers/agent.ts';
-import { issueUnusual, makeCertificates, writeTlsFiles } from '../../../helpers/certificates.ts';
+import {
+  issueUnusual,
+  makeCertificates,
+  purposes,
+  writeTlsFiles,
+} from '../../../helpers/certificates.ts';
 import { codeOf } from '../../../helpers/csi-server.ts';
 import { until } from '../../../helpers/until.ts';
 
@@ -76,6 +81,61 @@ const cases: Readonly<Record<string, Case>> = {
     }),
     reason: 'no-role',
   }),
+  'the role in the common name only': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, commonName: controllerUri }),
+    reason: 'no-role',
+  }),
+  'a role of any driver': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: ['loopcsi://*/controller'] }),
+    reason: 'other-driver',
+  }),
+  'the scheme in upper case': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: ['LOOPCSI://loopcsi.io/controller'] }),
+    reason: 'other-driver',
+  }),
+  'a role with a query': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: [`${controllerUri}?`] }),
+    reason: 'no-role',
+  }),
+  'an encoded role': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: ['loopcsi://loopcsi.io/%63ontroller'] }),
+    reason: 'no-role',
+  }),
+  'a role with a zero byte at its end': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: [`${controllerUri}\0.evil.example`] }),
+    reason: ['no-role', 'untrusted', 'handshake-failed'],
+  }),
+  'the role twice': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: [controllerUri, controllerUri] }),
+    reason: 'several-roles',
+  }),
+  'roles of two drivers': async ({ authority }) => ({
+    pair: await issueUnusual({
+      issuer: authority,
+      uris: [controllerUri, roleUri('other.io', 'controller')],
+    }),
+    reason: 'several-roles',
+  }),
+  'a signature with SHA-1': async ({ authority }) => ({
+    pair: await issueUnusual({ issuer: authority, uris: [controllerUri], hash: 'SHA-1' }),
+    reason: ['untrusted', 'handshake-failed'],
+  }),
+  'a certificate for signing code': async ({ authority }) => ({
+    pair: await issueUnusual({
+      issuer: authority,
+      uris: [controllerUri],
+      purposes: [purposes.codeSigning],
+    }),
+    reason: 'untrusted',
+  }),
+  'an intermediate authority, which ours does not allow': async ({ authority }) => {
+    const intermediate = await issueUnusual({ issuer: authority, isAuthority: true });
+    const pair = await issueUnusual({ issuer: intermediate, uris: [controllerUri] });
+    return {
+      pair: { ...pair, certificate: `${pair.certificate}\n${intermediate.certificate}` },
+      reason: 'untrusted',
+    };
+  },
   'two roles': async ({ authority }) => ({
     pair: await issueUnusual({
       issuer: authority,
@@ -102,7 +162,7 @@ const cases: Readonly<Record<string, Case>> = {
     pair: await issueUnusual({
       issuer: authority,
       uris: [controllerUri],
-      isForServersOnly: true,
+      purposes: [purposes.server],
     }),
     reason: 'untrusted',
   }),
@@ -143,6 +203,52 @@ test('a certificate of an RSA key of 2048 bits is accepted', async (t) => {
   });
   const { identity } = controllerOf(t, served.agent.port, { ...served.certificates, controller });
   t.is(await codeOf(identity.Probe({})), 'OK');
+});
+
+test('an authority of an operator: intermediates are accepted, and other names beside the role', async (t) => {
+  const authority = await issueUnusual({ commonName: 'root', isAuthority: true });
+  const intermediate = await issueUnusual({
+    issuer: authority,
+    commonName: 'intermediate',
+    isAuthority: true,
+  });
+  const below = async (uri: string): Promise<KeyPair> => {
+    const pair = await issueUnusual({
+      issuer: intermediate,
+      uris: ['spiffe://example.org/loopcsi', uri],
+      dnsNames: ['machine-1.example.org', 'machine-1'],
+      purposes: [purposes.server, purposes.client],
+    });
+    return { ...pair, certificate: `${pair.certificate}\n${intermediate.certificate}` };
+  };
+  const certificates = {
+    authority,
+    agent: await below(roleUri('loopcsi.io', 'agent')),
+    controller: await below(controllerUri),
+  };
+  const served = await serveFakeAgent(t, { certificates });
+  const { identity } = controllerOf(t, served.agent.port, certificates);
+  t.is(await codeOf(identity.Probe({})), 'OK');
+});
+
+test('a controller that sends half of the preface of HTTP/2, and then nothing, is disconnected', async (t) => {
+  const served = await serveFakeAgent(t, { keepalive: { pingMs: 200, timeoutMs: 200 } });
+  const socket = connectTls(t, served.agent.port, { pair: served.certificates.controller });
+  await once(socket, 'secureConnect');
+  socket.write('PRI * HTTP/2.0\r\n');
+  await closed(socket);
+  t.deepEqual(served.refused, []);
+});
+
+// Serial, because it takes all of the process.
+test.serial('1,000 connections that never end their handshake cannot keep a controller out', async (t) => {
+  const served = await serveFakeAgent(t);
+  const sockets = Array.from({ length: 1_000 }, () => connectTo(t, served.agent.port));
+  await until('all but 64 are refused', () => served.refused.length >= 936, 180_000);
+  const { identity } = controllerOf(t, served.agent.port, served.certificates);
+  t.is(await codeOf(identity.Probe({})), 'OK');
+  t.is(served.lines.filter((line) => line.includes('was refused')).length, 1);
+  for (const socket of sockets) socket.destroy();
 });
 
 test('refused: TLS 1.2, and a peer that does not ask for HTTP/2', async (t) => {
