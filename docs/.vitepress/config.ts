@@ -52,6 +52,7 @@ export default defineConfig({
           platforms: 'Platforms',
           kubernetes: 'Kubernetes',
           'install-package': 'Package',
+          'several-machines': 'Several machines',
           docker: 'Docker',
           'command-line': 'Command line',
           comparison: 'Comparison',

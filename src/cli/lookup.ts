@@ -61,7 +61,8 @@ interface PageRequest {
   readonly starting_token: string;
 }
 
-async function collectPages<T>(
+/** Loads all pages of a list. */
+export async function collectPages<T>(
   load: (request: PageRequest) => Promise<{ entries: readonly T[]; next_token: string }>,
 ): Promise<readonly T[]> {
   const all: T[] = [];

@@ -57,6 +57,13 @@ export class Session {
     return this.#driver;
   }
 
+  /** Whether `loopcsi controller` answers at the socket, and not the driver of a node. */
+  async isController(): Promise<boolean> {
+    const { identity } = await this.driver();
+    const { manifest } = await identity.GetPluginInfo({});
+    return manifest['process'] === 'controller';
+  }
+
   /** Prints the result: as text, or for programs with --output or --json. Lists use `showList`. */
   async show(value: unknown, text: () => string | Promise<string>): Promise<void> {
     this.terminal.print(await this.#formatted(value, text));

@@ -19,6 +19,7 @@ import type { Session } from './session.ts';
 import { addDiffCommand } from './snapshot-diff.ts';
 import { addGroupCommands } from './snapshot-group.ts';
 import { waitUntilReady } from './snapshot-wait.ts';
+import * as routed from './through-controller.ts';
 import { addNewVolumeOptions, createVolume, type NewVolumeOptions } from './volume-create.ts';
 import { dateOf, formatOf, formatTime } from './volume-format.ts';
 
@@ -96,6 +97,8 @@ async function createSnapshot(
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
   requireNewName(name);
+  if (await session.isController())
+    return routed.createSnapshot(session, volumeIdOrName, name, options);
   const volume = await getVolume(session, volumeIdOrName);
   const { controller } = await session.driver();
   const parameters: Readonly<Record<string, string>> =
@@ -162,6 +165,7 @@ async function listSnapshots(
   session: Session,
   options: ListOptions & { readonly volume?: string; readonly pool?: string },
 ): Promise<void> {
+  if (await session.isController()) return routed.listSnapshots(session, options);
   const sourceVolumeId =
     options.volume === undefined ? '' : await sourceIdOf(session, options.volume);
   const listing = {
@@ -181,6 +185,7 @@ async function sourceIdOf(session: Session, idOrName: string): Promise<string> {
 }
 
 async function showSnapshot(session: Session, idOrName: string): Promise<void> {
+  if (await session.isController()) return routed.showSnapshot(session, idOrName);
   const snapshot = await getSnapshot(session, idOrName);
   await session.show(snapshotAsJson(snapshot), () =>
     formatFields(session.terminal, [
@@ -205,6 +210,7 @@ async function deleteSnapshots(
   idsOrNames: readonly string[],
   options: { readonly yes?: boolean },
 ): Promise<void> {
+  if (await session.isController()) return routed.deleteSnapshots(session, idsOrNames, options);
   const snapshots: Snapshot[] = [];
   for (const idOrName of idsOrNames) snapshots.push(await getSnapshot(session, idOrName));
   if (options.yes !== true && !(await confirmDelete(session, snapshots))) {

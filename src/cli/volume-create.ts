@@ -1,17 +1,24 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
-import type { CreateVolumeRequest, VolumeCapability, VolumeContentSource } from '../csi/types.ts';
+import type {
+  CreateVolumeRequest,
+  CreateVolumeResponse,
+  TopologyRequirement,
+  VolumeCapability,
+  VolumeContentSource,
+} from '../csi/types.ts';
 import { fsTypes } from '../host/host.ts';
 import { MiB } from '../units.ts';
 import type { ParameterName } from '../volumes/parameters/storage-class.ts';
-import { failureOf, rephraseForCli, UsageError } from './errors.ts';
-import { findCopyProgress, getSnapshot, getVolume } from './lookup.ts';
+import { FailedError, failureOf, rephraseForCli, UsageError } from './errors.ts';
+import { findCopyProgress, getSnapshot, getVolume, requireField } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
 import { formatPromisedSize } from './output.ts';
 import { parseSize } from './parse-size.ts';
 import { withProgress } from './progress.ts';
 import type { Session } from './session.ts';
+import * as routed from './through-controller.ts';
 import { formatOf, volumeAsJson } from './volume-format.ts';
 import { addLimitOptions, type LimitOptions, limitParametersFor } from './volume-limit.ts';
 
@@ -28,6 +35,7 @@ interface CreateOptions extends NewVolumeOptions, LimitOptions {
   readonly sectorSize?: string;
   readonly mkfsOptions?: string;
   readonly from?: string;
+  readonly topology?: string;
 }
 
 export function addCreateCommands(volume: Command, session: Session): void {
@@ -50,6 +58,10 @@ export function addCreateCommands(volume: Command, session: Session): void {
       ]),
     )
     .option('--mkfs-options <OPTIONS>', 'mkfs options that docs/parameters.md allows')
+    .option(
+      '--topology <KEY=VALUE>',
+      'the node, as topology.loopcsi.io/node=ID; through a controller, which otherwise chooses',
+    )
     .option('--from <snapshot:ID|volume:ID>', 'copy the data of a snapshot or another volume');
   addLimitOptions(create).action(createVolume.bind(null, session));
   addNewVolumeOptions(
@@ -88,8 +100,12 @@ export async function createVolume(
   }
   requireNewName(name);
   const sizeBytes = options.size === undefined ? undefined : parseSize(options.size, '--size');
-  const source = await findSource(session, options.from);
   const { controller } = await session.driver();
+  if (await session.isController()) {
+    const { volume } = await createRouted(session, name, { ...options, sizeBytes });
+    return routed.showCreated(session, requireField(volume, 'volume'));
+  }
+  const source = await findSource(session, options.from);
   const existed = await volumeExists(session, name);
   const request = requestFor(name, { ...options, sizeBytes }, source);
   const activity =
@@ -107,6 +123,31 @@ export async function createVolume(
   await session.show(volumeAsJson(volume), () =>
     existed ? existingMessage(volume) : createdMessage(volume, { source, sizeBytes }),
   );
+}
+
+/** Through a controller. */
+async function createRouted(
+  session: Session,
+  name: string,
+  options: CreateOptions & { readonly sizeBytes: bigint | undefined },
+): Promise<CreateVolumeResponse> {
+  if (options.from !== undefined) {
+    throw new FailedError(
+      'a controller answers at this socket, and --from needs the driver of the node with the source; run the command there',
+    );
+  }
+  const { controller } = await session.driver();
+  return controller.CreateVolume(requestFor(name, options, undefined));
+}
+
+function topologyFor(text: string | undefined): TopologyRequirement | null {
+  if (text === undefined) return null;
+  const [, key, value] = /^([^=]+)=([^=]+)$/.exec(text) ?? [];
+  if (key === undefined || value === undefined) {
+    throw new UsageError(`--topology '${text}': write KEY=VALUE`);
+  }
+  const topology = { segments: { [key]: value } };
+  return { requisite: [topology], preferred: [topology] };
 }
 
 async function volumeExists(session: Session, name: string): Promise<boolean> {
@@ -190,6 +231,7 @@ function requestFor(
     volume_capabilities: [capabilityFor(options, source)],
     parameters: parametersFor(options),
     volume_content_source: source?.content ?? null,
+    accessibility_requirements: topologyFor(options.topology),
   };
 }
 

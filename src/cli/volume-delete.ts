@@ -6,6 +6,7 @@ import { count, formatPromisedSize, formatSize } from './output.ts';
 import { printable } from './printable.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
+import * as routed from './through-controller.ts';
 import { formatOf } from './volume-format.ts';
 
 export function addDeleteCommand(volume: Command, session: Session): void {
@@ -30,6 +31,7 @@ async function deleteVolumes(
   idsOrNames: readonly string[],
   options: { readonly yes?: boolean },
 ): Promise<void> {
+  if (await session.isController()) return routed.deleteVolumes(session, idsOrNames, options);
   const all: Doomed[] = [];
   for (const idOrName of idsOrNames) all.push(await findForDelete(session, idOrName));
   for (const { volume } of all) if (volume !== undefined) requireUnmounted(volume);

@@ -10,6 +10,7 @@ import { parseNewSize } from './parse-size.ts';
 import { printable } from './printable.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
+import * as routed from './through-controller.ts';
 import { addCreateCommands } from './volume-create.ts';
 import { addDeleteCommand } from './volume-delete.ts';
 import { addExportCommand } from './volume-export.ts';
@@ -85,6 +86,7 @@ async function listVolumes(
   claim: string | undefined,
   options: ListOptions & { readonly pool?: string },
 ): Promise<void> {
+  if (await session.isController()) return routed.listVolumes(session, options);
   const listing = {
     load: async () => {
       const { pool = '' } = options;
@@ -110,6 +112,7 @@ function noVolumesText(claim: string | undefined): string {
 }
 
 async function showVolume(session: Session, idOrName: string): Promise<void> {
+  if (await session.isController()) return routed.showVolume(session, idOrName);
   const { admin } = await session.driver();
   const answer = await admin.GetVolume({
     volume_id: idOrName,
@@ -184,6 +187,7 @@ async function expandVolume(
   options: { readonly size: string },
 ): Promise<void> {
   const newSizeOf = parseNewSize(options.size, '--size');
+  if (await session.isController()) return routed.expandVolume(session, idOrName, newSizeOf);
   const found = await getVolume(session, idOrName);
   const { volume_id, size_bytes: oldSizeBytes } = found;
   const size_bytes = newSizeOf(oldSizeBytes);

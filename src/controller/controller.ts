@@ -17,6 +17,7 @@ import type { NodeStore } from './nodes/node-store.ts';
 import { NodeRecords } from './nodes/records.ts';
 import { controllerFeatures, type RoutedService, routedCalls } from './offered.ts';
 import { findReadinessProblem } from './readiness.ts';
+import { adminService } from './services/admin.ts';
 import type { ControllerContext } from './services/context.ts';
 import { controllerMethods } from './services/controller.ts';
 import { makeCreateMemory } from './services/create-volume.ts';
@@ -144,6 +145,7 @@ function routedServices(context: Served, hooks: ServerHooks): readonly Service[]
         checksSizeLimits: false,
       }),
     ),
+    adminService(hooks),
   ];
 }
 
@@ -154,6 +156,8 @@ function identityOf({ driverName, version, agents, records }: Served): IdentityC
     version,
     features: controllerFeatures,
     isStarting: () => findReadinessProblem({ agents, records }) !== undefined,
+    // Tells the command line that it talks to no driver of a node.
+    manifest: { process: 'controller' },
   };
 }
 

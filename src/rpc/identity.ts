@@ -9,6 +9,8 @@ export interface IdentityContext {
   /** Version of the process. */
   readonly version: string;
   readonly features: Features;
+  /** Facts for the manifest of GetPluginInfo, besides the version of CSI. */
+  readonly manifest?: Readonly<Record<string, string>>;
   /** Returns why calls cannot be served; undefined if they can. */
   readonly findReadinessProblem?: () => Promise<string | undefined>;
   /** Whether the process needs more time to be ready. Sidecars wait for it then, and end after an error. */
@@ -20,12 +22,17 @@ export function identityMethods({
   driverName,
   version,
   features,
+  manifest = {},
   findReadinessProblem = async () => undefined,
   isStarting = () => false,
 }: IdentityContext): Implementation<'csi.v1.Identity'> {
   return {
     async GetPluginInfo() {
-      return { name: driverName, vendor_version: version, manifest: { 'csi-spec': '1.13.0' } };
+      return {
+        name: driverName,
+        vendor_version: version,
+        manifest: { 'csi-spec': '1.13.0', ...manifest },
+      };
     },
 
     async GetPluginCapabilities() {

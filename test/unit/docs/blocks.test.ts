@@ -13,10 +13,12 @@ const pages = [
   'docs/docker.md',
   'docs/import-export.md',
   'docs/kubernetes.md',
+  'docs/several-machines.md',
 ];
 /** Each suite, and the file that runs its blocks. */
 const suites: Readonly<Record<string, string>> = {
   machine: 'test/integration/pages.test.ts',
+  machines: 'test/integration/several-machines.test.ts',
   docker: 'test/docker/volumes.test.ts',
   kubernetes: 'test/e2e/scenarios/install/install.test.ts',
 };
