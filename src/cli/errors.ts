@@ -108,7 +108,9 @@ function inWordsOfCli(details: string): string {
 function grpcMessage(code: number, details: string): string {
   if (
     code === grpcCodes.UNAVAILABLE &&
-    /connection|ECONN|No connection established/i.test(details)
+    /connection|ECONN|No connection established/i.test(details) &&
+    // A controller says to which node the connection was lost.
+    !details.includes("node '")
   ) {
     return 'the connection to the driver was lost during the call; check its log, then try again';
   }
