@@ -50,16 +50,21 @@ export class LimitedPod {
 
   /** The bytes written to a device that the pod's cgroup is charged for. */
   async writtenBytes(device: string): Promise<number> {
-    const number = await numberOf(device);
-    const lines = (await readFile(join(this.#pod, 'io.stat'), 'utf8')).split('\n');
-    const line = lines.find((one) => one.startsWith(`${number} `)) ?? '';
-    return Number(/\bwbytes=(\d+)/.exec(line)?.[1] ?? 0);
+    return writtenBytes(device, this.#pod);
   }
 
   /** Removes the cgroups. None of their programs may run any more. */
   async remove(): Promise<void> {
     for (const directory of [this.#container, this.#pod]) await rmdir(directory);
   }
+}
+
+/** The bytes written to a device that a cgroup is charged for: without one the root, which is charged for all. */
+export async function writtenBytes(device: string, cgroup = '/sys/fs/cgroup'): Promise<number> {
+  const number = await numberOf(device);
+  const lines = (await readFile(join(cgroup, 'io.stat'), 'utf8')).split('\n');
+  const line = lines.find((one) => one.startsWith(`${number} `)) ?? '';
+  return Number(/\bwbytes=(\d+)/.exec(line)?.[1] ?? 0);
 }
 
 /** `major:minor`, as io.max expects it. */
