@@ -7,7 +7,7 @@ import { FollowedCredentials } from '../tls/credentials.ts';
 import { manageCertificates, parseCertificates } from './certificates/manage.ts';
 import { type RunningController, startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
-import { maxOpenFiles, withFileLimit } from './discovery/open-files.ts';
+import { withFileLimit } from './discovery/open-files.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
 import { leadByLease } from './kube/lease.ts';
 import { openRecords, parseRecords, type RecordsOption } from './nodes/records-option.ts';
@@ -57,8 +57,7 @@ export async function runController(
   const kept = secrets === undefined ? undefined : parseCertificates(secrets);
   let client: KubeClient | undefined;
   const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
-  const limit = await maxOpenFiles();
-  const discovery = withFileLimit(openDiscovery(agents, { log, kube }), { log, limit });
+  const discovery = await withFileLimit(openDiscovery(agents, { log, kube }), log);
   const records = nodeRecords === undefined ? undefined : parseRecords(nodeRecords);
   const watched = watchedRecords(config, records);
   const nodeStore = records === undefined ? undefined : await openRecords(records, { log, kube });

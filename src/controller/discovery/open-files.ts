@@ -9,17 +9,19 @@ const otherFiles = 256;
 const filesPerAgent = 2;
 
 /** The limit of open files of this process (setrlimit(2), RLIMIT_NOFILE). Node raises the soft limit to the hard one at its start. */
-export async function maxOpenFiles(): Promise<number> {
+async function maxOpenFiles(): Promise<number> {
   const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
   const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1];
   return soft === undefined ? Infinity : Number(soft);
 }
 
 /** The same discovery, which warns when its agents need more open files than the limit. */
-export function withFileLimit(
+export async function withFileLimit(
   discovery: Discovery,
-  { log, limit }: { readonly log: Logger; readonly limit: number },
-): Discovery {
+  log: Logger,
+  findLimit = maxOpenFiles,
+): Promise<Discovery> {
+  const limit = await findLimit();
   let warnedOf = 0;
   return {
     watch: (onChange) =>
