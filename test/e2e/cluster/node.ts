@@ -122,6 +122,16 @@ export class ClusterNode {
     return machine.podProcesses(this.layout);
   }
 
+  /** The processes in all containers of one pod. */
+  async processesOfPod(uid: string): Promise<number[]> {
+    const found: number[] = [];
+    for (const pid of await this.podProcesses()) {
+      const cgroups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
+      if (cgroups.includes(`/pod${uid}/`)) found.push(pid);
+    }
+    return found;
+  }
+
   async shimProcesses(): Promise<number[]> {
     return machine.shimProcesses(this.layout);
   }

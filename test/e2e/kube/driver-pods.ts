@@ -47,7 +47,12 @@ export async function untilAllDriversServe(): Promise<void> {
 
 /** Runs a command in the driver's pod of the first node, as an operator runs it, and returns its trimmed output. */
 export async function loopcsi(...args: readonly string[]): Promise<string> {
-  return (await kubectl('exec', ...(await driverContainer()), '--', 'loopcsi', ...args)).trim();
+  return loopcsiOn(firstNode, ...args);
+}
+
+/** The same in the driver's pod of that node. */
+export async function loopcsiOn(node: ClusterNode, ...args: readonly string[]): Promise<string> {
+  return (await kubectl('exec', ...(await driverContainer(node)), '--', 'loopcsi', ...args)).trim();
 }
 
 /** As `loopcsi`, for a command whose standard input is a file of this machine. */
@@ -58,8 +63,8 @@ export async function loopcsiFrom(file: string, ...args: readonly string[]): Pro
   return (await run('sh', command, { env: environment })).trim();
 }
 
-async function driverContainer(): Promise<readonly string[]> {
-  const { name } = await driverPod();
+async function driverContainer(node: ClusterNode = firstNode): Promise<readonly string[]> {
+  const { name } = await driverPod(node);
   return ['--namespace', systemNamespace, name, '--container', 'driver'];
 }
 

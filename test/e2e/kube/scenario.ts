@@ -25,15 +25,18 @@ export const api = new Api(layout.pki);
 
 export const environment = { KUBECONFIG: layout.kubeconfig, HELM_CACHE_HOME: layout.state };
 
+/** Longer than any `--timeout` that a scenario gives to a program. */
+const longestCommandMs = scaledMs(360_000);
+
 export async function kubectl(...args: readonly string[]): Promise<string> {
-  return run(join(programs, 'kubectl'), args, { env: environment });
+  return run(join(programs, 'kubectl'), args, { env: environment, timeoutMs: longestCommandMs });
 }
 
 export async function helm(args: readonly string[], input = ''): ReturnType<typeof attempt> {
   return attempt(join(programs, 'helm'), args, {
     env: environment,
     input,
-    timeoutMs: scaledMs(360_000),
+    timeoutMs: longestCommandMs,
   });
 }
 

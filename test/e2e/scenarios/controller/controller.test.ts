@@ -1,5 +1,6 @@
 /** The chart is changed to `controller.enabled` and back while a pod writes and verifies checksums. */
 import test from 'ava';
+import { scaledMs } from '../../../helpers/slowness.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes, release } from '../../kube/chart.ts';
 import { Checker } from '../../kube/checksums.ts';
@@ -7,6 +8,8 @@ import { api, Scenario } from '../../kube/scenario.ts';
 import { changeShape } from '../../kube/shape.ts';
 
 const storageClass = classes.reflink;
+/** A round of the writer takes less than a second; snapshots freeze its filesystem, and a busy machine delays it. */
+const longestPauseSeconds = scaledMs(60_000) / 1000;
 
 async function snapshot(scenario: Scenario, name: string, claim: string): Promise<void> {
   await scenario.create('VolumeSnapshot', {
@@ -90,11 +93,9 @@ test.serial(
     await scenario.delete('Pod', 'back');
     await deleteAll(scenario, 'back');
     await scenario.delete('VolumeSnapshot', 'during');
-    const writer = await scenario.get('Pod', 'writer');
-    t.is(
-      textAt(writer, 'status.containerStatuses.0.restartCount'),
-      '0',
-      'no interruption, no damage',
-    );
+    await checker.assertWhole(t);
+    const pauseSeconds = await checker.longestPause();
+    t.log(`the longest pause of the writer was ${pauseSeconds} s`);
+    t.true(pauseSeconds < longestPauseSeconds, `${pauseSeconds} s`);
   },
 );
