@@ -21,7 +21,7 @@ import {
 } from './cluster/images.ts';
 import { layoutOf } from './cluster/layout.ts';
 import { keepLogs } from './cluster/machine.ts';
-import { clusterPrograms, suitePrograms } from './cluster/programs.ts';
+import { certManagerPrograms, clusterPrograms, suitePrograms } from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
 const node = [process.execPath, '--enable-source-maps'];
@@ -33,7 +33,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
 const stageMinutes = 8;
 const severalNodes = ['nodes', 'node-failures', 'node-upgrade', 'node-loss', 'node-groups'];
 /** Stages whose files must not run concurrently, because their scenarios disturb each other or change the shape of the release. */
-const serialStages = ['controller', 'node-failures', 'node-loss'];
+const serialStages = ['controller', 'controller-changes', 'node-failures', 'node-loss'];
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
 const startedAtMs = Date.now();
@@ -59,7 +59,7 @@ function stagesToRun(): readonly string[] {
   if (isBench) return chosen;
   const stages = ['install', 'workloads', 'disruption', 'controller', 'uninstall'];
   if (chosen.length === 0) return stages;
-  const onRequest = Object.keys(commands);
+  const onRequest = ['controller-changes', 'cert-manager', ...Object.keys(commands)];
   return [...stages, ...onRequest].filter((stage) => stage === 'install' || chosen.includes(stage));
 }
 
@@ -114,6 +114,8 @@ const programs = await clusterPrograms();
 const archives = [...(await clusterImages(programs))];
 lap('programs and images are ready');
 
+// Built before the cluster is up: it takes minutes, and the stage has a time limit.
+if (chosen.includes('cert-manager')) await certManagerPrograms();
 if (chosen.includes('conformance')) {
   archives.push(...(await suiteImages(await suitePrograms())));
 }

@@ -28,9 +28,11 @@ const packages = [
 
 const goEnvironment = { CGO_ENABLED: '0', GOFLAGS: '-mod=readonly -buildvcs=false', GOWORK: 'off' };
 
-async function go(...args: string[]): Promise<string> {
+const go = async (...args: string[]): Promise<string> => goIn(module, ...args);
+
+async function goIn(directory: string, ...args: string[]): Promise<string> {
   return run('nice', ['go', ...args], {
-    cwd: module,
+    cwd: directory,
     env: goEnvironment,
     timeoutMs: 40 * minutes,
   });
@@ -92,13 +94,38 @@ export async function suitePrograms(): Promise<string> {
   });
 }
 
+/** `cert-manager`, and `crds/` with its CustomResourceDefinitions. A build takes some five minutes on two cores. */
+export async function certManagerPrograms(): Promise<string> {
+  const directory = 'test/go/cert-manager';
+  const module = join(projectRoot, directory);
+  const key = await hashInputs([await goIn(module, 'env', 'GOVERSION', 'GOARCH')], [directory]);
+  return cached('cert-manager', key, async (target) => {
+    const flags = ['-trimpath', '-ldflags', '-s -w', '-o', `${target}/`];
+    await goIn(module, 'build', ...flags, './cmd/cert-manager');
+    const name = 'github.com/cert-manager/cert-manager';
+    const sources = (await goIn(module, 'list', '-m', '-f', '{{.Dir}}', name)).trim();
+    await copyFiles(join(sources, 'deploy', 'crds'), join(target, 'crds'), (file) =>
+      file.endsWith('.yaml'),
+    );
+  });
+}
+
 /** The snapshot CRDs of the client release in go.mod; the chart's copies are compared with these. */
 async function copyCrds(target: string): Promise<void> {
   const client = 'github.com/kubernetes-csi/external-snapshotter/client/v8';
   const source = join((await go('list', '-m', '-f', '{{.Dir}}', client)).trim(), 'config', 'crd');
+  await copyFiles(source, target, (name) => name.includes('snapshot.storage.k8s.io_'));
+}
+
+/** Copies files of a module, which are read-only in Go's cache. */
+async function copyFiles(
+  source: string,
+  target: string,
+  isWanted: (name: string) => boolean,
+): Promise<void> {
   await mkdir(target);
   for (const name of await readdir(source)) {
-    if (!name.includes('snapshot.storage.k8s.io_')) continue;
+    if (!isWanted(name)) continue;
     await copyFile(join(source, name), join(target, name));
     await chmod(join(target, name), 0o644);
   }
