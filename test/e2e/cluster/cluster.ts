@@ -22,6 +22,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attempt } from '../../../scripts/command.ts';
 import { eventually } from '../eventually.ts';
+import { writeAuditPolicy } from './audit.ts';
 import { findLayout, type Layout } from './layout.ts';
 import * as machine from './machine.ts';
 import { makeNetwork, removeNetwork } from './network.ts';
@@ -73,6 +74,7 @@ export class Cluster {
     const folders = [layout.logs, layout.pki, layout.settings, layout.control.processes];
     for (const folder of folders) await mkdir(folder, { recursive: true });
     for (const { directory } of layout.nodes) await mkdir(directory, { recursive: true });
+    await writeAuditPolicy(layout);
     await makeNetwork(layout);
     await machine.keepMachine();
     await machine.makeCgroups(layout);

@@ -1,5 +1,6 @@
 /** The command lines of the cluster's processes, in the order of their start. */
 import { join } from 'node:path';
+import { auditLog, auditPolicy } from './audit.ts';
 import { addresses, type Layout, type NodeLayout, nodePaths } from './layout.ts';
 
 export type ControlService = 'etcd' | 'apiserver' | 'controller-manager' | 'scheduler';
@@ -43,6 +44,8 @@ export function controlCommand(
         'service-account-signing-key-file': pki('sa.key'),
         'authorization-mode': 'Node,RBAC',
         'allow-privileged': 'true',
+        'audit-policy-file': auditPolicy(layout),
+        'audit-log-path': auditLog(layout),
         'kubelet-certificate-authority': pki('ca.crt'),
         'kubelet-client-certificate': pki('apiserver-kubelet.crt'),
         'kubelet-client-key': pki('apiserver-kubelet.key'),
