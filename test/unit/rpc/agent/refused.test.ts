@@ -241,15 +241,18 @@ test('a controller that sends half of the preface of HTTP/2, and then nothing, i
 });
 
 // Serial, because it takes all of the process.
-test.serial('1,000 connections that never end their handshake cannot keep a controller out', async (t) => {
-  const served = await serveFakeAgent(t);
-  const sockets = Array.from({ length: 1_000 }, () => connectTo(t, served.agent.port));
-  await until('all but 64 are refused', () => served.refused.length >= 936, 180_000);
-  const { identity } = controllerOf(t, served.agent.port, served.certificates);
-  t.is(await codeOf(identity.Probe({})), 'OK');
-  t.is(served.lines.filter((line) => line.includes('was refused')).length, 1);
-  for (const socket of sockets) socket.destroy();
-});
+test.serial(
+  '1,000 connections that never end their handshake cannot keep a controller out',
+  async (t) => {
+    const served = await serveFakeAgent(t);
+    const sockets = Array.from({ length: 1_000 }, () => connectTo(t, served.agent.port));
+    await until('all but 64 are refused', () => served.refused.length >= 936, 180_000);
+    const { identity } = controllerOf(t, served.agent.port, served.certificates);
+    t.is(await codeOf(identity.Probe({})), 'OK');
+    t.is(served.lines.filter((line) => line.includes('was refused')).length, 1);
+    for (const socket of sockets) socket.destroy();
+  },
+);
 
 test('refused: TLS 1.2, and a peer that does not ask for HTTP/2', async (t) => {
   const served = await serveFakeAgent(t);
