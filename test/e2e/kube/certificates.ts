@@ -67,7 +67,8 @@ export async function untilAgentsReady(nodes: number): Promise<void> {
     async () => {
       for (const pod of await api.list('Pod', systemNamespace, controllerPods)) {
         const ready = /^loopcsi_agents\{state="ready"\} (\d+)$/m.exec(await metricsOf(pod))?.[1];
-        if (Number(ready) !== nodes) throw new Error(`${pod.metadata.name}: ${ready} are ready`);
+        if (Number(ready) !== nodes)
+          throw new Error(`${pod.metadata.name}: ${ready ?? 'none'} are ready`);
       }
       return true;
     },
