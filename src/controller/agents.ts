@@ -58,9 +58,10 @@ export class Agents {
   readonly #departed = new Map<string, Departed>();
   /** Since when nodes are refused that are compared with others, by name. */
   #refusedSince = new Map<string, number>();
-  /** Names of forgotten nodes whose return is in the log. */
+  /** Addresses of agents of forgotten nodes whose return is in the log. */
   readonly #loggedReturns = new Set<string>();
   #nodes: readonly Node[] | undefined;
+  #listsMade = 0;
   #syncedAtMs: number | undefined;
   #stop: (() => void)[] = [];
 
@@ -109,10 +110,15 @@ export class Agents {
     return this.#forgotten.find(tag) !== undefined;
   }
 
+  /** How often the list of all nodes was built, which takes time that grows with their number. */
+  get listsMade(): number {
+    return this.#listsMade;
+  }
+
   /** Has to be called when other nodes are forgotten than before. */
   forgottenChanged(): void {
     this.#nodes = undefined;
-    this.#logReturns();
+    for (const agent of this.#agents.values()) this.#compareWithForgotten(agent);
   }
 
   /** Milliseconds for which the node has not been there. */
@@ -159,15 +165,21 @@ export class Agents {
     return this.#nodes;
   }
 
-  #logReturns(): void {
-    const returned = this.forgottenNodes().filter((node) => node.returnedSinceMs !== undefined);
-    const names = new Set(returned.map(({ name }) => name));
-    for (const name of this.#loggedReturns) if (!names.has(name)) this.#loggedReturns.delete(name);
-    for (const { name, addresses } of returned) {
-      if (this.#loggedReturns.has(name)) continue;
-      this.#loggedReturns.add(name);
+  /** Is called whenever an agent changes, so it looks at no other: with a thousand nodes, all change when certificates do. */
+  #compareWithForgotten({ state, endpoint: { address }, acceptedHello }: Agent): void {
+    const name = state.kind === 'ready' ? acceptedHello?.node_id : undefined;
+    if (name === undefined || this.#forgotten.isEmpty) {
+      this.#loggedReturns.delete(address);
+      return;
+    }
+    const earlier = this.#forgotten.nameAt(address);
+    if (earlier !== undefined && earlier !== name) this.#forgotten.addressTaken(address);
+    if (!this.isForgotten(nodeTagOf(name))) {
+      this.#loggedReturns.delete(address);
+    } else if (!this.#loggedReturns.has(address)) {
+      this.#loggedReturns.add(address);
       const remedy = `to use it again: loopcsi node remember ${name}`;
-      this.#options.log.warn({ node: name, addresses, remedy }, 'a forgotten node was refused');
+      this.#options.log.warn({ node: name, address, remedy }, 'a forgotten node was refused');
     }
   }
 
@@ -193,13 +205,15 @@ export class Agents {
   #makeAgent(endpoint: AgentEndpoint): Agent {
     const onChange = (): void => {
       this.#nodes = undefined;
-      this.#logReturns();
+      const agent = this.#agents.get(endpoint.address);
+      if (agent !== undefined) this.#compareWithForgotten(agent);
     };
     return new Agent(endpoint, { ...this.#options, onChange });
   }
 
   #remove(address: string, agent: Agent): void {
     this.#agents.delete(address);
+    this.#loggedReturns.delete(address);
     agent.close();
     const { nodeName } = agent.endpoint;
     const earlier =
@@ -211,12 +225,14 @@ export class Agents {
   }
 
   #makeNodes(): readonly Node[] {
+    this.#listsMade += 1;
     const earlier = this.#refusedSince;
     this.#refusedSince = new Map();
     const byName = new Map<string, Agent[]>();
     for (const agent of this.#agents.values()) {
-      const others = byName.get(agent.name);
-      if (others === undefined) byName.set(agent.name, [agent]);
+      const name = this.#nodeIdOf(agent) ?? agent.name;
+      const others = byName.get(name);
+      if (others === undefined) byName.set(name, [agent]);
       else others.push(agent);
     }
     const nodes = [...byName.values()].map((agents) => this.#nodeOf(agents, earlier));
@@ -235,8 +251,7 @@ export class Agents {
     const [best, ...others] = agents.toSorted((a, b) => preferenceOf(b) - preferenceOf(a));
     if (best === undefined) throw new Error('a node has an agent');
     const hello = best.hello ?? others.find((agent) => agent.hello !== undefined)?.hello;
-    const { nodeName, address } = best.endpoint;
-    const nodeId = nodeName ?? hello?.node_id ?? this.#forgotten.nameAt(address);
+    const nodeId = best.endpoint.nodeName ?? hello?.node_id ?? this.#nodeIdOf(best);
     const tag = nodeId === undefined ? undefined : nodeTagOf(nodeId);
     const accepted =
       agents.find(({ acceptedHello }) => acceptedHello !== undefined)?.acceptedHello ??
@@ -256,6 +271,11 @@ export class Agents {
       hello: best.acceptedHello ?? accepted,
     };
     return isOneNode(agents) ? node : this.#refused(node, twinText(agents), refusedSince);
+  }
+
+  /** The node of an agent. One that has never said which it is counts as the forgotten node that had its address. */
+  #nodeIdOf({ endpoint: { nodeName, address }, hello }: Agent): string | undefined {
+    return nodeName ?? hello?.node_id ?? this.#forgotten.nameAt(address);
   }
 
   /** An id with a tag that two nodes have could reach the wrong node, which would call an existing volume missing. */

@@ -3,6 +3,7 @@
  * their Node object was deleted.
  */
 import * as v from 'valibot';
+import { callPeriodically } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import { nodeTagOf } from '../../ids.ts';
 import type { Logger } from '../../observe/log.ts';
@@ -42,15 +43,21 @@ export type ForgetReason = NonNullable<NodeRecord['forgotten']>['by'];
 export interface Forgotten {
   /** The forgotten node with this tag, and when it was forgotten. */
   readonly find: (tag: string) => { readonly name: string; readonly at: string } | undefined;
+  /** Whether no node is forgotten. */
+  readonly isEmpty: boolean;
   /** The name of the forgotten node whose agent had this address. */
   readonly nameAt: (address: string) => string | undefined;
+  /** Has to be called when another node is at the address of a forgotten one: `nameAt` does not name the forgotten one any more. */
+  readonly addressTaken: (address: string) => void;
   /** Why it is not known which nodes are forgotten; undefined if it is known. */
   readonly problem: string | undefined;
 }
 
 export const nothingForgotten: Forgotten = {
   find: () => undefined,
+  isEmpty: true,
   nameAt: () => undefined,
+  addressTaken: () => undefined,
   problem: undefined,
 };
 
@@ -58,6 +65,8 @@ interface RecordsOptions {
   /** Absent if the controller was started without records: then no node can be forgotten. */
   readonly store: NodeStore | undefined;
   readonly log: Logger;
+  /** Milliseconds until a write that nobody waits for is tried again. */
+  readonly retryMs?: number;
 }
 
 /**
@@ -67,6 +76,11 @@ interface RecordsOptions {
 export class NodeRecords implements Forgotten {
   readonly #options: RecordsOptions;
   #byTag: ReadonlyMap<string, NodeRecord> = new Map();
+  /** The names of forgotten nodes by the addresses of their agents. */
+  #byAddress: ReadonlyMap<string, string> = new Map();
+  /** Addresses at which other nodes are, until the records say so, and what ends the attempts to write that. */
+  readonly #taken = new Map<string, () => void>();
+  #forgottenCount = 0;
   #problem: string | undefined;
   #follower: { close(): void } | undefined;
 
@@ -90,6 +104,7 @@ export class NodeRecords implements Forgotten {
 
   close(): void {
     this.#follower?.close();
+    for (const stop of this.#taken.values()) stop();
   }
 
   /** Why the last text cannot be used; undefined if it can. */
@@ -106,7 +121,32 @@ export class NodeRecords implements Forgotten {
   }
 
   nameAt(address: string): string | undefined {
-    return this.all().find(({ forgotten }) => forgotten?.addresses.includes(address))?.name;
+    return this.#taken.has(address) ? undefined : this.#byAddress.get(address);
+  }
+
+  get isEmpty(): boolean {
+    return this.#forgottenCount === 0;
+  }
+
+  /**
+   * Removes the address from the record of the forgotten node, durably: after a restart, the other node must not count as the
+   * forgotten one until its agent has answered. Tries again until it is written.
+   */
+  addressTaken(address: string): void {
+    const name = this.nameAt(address);
+    if (name === undefined) return;
+    const write = async (): Promise<number> => {
+      try {
+        await this.#change(name, (record) => withoutAddress(record, address));
+        this.#taken.get(address)?.();
+        this.#taken.delete(address);
+      } catch (error) {
+        const fields = { node: name, address, problem: messageOf(error) };
+        this.#options.log.warn(fields, 'the address of a forgotten node was not given up yet');
+      }
+      return this.#options.retryMs ?? 30_000;
+    };
+    this.#taken.set(address, callPeriodically(write, 0));
   }
 
   /** All records, by name. */
@@ -169,6 +209,7 @@ export class NodeRecords implements Forgotten {
         const { nodes, ...rest } = decode(current);
         const earlier = nodes.find((one) => one.name === name);
         const changed = change(earlier ?? { name, forgotten: null, objectDeletedAt: null });
+        if (changed === earlier && current !== undefined) return current;
         const others = nodes.filter((one) => one.name !== name);
         const kept = isEmpty(changed) ? others : [...others, changed];
         return `${JSON.stringify({ ...rest, nodes: kept }, undefined, 2)}\n`;
@@ -190,6 +231,8 @@ export class NodeRecords implements Forgotten {
     try {
       const { nodes } = decode(text);
       this.#byTag = new Map(nodes.map((record) => [nodeTagOf(record.name), record]));
+      this.#forgottenCount = nodes.filter(({ forgotten }) => forgotten !== null).length;
+      this.#byAddress = new Map(addressesOf(nodes));
       this.#problem = undefined;
       return true;
     } catch (error) {
@@ -198,6 +241,19 @@ export class NodeRecords implements Forgotten {
       return false;
     }
   }
+}
+
+function addressesOf(records: readonly NodeRecord[]): readonly (readonly [string, string])[] {
+  return records.flatMap(({ name, forgotten }) =>
+    (forgotten?.addresses ?? []).map((address) => [address, name] as const),
+  );
+}
+
+function withoutAddress(record: NodeRecord, address: string): NodeRecord {
+  const { forgotten } = record;
+  if (!forgotten?.addresses.includes(address)) return record;
+  const addresses = forgotten.addresses.filter((one) => one !== address);
+  return { ...record, forgotten: { ...forgotten, addresses } };
 }
 
 const timeText = (ms: number): string => new Date(ms).toISOString();

@@ -1,14 +1,17 @@
 /** A node is lost, forgotten, returns and is remembered, at the controller's socket. */
 import test from 'ava';
 import { pollUntil } from '../../../../src/async.ts';
+import { NodeRecords } from '../../../../src/controller/nodes/records.ts';
 import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../../../src/ids.ts';
 import {
   aCapability,
   endOf,
+  forgottenText,
   memoryNodeStore,
   startTestController,
   type TestController,
 } from '../../../helpers/controller.ts';
+import { memoryLog } from '../../../helpers/csi-server.ts';
 import { startFakeAgent } from '../../../helpers/fake-agent.ts';
 
 const longAwayMs = 11 * 60_000;
@@ -160,6 +163,90 @@ test('another node at the address of a forgotten one is that other node', async 
   const controller = await startTestController(t, [agent], { nodeStore: store });
   await controller.until('n9', 'ready');
   t.is((await rowOf(controller, 'n7'))?.state, 'forgotten');
+});
+
+test('a node at the address of a forgotten one is not hidden while it has not answered after a restart', async (t) => {
+  const store = memoryNodeStore();
+  const agent = await startFakeAgent(t, 'n9');
+  const forgotten = { at: new Date().toISOString(), by: 'operator', addresses: [agent.address] };
+  store.text = JSON.stringify({ schemaVersion: 1, nodes: [{ name: 'n7', forgotten }] });
+  const before = await startTestController(t, [agent], { nodeStore: store });
+  await before.until('n9', 'ready');
+  const isGivenUp = (): boolean => store.text?.includes(agent.address) === false;
+  t.true(await pollUntil(isGivenUp, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.is((await rowOf(before, 'n7'))?.state, 'forgotten');
+  await before.running.stop();
+  await agent.cut();
+  const after = await startTestController(t, [agent], { nodeStore: store });
+  await after.until(agent.address, 'away');
+  t.is((await endOf(after.controller.ListVolumes({}))).code, 'UNAVAILABLE');
+});
+
+test('an address is given up as soon as the records can be written again', async (t) => {
+  const memory = memoryNodeStore();
+  let failures = 1;
+  const store = {
+    ...memory,
+    update: async (change: (text: string | undefined) => string) => {
+      failures -= 1;
+      if (failures >= 0) throw new Error('the API server does not answer');
+      return memory.update(change);
+    },
+  };
+  const address = '10.0.0.7:9737';
+  const forgotten = { at: new Date().toISOString(), by: 'operator', addresses: [address] };
+  memory.text = JSON.stringify({ schemaVersion: 1, nodes: [{ name: 'n7', forgotten }] });
+  const { log } = memoryLog();
+  const records = new NodeRecords({ store, log, retryMs: 5 });
+  t.teardown(() => {
+    records.close();
+  });
+  records.follow(() => undefined);
+  t.is(records.nameAt(address), 'n7');
+  records.addressTaken(address);
+  t.is(records.nameAt(address), undefined, 'at once');
+  const isGivenUp = (): boolean => memory.text?.includes(address) === false;
+  t.true(await pollUntil(isGivenUp, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.is(records.find(nodeTagOf('n7'))?.name, 'n7');
+});
+
+test('a forgotten node that returns at another address is one node, also while its earlier address is announced', async (t) => {
+  const store = memoryNodeStore();
+  const gone = await startFakeAgent(t, 'n7');
+  await gone.cut();
+  const forgotten = { at: new Date().toISOString(), by: 'operator', addresses: [gone.address] };
+  store.text = JSON.stringify({ schemaVersion: 1, nodes: [{ name: 'n7', forgotten }] });
+  const returned = await startFakeAgent(t, 'n7');
+  const controller = await startTestController(t, [gone, returned], { nodeStore: store });
+  t.true(await untilState(controller, 'n7', 'refused'));
+  const rows = (await controller.nodes.ListNodes({})).nodes;
+  t.deepEqual(
+    rows.map(({ name }) => name),
+    ['n7'],
+  );
+  t.regex(rows[0]?.reason ?? '', /has returned after it was forgotten/);
+  await controller.nodes.RememberNode({ name: 'n7' });
+  await controller.until('n7', 'ready');
+});
+
+test('a change of an agent builds no list of all nodes, also when a node is forgotten', async (t) => {
+  const store = memoryNodeStore(forgottenText('n7'));
+  const agents = await Promise.all(['n7', 'n8', 'n9'].map(async (id) => startFakeAgent(t, id)));
+  const controller = await startTestController(t, agents, { nodeStore: store });
+  const { agents: known } = controller.running;
+  const isLogged = (): boolean =>
+    controller.lines.filter((line) => line.includes('agent is ready')).length === 3 &&
+    controller.lines.some((line) => line.includes('a forgotten node was refused'));
+  t.true(await pollUntil(isLogged, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.is(known.listsMade, 0, 'nobody has asked for the nodes');
+  t.deepEqual(
+    known
+      .nodes()
+      .map(({ name }) => name)
+      .toSorted(),
+    ['n8', 'n9'],
+  );
+  t.is(known.listsMade, 1);
 });
 
 test('names that cannot be ids are refused', async (t) => {
