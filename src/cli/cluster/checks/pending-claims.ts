@@ -91,26 +91,38 @@ function refusedByDriver(
   const [, tag, name] =
     /is on (?:the node with tag ([0-9a-f]{8})|node '([^']+)')/.exec(message) ?? [];
   if (tag !== undefined)
-    return fail(subject, refusal, remedyForCopy(cluster, nodeOfTag(cluster, tag)));
-  if (name !== undefined) return fail(subject, refusal, remedyForCopy(cluster, name));
-  return fail(
-    subject,
-    refusal,
-    /ResourceExhausted/.test(message)
-      ? 'another node is tried'
-      : 'change what the message names: a class cannot be changed, so create another one and a new claim',
-  );
+    return fail(subject, refusal, remedyForCopy(cluster, nodeOfTag(cluster, tag), message));
+  if (name !== undefined) return fail(subject, refusal, remedyForCopy(cluster, name, message));
+  return fail(subject, refusal, remedyFor(message));
 }
+
+function remedyFor(message: string): string {
+  if (/ResourceExhausted/.test(message)) return 'another node is tried';
+  if (absence.test(message))
+    return 'do what the message says about that node; the claim is retried without a change to it';
+  return 'change what the message names: a class cannot be changed, so create another one and a new claim';
+}
+
+/** What a controller says about a node that it cannot ask. */
+const absence =
+  /, which has not been seen since|node '[^']+'(?: \(tag [0-9a-f]{8}\))? is (?:away since|refused:|being connected|not ready)/;
 
 /** A driver does not know the names of other nodes, but a node's tag is a hash of its name. */
 function nodeOfTag({ nodes }: Cluster, tag: string): string | undefined {
   return nodes.map(({ metadata }) => metadata.name).find((name) => nodeTagOf(name) === tag);
 }
 
-function remedyForCopy({ nodes, driver }: Cluster, name: string | undefined): string {
-  return nodes.some(({ metadata }) => metadata.name === name)
-    ? `the source is on node '${name ?? ''}': other nodes are tried until it is chosen; to choose it at once, set nodeSelector {topology.${driver}/node: ${name ?? ''}} in the pod`
-    : 'no node of the cluster has that name or tag, so the source is lost unless its node comes back: delete the claim';
+/** A copy can only be made on the node of its source, so no other node helps while that one cannot be asked. */
+function remedyForCopy(
+  { nodes, driver }: Cluster,
+  name: string | undefined,
+  message: string,
+): string {
+  if (name === undefined || !nodes.some(({ metadata }) => metadata.name === name))
+    return 'no node of the cluster has that name or tag, so the source is lost unless its node comes back: delete the claim';
+  return absence.test(message)
+    ? `the source is on node '${name}', which the controller cannot use now, and no other node can make the copy: see 'kubectl loopcsi node list', and make the driver of the node ready; if the node never comes back, the source is lost: delete the claim`
+    : `the source is on node '${name}': other nodes are tried until it is chosen; to choose it at once, set nodeSelector {topology.${driver}/node: ${name}} in the pod`;
 }
 
 function timeOf({ lastTimestamp, eventTime, metadata }: Cluster['events'][number]): string {

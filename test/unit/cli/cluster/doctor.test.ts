@@ -1,5 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
+import type { Absence, Agents, Node } from '../../../../src/controller/agents.ts';
+import { absent, unknownNode } from '../../../../src/controller/route.ts';
 import { nodeTagOf } from '../../../../src/ids.ts';
 import {
   capacity,
@@ -280,6 +282,49 @@ test('why a claim is pending: the driver refuses it; only its newest refusal cou
     cluster,
     /^fail claim:default\/data: the driver refuses it: pool 'fats' does not exist -> change what the message names/,
   );
+});
+
+test('why a claim is pending: the node of its source cannot be asked, so that no other node is advised', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['persistentvolumeclaims'] = [claim('data')];
+  cluster.objects['pods']?.push(user('app', 'data'));
+  const absences: readonly (Absence | undefined)[] = [
+    { kind: 'away', sinceMs: 0, problem: 'the connection was lost' },
+    { kind: 'refused', sinceMs: 0, why: 'its driver is older' },
+    { kind: 'connecting', sinceMs: 0 },
+    undefined,
+  ];
+  const agents = { absentForMs: () => 60_000 } as unknown as Agents;
+  const errors = absences.map((absence) => {
+    const node = { name: 'n2', tag: nodeTagOf('n2'), absence } as Node;
+    return absent(node, agents).message;
+  });
+  const unseen = unknownNode('s.1a2b3c4d', 'snapshot', nodeTagOf('n2')).message;
+  const becomes = async (code: string, message: string, remedy: RegExp): Promise<void> => {
+    cluster.objects['events'] = [
+      {
+        metadata: { name: 'refusal', namespace: 'default' },
+        reason: 'ProvisioningFailed',
+        message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ${code} desc = ${message}`,
+        lastTimestamp: '2026-01-01T00:00:00Z',
+        involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
+      },
+    ];
+    const [found = '', ...others] = await problemsOf(cluster);
+    t.deepEqual(others, []);
+    t.regex(found.split(' -> ')[1] ?? '', remedy);
+  };
+  const noOther =
+    /^the source is on node 'n2', which the controller cannot use now, and no other node can make the copy: .* make the driver of the node ready/;
+  await becomes('Unavailable', unseen, noOther);
+  for (const error of errors) {
+    const elsewhere = `volume 'copy': its source, snapshot 's.1a2b3c4d', is on node 'n2', and the request asks for 'n1'; a copy can only be made on the node of its source; ${error}`;
+    await becomes('ResourceExhausted', elsewhere, noOther);
+    // Not about a source: the node itself is the only candidate.
+    await becomes('Unavailable', error, /^do what the message says about that node/);
+  }
+  const away = `volume 'v' cannot be created now, and another node should be chosen: ${errors[0] ?? ''}`;
+  await becomes('ResourceExhausted', away, /^another node is tried$/);
 });
 
 test('why a claim is pending: its source is on another node, which is named', async (t) => {
