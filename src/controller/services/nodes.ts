@@ -170,5 +170,5 @@ function wallClock(sinceMs: number, agents: Agents): ControlledNode['since'] {
 
 function timestampOf(ms: number): NonNullable<ControlledNode['since']> {
   const whole = Math.floor(ms / 1000);
-  return { seconds: BigInt(whole), nanos: Math.round(ms - whole * 1000) * 1_000_000 };
+  return { seconds: BigInt(whole), nanos: Math.floor(ms - whole * 1000) * 1_000_000 };
 }
