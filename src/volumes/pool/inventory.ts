@@ -9,7 +9,7 @@ export interface NodeInventory {
   readonly pools: readonly { readonly name: string; readonly uuid: string }[];
   /** Usable volumes, snapshots and groups whose id ends in another node's tag, sorted. */
   readonly foreignIds: readonly EntryId[];
-  /** Number of volumes in the pools that are served, inline volumes included. */
+  /** Number of volumes, inline volumes included, also of pools that were read but are not served now. */
   readonly volumeCount: number;
 }
 
@@ -25,6 +25,9 @@ export function inventoryOf(pools: Pools, nodeTag: string): NodeInventory {
       marker === undefined ? [] : [{ name, uuid: marker.uuid }],
     ),
     foreignIds: ids.filter((id) => nodeTagIn(id) !== nodeTag).sort(),
-    volumeCount: served.reduce((sum, { volumes }) => sum + volumes.size, 0),
+    volumeCount: pools.all.reduce(
+      (sum, { volumes, ephemerals }) => sum + volumes.size + ephemerals.size,
+      0,
+    ),
   };
 }

@@ -25,10 +25,15 @@ test('the inventory has the served pools, and the ids that end in the tag of ano
   a?.volumes.put({ ...record, id: foreign, name: 'moved' });
   t.deepEqual(volumes.inventory().foreignIds, [foreign]);
   a?.volumes.delete(foreign);
+  // An inline volume, whose name the kubelet chooses.
+  const inline = volumeIdFor('csi-0123', nodeTag);
+  b?.ephemerals.put({ ...record, id: inline, name: 'csi-0123' });
+  t.is(volumes.inventory().volumeCount, 2);
 
   await b?.close();
   t.deepEqual(
     volumes.inventory().pools.map(({ name }) => name),
     ['a'],
   );
+  t.is(volumes.inventory().volumeCount, 2);
 });
