@@ -18,7 +18,7 @@ import { NodeRecords } from './nodes/records.ts';
 import { controllerFeatures, type RoutedService, routedCalls } from './offered.ts';
 import { findReadinessProblem } from './readiness.ts';
 import { adminService } from './services/admin.ts';
-import type { ControllerContext } from './services/context.ts';
+import { type ControllerContext, makeQuestionLimit } from './services/context.ts';
 import { controllerMethods } from './services/controller.ts';
 import { makeCreateMemory } from './services/create-volume.ts';
 import { groupControllerMethods } from './services/group-controller.ts';
@@ -112,7 +112,8 @@ function newContext(
   names: Pick<ControllerContext, 'driverName' | 'version'>,
 ): ControllerContext {
   const createdNames = makeCreateMemory();
-  return { agents, ...names, createdNames, snapshotSources: new Map() };
+  const questions = makeQuestionLimit();
+  return { agents, ...names, createdNames, questions, snapshotSources: new Map() };
 }
 
 /** No node is known before it is known which ones are forgotten. */

@@ -4,7 +4,7 @@ import { VolumeError } from '../../errors.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCapacityForm } from '../../rpc/forms.ts';
 import type { Node } from '../agents.ts';
-import { absent, isIn } from '../route.ts';
+import { isIn, requireAgent } from '../route.ts';
 import { type ControllerContext, forward } from './context.ts';
 
 /** A scheduler's old value is better than none for a while, but a node that stays away must not attract pods for ever. */
@@ -26,7 +26,7 @@ const none: GetCapacityResponse = {
  * `unavailable`, so that a scheduler keeps its value, and counts as full after three minutes.
  */
 export async function getCapacity(
-  { agents }: ControllerContext,
+  { agents, questions }: ControllerContext,
   request: GetCapacityRequest,
   call: RpcCall,
 ): Promise<GetCapacityResponse> {
@@ -43,20 +43,22 @@ export async function getCapacity(
       `no node with the topology ${textOf(asked)} has been seen yet; retry later`,
     );
   }
-  const capacities = await mapConcurrently(
-    found.filter((node) => !isLongAway(node)),
-    maxConcurrentNodes,
-    async (node) => {
-      if (node.agent === undefined) throw absent(node, agents);
-      const deadlineMs = Math.min(call.deadlineMs, Date.now() + timeoutMs);
-      const asking: RpcCall = { ...call, deadlineMs };
-      const forwarded = { service: 'csi.v1.Controller', rpc: 'GetCapacity', request } as const;
-      return found.length === 1
-        ? forward(node.agent, forwarded, asking)
-        : node.agent.call(forwarded, asking);
-    },
+  const forwarded = { service: 'csi.v1.Controller', rpc: 'GetCapacity', request } as const;
+  const [only, ...others] = found.filter((node) => !isLongAway(node));
+  if (only === undefined) return none;
+  if (found.length === 1) return forward(requireAgent(only, agents), forwarded, withLimit());
+  const capacities = await questions(
+    () =>
+      mapConcurrently([only, ...others], maxConcurrentNodes, async (node) =>
+        requireAgent(node, agents).call(forwarded, withLimit()),
+      ),
+    call.signal,
   );
   return capacities.reduce(sum, none);
+
+  function withLimit(): RpcCall {
+    return { ...call, deadlineMs: Math.min(call.deadlineMs, Date.now() + timeoutMs) };
+  }
 
   function isLongAway({ absence }: Node): boolean {
     return absence !== undefined && agents.absentForMs(absence) > longAwayMs;

@@ -1,4 +1,4 @@
-import type { makeSemaphore } from '../../async.ts';
+import { makeSemaphore } from '../../async.ts';
 import type { MethodName } from '../../csi/rpc-types.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import type { Agent } from '../agent.ts';
@@ -12,20 +12,30 @@ export interface ControllerContext {
   /** Version of the controller. */
   readonly version: string;
   readonly createdNames: CreateMemory;
+  /** Limits the calls that ask other nodes whether they have a name, or what they have, at a time. */
+  readonly questions: ReturnType<typeof makeSemaphore>;
   /** By name, the volume of which a snapshot is being made, and the number of calls for it. */
   readonly snapshotSources: Map<string, { readonly sourceVolumeId: string; calls: number }>;
 }
 
 /** What this process knows about creates of which several nodes are candidates (create-volume.ts). */
 export interface CreateMemory {
-  /** Limits the creates that ask all candidates at a time: each agent takes only so many calls (agent.ts). */
-  readonly asking: ReturnType<typeof makeSemaphore>;
   /** Names that are being created now. */
   readonly running: Set<string>;
   /** Names of volumes that a node may have made although its answer did not arrive, with the tag of that node. */
   readonly undecided: Map<string, string>;
   /** By tag, nodes that are ready but did not say whether they have a volume: since when, and when last, of the monotonic clock. */
   readonly silent: Map<string, { readonly sinceMs: number; readonly lastMs: number }>;
+}
+
+/**
+ * Each of these calls asks a node once at a time, so that half of the calls that an agent takes (agent.ts) remain for the calls that
+ * are passed on. More questions wait here instead of being refused there.
+ */
+const maxQuestions = 32;
+
+export function makeQuestionLimit(): ControllerContext['questions'] {
+  return makeSemaphore(maxQuestions);
 }
 
 type CsiService = 'csi.v1.Controller' | 'csi.v1.GroupController' | 'csi.v1.SnapshotMetadata';

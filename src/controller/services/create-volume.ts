@@ -1,7 +1,7 @@
 /** Chooses the node of a new volume. */
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import { makeSemaphore, mapConcurrently } from '../../async.ts';
+import { mapConcurrently } from '../../async.ts';
 import type { CreateVolumeRequest, CreateVolumeResponse, Topology } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { missing, volumeIdFor } from '../../ids.ts';
@@ -22,15 +22,12 @@ const abandonedMs = 10 * 60_000;
 /** After the start, nodes that have not been seen yet may still appear. */
 const settlingMs = 2 * 60_000;
 const maxConcurrentNodes = 32;
-/** Less than an agent takes (agent.ts), so that many creates at once wait here instead of being refused there. */
-const maxAsking = 32;
 const askTimeoutMs = 5_000;
 /** Names whose node is remembered. Each has up to 128 bytes. */
 const maxUndecided = 10_000;
 
 export function makeCreateMemory(): CreateMemory {
   return {
-    asking: makeSemaphore(maxAsking),
     running: new Set(),
     undecided: new Map(),
     silent: new Map(),
@@ -171,10 +168,7 @@ async function createOnOne(
 ): Promise<CreateVolumeResponse> {
   const { agents } = context;
   const { candidates, name, source } = creation;
-  const answers = await context.createdNames.asking(
-    () => whoHasIt(context, creation, call),
-    call.signal,
-  );
+  const answers = await context.questions(() => whoHasIt(context, creation, call), call.signal);
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
   const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];
@@ -280,12 +274,14 @@ async function requireDecided(
   { candidates, name }: Pick<Creation, 'candidates' | 'name'>,
   call: RpcCall,
 ): Promise<void> {
-  const { agents, createdNames } = context;
+  const { agents, createdNames, questions } = context;
   const tag = createdNames.undecided.get(name);
   if (tag === undefined || candidates.some((node) => node.tag === tag)) return;
   const node = agents.nodes().find((one) => one.tag === tag);
   const answer =
-    node === undefined ? undefined : await askWhetherItHas(context, { node, name }, call);
+    node === undefined
+      ? undefined
+      : await questions(() => askWhetherItHas(context, { node, name }, call), call.signal);
   if (answer === 'has it not' || agents.isForgotten(tag)) {
     createdNames.undecided.delete(name);
     return;

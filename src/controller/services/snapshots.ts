@@ -1,13 +1,20 @@
+import { status } from '@grpc/grpc-js';
 import { mapConcurrently } from '../../async.ts';
-import type { ListSnapshotsRequest, ListSnapshotsResponse, Snapshot } from '../../csi/types.ts';
+import type {
+  GetSnapshotResponse,
+  ListSnapshotsRequest,
+  ListSnapshotsResponse,
+  Snapshot,
+} from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { snapshotIdFor, tagOfId } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateSnapshotForm } from '../../rpc/forms.ts';
 import type { Implementation } from '../../rpc/handlers.ts';
+import { StatusError } from '../../rpc/status.ts';
 import { parsePage, requireText } from '../../rpc/validate.ts';
 import type { Agent } from '../agent.ts';
-import type { Agents, Node } from '../agents.ts';
+import type { Node } from '../agents.ts';
 import { listOver } from '../lists.ts';
 import { agentOf, findAgent, routeOf } from '../route.ts';
 import { type ControllerContext, forward } from './context.ts';
@@ -30,7 +37,7 @@ export function snapshotMethods(
       const { name, sourceVolumeId } = parseCreateSnapshotForm(request);
       const agent = agentOf(sourceVolumeId, 'volume', agents);
       return oneSourceAtATime(context.snapshotSources, { name, sourceVolumeId }, async () => {
-        await requireUnusedElsewhere(agents, { name, agent }, call);
+        await requireUnusedElsewhere(context, { name, sourceVolumeId, agent }, call);
         return forward(agent, { service, rpc: 'CreateSnapshot', request }, call);
       });
     },
@@ -81,35 +88,59 @@ async function oneSourceAtATime<T>(
 }
 
 /**
- * Throws `conflict` if another node has a snapshot of that name: it is one of another volume. A node that is not ready or does not
- * answer soon is passed over, because one node must not keep all others from making snapshots. If the node of the volume has the
- * snapshot already, no other is asked.
+ * Throws `conflict` if another node has a snapshot of that name of another volume. Others are asked only if the node of the volume says
+ * that it has no such snapshot: if it does not answer, it may have it, and then the call must join the earlier one. A node that is not
+ * ready or does not answer soon is passed over, because one node must not keep all others from making snapshots.
  */
 async function requireUnusedElsewhere(
-  agents: Agents,
-  { name, agent }: { readonly name: string; readonly agent: Agent },
+  { agents, questions }: ControllerContext,
+  { name, sourceVolumeId, agent }: Asked,
   call: RpcCall,
 ): Promise<void> {
-  const has = async (asked: Agent, tag: string): Promise<Snapshot | undefined> => {
-    const deadlineMs = Math.min(call.deadlineMs, Date.now() + askTimeoutMs);
-    const request = { snapshot_id: snapshotIdFor(name, tag), secrets: {} };
-    return asked.call({ service, rpc: 'GetSnapshot', request }, { ...call, deadlineMs }).then(
-      ({ snapshot }) => snapshot ?? undefined,
-      () => undefined,
-    );
-  };
   const nodes = agents.nodes();
   const own = nodes.find((node) => node.agent === agent);
-  if (own?.tag !== undefined && (await has(agent, own.tag)) !== undefined) return;
-  await mapConcurrently(nodes, maxConcurrentNodes, async (node) => {
-    if (node === own || node.agent === undefined || node.tag === undefined) return;
-    const snapshot = await has(node.agent, node.tag);
-    if (snapshot === undefined) return;
-    throw new VolumeError(
-      'conflict',
-      `a snapshot with the name '${name}' exists on node '${node.name}': '${snapshot.snapshot_id}' of volume '${snapshot.source_volume_id}'; choose another name`,
-    );
-  });
+  if (own?.tag === undefined || (await findSnapshot(agent, own.tag, name, call)) !== 'none') return;
+  const askOthers = async (): Promise<unknown> =>
+    mapConcurrently(nodes, maxConcurrentNodes, async (node) => {
+      if (node === own || node.agent === undefined || node.tag === undefined) return;
+      const snapshot = await findSnapshot(node.agent, node.tag, name, call);
+      if (snapshot === 'none' || snapshot === undefined) return;
+      if (snapshot.source_volume_id === sourceVolumeId) return;
+      throw new VolumeError(
+        'conflict',
+        `a snapshot with the name '${name}' exists on node '${node.name}': '${snapshot.snapshot_id}' of volume '${snapshot.source_volume_id}'; choose another name`,
+      );
+    });
+  await questions(askOthers, call.signal);
+}
+
+interface Asked {
+  readonly name: string;
+  readonly sourceVolumeId: string;
+  /** Of the node of the volume. */
+  readonly agent: Agent;
+}
+
+/** The snapshot of that name of one node, `none` if the node says that it has none, undefined if it does not answer the question. */
+async function findSnapshot(
+  agent: Agent,
+  tag: string,
+  name: string,
+  call: RpcCall,
+): Promise<Snapshot | 'none' | undefined> {
+  const id = snapshotIdFor(name, tag);
+  const caller = {
+    signal: call.signal,
+    deadlineMs: Math.min(call.deadlineMs, Date.now() + askTimeoutMs),
+  };
+  try {
+    const request = { snapshot_id: id, secrets: {} };
+    const found = agent.call({ service, rpc: 'GetSnapshot', request }, caller);
+    const { snapshot }: GetSnapshotResponse = await found;
+    return snapshot?.snapshot_id === id ? snapshot : undefined;
+  } catch (error) {
+    return error instanceof StatusError && error.code === status.NOT_FOUND ? 'none' : undefined;
+  }
 }
 
 /**

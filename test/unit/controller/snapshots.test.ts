@@ -89,3 +89,36 @@ test('at the same time, a name is used for one volume, and the same calls are bo
   t.deepEqual((await same).snapshot, (await first).snapshot);
   t.is((await endOf(snap(started, 's', onB))).code, 'ALREADY_EXISTS');
 });
+
+test('a repeated call joins its own snapshot although its node does not answer the question, and another node has the name', async (t) => {
+  const { agents, started, onA, onB } = await startTwo(t);
+  const [a, b] = agents;
+  // Made while the nodes did not see each other.
+  await snap(started, 's', onA);
+  const taken = a.snapshots.get(snapshotIdFor('s', a.tag));
+  a.snapshots.clear();
+  await snap(started, 's', onB);
+  if (taken !== undefined) a.snapshots.set(taken.snapshot_id, taken);
+  b.mishap = (rpc) => (rpc === 'GetSnapshot' ? 'fail before' : undefined);
+  t.is((await snap(started, 's', onB)).snapshot?.snapshot_id, snapshotIdFor('s', b.tag));
+});
+
+test('what a node answers keeps a name from being used only if it is a snapshot of that name of another volume', async (t) => {
+  const { agents, started, onA, onB } = await startTwo(t);
+  const [a, b] = agents;
+  await snap(started, 'other', onA);
+  const other = a.snapshots.get(snapshotIdFor('other', a.tag));
+  t.not(other, undefined);
+  if (other === undefined) return;
+  const asked = snapshotIdFor('s', a.tag);
+  // Another snapshot than the one that was asked for.
+  a.snapshots.set(asked, other);
+  t.is((await endOf(snap(started, 's', onB))).code, 'OK');
+  b.snapshots.clear();
+  // One of the same volume, which was moved between nodes since.
+  a.snapshots.set(asked, { ...other, snapshot_id: asked, source_volume_id: onB });
+  t.is((await endOf(snap(started, 's', onB))).code, 'OK');
+  b.snapshots.clear();
+  a.snapshots.set(asked, { ...other, snapshot_id: asked });
+  t.is((await endOf(snap(started, 's', onB))).code, 'ALREADY_EXISTS');
+});

@@ -3,7 +3,10 @@ import test from 'ava';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import type { Agents, Node } from '../../../src/controller/agents.ts';
-import type { ControllerContext } from '../../../src/controller/services/context.ts';
+import {
+  type ControllerContext,
+  makeQuestionLimit,
+} from '../../../src/controller/services/context.ts';
 import { controllerMethods } from '../../../src/controller/services/controller.ts';
 import { makeCreateMemory } from '../../../src/controller/services/create-volume.ts';
 import type { CreateVolumeRequest } from '../../../src/csi/types.ts';
@@ -108,6 +111,7 @@ function makeController({ nodes, step, nextMishap }: World) {
     driverName: 'loopcsi.io',
     version: '1',
     createdNames: makeCreateMemory(),
+    questions: makeQuestionLimit(),
     snapshotSources: new Map(),
   };
   return controllerMethods(context);
