@@ -149,6 +149,8 @@ async function createOnOnly(
     const isNoSpace = error instanceof StatusError && error.code === status.RESOURCE_EXHAUSTED;
     if (!isNoSpace || source === null) throw error;
     const route = routeOf(source.id, agents);
+    // No other node has it either.
+    if (route.kind === 'nowhere') throw missing(source.kind, source.id);
     if (route.kind !== 'node' || route.node.tag === node.tag) throw error;
     throw sourceElsewhere(agents, creation, source, route.node);
   }

@@ -3,6 +3,8 @@ import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../../src/ids.ts';
 import {
   aCapability,
   endOf,
+  forgottenText,
+  memoryNodeStore,
   startTestController,
   type TestController,
 } from '../../helpers/controller.ts';
@@ -152,6 +154,23 @@ test('a copy is made on the node of its source, and refused with both nodes if t
   );
   const malformed = await endOf(create(started, 'w', { ...everywhere([a, b]), ...from('no id') }));
   t.deepEqual(malformed, { code: 'NOT_FOUND', message: "snapshot 'no id' does not exist" });
+});
+
+test('a copy whose source was on a forgotten node ends with NOT_FOUND, so that no other node is tried', async (t) => {
+  const a = await startFakeAgent(t, 'node-a');
+  const b = await startFakeAgent(t, 'node-b');
+  const nodeStore = memoryNodeStore(forgottenText('node-x'));
+  const started = await startTestController(t, [a, b], { nodeStore });
+  for (const { nodeId } of [a, b]) await started.until(nodeId, 'ready');
+  const id = snapshotIdFor('s', nodeTagOf('node-x'));
+  const source = {
+    volume_content_source: { type: 'snapshot', snapshot: { snapshot_id: id } } as const,
+  };
+  for (const candidates of [[a], [a, b]])
+    t.deepEqual(await endOf(create(started, 'v', { ...everywhere(candidates), ...source })), {
+      code: 'NOT_FOUND',
+      message: `snapshot '${id}' does not exist`,
+    });
 });
 
 test('no node has the topology: later, and elsewhere once all nodes have had time to appear', async (t) => {
