@@ -13,6 +13,11 @@ async function serveImporting(t: ExecutionContext) {
   const socket = join(directory, 'csi.sock');
   const deleted: string[] = [];
   const server = new Server();
+  server.addService(serviceDefinition('csi.v1.Identity'), {
+    GetPluginInfo: (_call: unknown, callback: (error: null, response: object) => void) => {
+      callback(null, { name: 'loopcsi.io', vendor_version: '1.2.3', manifest: {} });
+    },
+  });
   server.addService(serviceDefinition('loopcsi.v1.Admin'), {
     GetVolume: (_call: unknown, callback: (error: object) => void) => {
       callback({ code: status.NOT_FOUND, details: 'there is no such volume' });
