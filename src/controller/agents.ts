@@ -96,14 +96,19 @@ export class Agents {
     return this.#options.nowMs();
   }
 
-  /** Throws `unavailable` until the discovery has named the agents for the first time: an empty list would hide all entries. */
-  requireSynced(): void {
-    if (this.#syncedAtMs !== undefined) return;
-    throw new VolumeError(
-      'unavailable',
+  /** Why the nodes are not known; undefined once the discovery has named their agents for the first time. */
+  get unsyncedReason(): string | undefined {
+    if (this.#syncedAtMs !== undefined) return undefined;
+    return (
       this.#forgotten.problem ??
-        'the source of --agents has not given its first list yet, so no node is known; retry later',
+      'the source of --agents has not given its first list yet, so no node is known; retry later'
     );
+  }
+
+  /** Throws `unavailable` while the nodes are not known: an empty list would hide all entries. */
+  requireSynced(): void {
+    const reason = this.unsyncedReason;
+    if (reason !== undefined) throw new VolumeError('unavailable', reason);
   }
 
   isForgotten(tag: string): boolean {

@@ -10,6 +10,8 @@ export type EntryKind = 'volume' | 'snapshot' | 'group snapshot';
 export type Route =
   | { readonly kind: 'node'; readonly node: Node }
   | { readonly kind: 'unknown'; readonly tag: string }
+  /** The node of its tag was lost for good, but this other one, which may have it, has not said yet what it has. */
+  | { readonly kind: 'unheard'; readonly tag: string; readonly node: Node }
   | { readonly kind: 'nowhere' };
 
 /** A node says which entries it has that another node made; all others are where their tag says. */
@@ -19,7 +21,10 @@ export function routeOf(id: string, agents: Agents): Route {
   const nodes = agents.nodes();
   const home = nodes.find(({ foreignIds }) => foreignIds.includes(id));
   if (home !== undefined) return { kind: 'node', node: home };
-  if (agents.isForgotten(tag)) return { kind: 'nowhere' };
+  if (agents.isForgotten(tag)) {
+    const unheard = nodes.find(({ hello }) => hello === undefined);
+    return unheard === undefined ? { kind: 'nowhere' } : { kind: 'unheard', tag, node: unheard };
+  }
   const node = nodes.find((one) => one.tag === tag);
   return node === undefined ? { kind: 'unknown', tag } : { kind: 'node', node };
 }
@@ -34,7 +39,8 @@ export function findAgent(id: string, kind: EntryKind, agents: Agents): Agent | 
     case 'nowhere':
       return undefined;
     case 'unknown':
-      throw unknownNode(id, kind, route.tag);
+    case 'unheard':
+      throw undecided(id, kind, route, agents);
     case 'node':
       return requireAgent(route.node, agents);
   }
@@ -47,11 +53,21 @@ export function agentOf(id: string, kind: EntryKind, agents: Agents): Agent {
   return agent;
 }
 
-/** The error for an id with the tag of a node that this controller has not seen. */
-export function unknownNode(id: string, kind: EntryKind, tag: string): VolumeError {
+/** The error for an id of which it is not known whether a node has it. */
+export function undecided(
+  id: string,
+  kind: EntryKind,
+  route: Extract<Route, { kind: 'unknown' | 'unheard' }>,
+  agents: Agents,
+): VolumeError {
+  const { tag } = route;
+  const reason = agents.unsyncedReason;
+  if (reason !== undefined) return new VolumeError('unavailable', reason);
   return new VolumeError(
     'unavailable',
-    `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller; if it never comes back: loopcsi node forget NODE`,
+    route.kind === 'unknown'
+      ? `${kind} '${id}' is on the node with tag ${tag}, which has not been seen since this controller started; its data is not lost: start the driver of that node, or name its agent to the controller; if it never comes back: loopcsi node forget NODE`
+      : `${kind} '${id}' is lost with the node with tag ${tag}, unless another node has it now, and one has not said yet what it has: ${absent(route.node, agents).message}`,
   );
 }
 

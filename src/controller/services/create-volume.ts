@@ -10,7 +10,7 @@ import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
 import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
-import { absent, isIn, requireAgent, routeOf, unknownNode } from '../route.ts';
+import { absent, isIn, requireAgent, routeOf, undecided } from '../route.ts';
 import { type ControllerContext, type CreateMemory, forward } from './context.ts';
 
 const service = 'csi.v1.Controller';
@@ -151,6 +151,7 @@ async function createOnOnly(
     const route = routeOf(source.id, agents);
     // No other node has it either.
     if (route.kind === 'nowhere') throw missing(source.kind, source.id);
+    if (route.kind === 'unheard') throw undecided(source.id, source.kind, route, agents);
     if (route.kind !== 'node' || route.node.tag === node.tag) throw error;
     throw sourceElsewhere(agents, creation, source, route.node);
   }
@@ -346,7 +347,7 @@ function requireSourceNode(
   const sourceTag = route.kind === 'node' ? route.node.tag : undefined;
   const here = candidates.find(({ tag }) => tag !== undefined && tag === sourceTag);
   if (here !== undefined) return here;
-  if (route.kind === 'unknown') throw unknownNode(id, kind, route.tag);
+  if (route.kind !== 'node') throw undecided(id, kind, route, agents);
   throw sourceElsewhere(agents, { candidates, name }, { kind, id }, route.node);
 }
 

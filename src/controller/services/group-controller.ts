@@ -8,7 +8,7 @@ import { requireText } from '../../rpc/validate.ts';
 import type { Agent } from '../agent.ts';
 import type { Agents } from '../agents.ts';
 import { controllerFeatures } from '../offered.ts';
-import { agentOf, findAgent, routeOf } from '../route.ts';
+import { agentOf, findAgent, routeOf, undecided } from '../route.ts';
 import { type ControllerContext, forward } from './context.ts';
 
 const service = 'csi.v1.GroupController';
@@ -52,6 +52,7 @@ function agentOfAll(volumeIds: readonly string[], agents: Agents): Agent {
   for (const id of volumeIds) {
     const route = routeOf(id, agents);
     if (route.kind === 'nowhere') throw missing('volume', id);
+    if (route.kind === 'unheard') throw undecided(id, 'volume', route, agents);
     if (route.kind === 'node') nodes.set(route.node.name, id);
     else nodes.set(`tag ${route.tag}`, id);
   }

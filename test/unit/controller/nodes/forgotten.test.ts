@@ -249,6 +249,62 @@ test('a change of an agent builds no list of all nodes, also when a node is forg
   t.is(known.listsMade, 1);
 });
 
+test('an id of a forgotten node is not called missing before all nodes have said what they have', async (t) => {
+  const volume_id = volumeIdFor('v', nodeTagOf('n7'));
+  const snapshot_id = snapshotIdFor('s', nodeTagOf('n7'));
+  const has = await startFakeAgent(t, 'n8', { hello: { foreign_ids: [volume_id] } });
+  const other = await startFakeAgent(t, 'n9');
+  await has.cut();
+  const nodeStore = memoryNodeStore(forgottenText('n7'));
+  const controller = await startTestController(t, [has, other], { nodeStore });
+  await controller.until('n9', 'ready');
+  await controller.until(has.address, 'away');
+  const source = { type: 'snapshot', snapshot: { snapshot_id } } as const;
+  const calls = {
+    DeleteVolume: () => controller.controller.DeleteVolume({ volume_id }),
+    DeleteSnapshot: () => controller.controller.DeleteSnapshot({ snapshot_id }),
+    CreateSnapshot: () =>
+      controller.controller.CreateSnapshot({ name: 's', source_volume_id: volume_id }),
+    ListSnapshots: () => controller.controller.ListSnapshots({ snapshot_id }),
+    CreateVolumeGroupSnapshot: () =>
+      controller.groups.CreateVolumeGroupSnapshot({
+        name: 'g',
+        source_volume_ids: [volume_id, volumeIdFor('w', other.tag)],
+      }),
+    CreateVolume: () =>
+      controller.controller.CreateVolume({
+        name: 'copy',
+        volume_capabilities: [aCapability],
+        volume_content_source: source,
+        accessibility_requirements: {
+          requisite: [{ segments: other.hello.segments }],
+          preferred: [],
+        },
+      }),
+  };
+  for (const [rpc, call] of Object.entries(calls)) {
+    const { code, message } = await endOf(call());
+    t.is(code, 'UNAVAILABLE', rpc);
+    t.regex(message, /unless another node has it now.*is away since/, rpc);
+  }
+  await has.restore();
+  await controller.until('n8', 'ready');
+  has.volumes.set(volume_id, {
+    volume_id,
+    capacity_bytes: 1n,
+    volume_context: {},
+    content_source: null,
+    accessible_topology: [],
+  });
+  t.is((await endOf(controller.controller.DeleteVolume({ volume_id }))).code, 'OK');
+  t.false(has.volumes.has(volume_id));
+  t.is((await endOf(controller.controller.DeleteSnapshot({ snapshot_id }))).code, 'OK');
+  await has.cut();
+  await controller.until('n8', 'away');
+  const after = await endOf(controller.controller.DeleteSnapshot({ snapshot_id }));
+  t.is(after.code, 'OK', 'what a node said stays known while it is away');
+});
+
 test('names that cannot be ids are refused', async (t) => {
   const { nodes } = await startTestController(t, []);
   for (const name of ['', 'a\nb', 'x'.repeat(257)]) {
@@ -274,6 +330,11 @@ test('no call is routed before the records have been read', async (t) => {
   deliver('{');
   t.is((await list()).code, 'UNAVAILABLE');
   t.regex((await list()).message, /cannot be used/);
+  const volume_id = volumeIdFor('v', agent.tag);
+  const deleted = await endOf(controller.controller.DeleteVolume({ volume_id }));
+  t.is(deleted.code, 'UNAVAILABLE');
+  t.regex(deleted.message, /cannot be used/);
+  t.deepEqual((await controller.identity.Probe({})).ready, { value: false });
   deliver(undefined);
   controller.discovery.set([agent.address]);
   await controller.until('n7', 'ready');
