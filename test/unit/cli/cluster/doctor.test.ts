@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
 import type { Absence, Agents, Node } from '../../../../src/controller/agents.ts';
-import { absent, unknownNode } from '../../../../src/controller/route.ts';
+import { absent, undecided } from '../../../../src/controller/route.ts';
 import { nodeTagOf } from '../../../../src/ids.ts';
 import {
   capacity,
@@ -299,7 +299,12 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
     const node = { name: 'n2', tag: nodeTagOf('n2'), absence } as Node;
     return absent(node, agents).message;
   });
-  const unseen = unknownNode('s.1a2b3c4d', 'snapshot', nodeTagOf('n2')).message;
+  const unseen = undecided(
+    's.1a2b3c4d',
+    'snapshot',
+    { kind: 'unknown', tag: nodeTagOf('n2') },
+    agents,
+  ).message;
   const becomes = async (code: string, message: string, remedy: RegExp): Promise<void> => {
     cluster.objects['events'] = [
       {
