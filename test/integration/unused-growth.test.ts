@@ -58,6 +58,11 @@ for (const fsType of fsTypes) {
       );
       t.is(await filesystemBytes(readOnly.targetPath), bytes);
       await unmountVolume(node, volumeId, readOnly);
+      await mountVolume(node, volumeId, capability({ mountFlags: ['ro'] }));
+      // The kubelet still has to call it, since the answer to the expansion was `node-expand`.
+      await node.volumes.nodeExpandVolume(call(), { volumeId, range, volumePath });
+      t.true((await filesystemBytes(readOnly.targetPath)) > (sizeBytes * 48n) / 10n);
+      await unmountVolume(node, volumeId, readOnly);
       await node.volumes.deleteVolume(call(), volumeId);
     },
   );

@@ -9,6 +9,7 @@ import {
   isMountedReadOnly,
 } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
+import { isSmaller } from '../attachment/prepare-image.ts';
 import { stagingMountPaths } from '../attachment/staging-path.ts';
 import { checkedTargetPath } from '../attachment/target-path.ts';
 import { changeVolume } from '../change-volume.ts';
@@ -69,12 +70,14 @@ async function growOnNode(
   const device = attachment.readWrite;
   const mount = filesystemMountOf(attachment);
   if (device === undefined || mount === undefined) return;
-  if (isMountedReadOnly(mount)) throw readOnlyError(record);
-  const outcome = await domain.host.filesystems[record.fsType].growMounted(
-    mount.target,
-    device,
-    record.sizeBytes,
-  );
+  const filesystem = domain.host.filesystems[record.fsType];
+  if (isMountedReadOnly(mount)) {
+    // The stage grows the filesystem before a read-only mount, and then nothing is left to grow.
+    const superblock = await filesystem.readSuperblock(volume.imagePath);
+    if (superblock !== undefined && !isSmaller(superblock, record.sizeBytes)) return;
+    throw readOnlyError(record);
+  }
+  const outcome = await filesystem.growMounted(mount.target, device, record.sizeBytes);
   if (outcome === 'not-permitted') await growOffline(domain, volume, { attachment, device });
   await domain.reached('expand:filesystem-grown');
 }
