@@ -1,3 +1,4 @@
+import { pollUntil } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
@@ -12,6 +13,10 @@ import type { Attachment } from './attachment.ts';
 import { ownersOf } from './device-binds.ts';
 import { limitDevice, requireLimitsApplicable } from './io-limits.ts';
 import { describeDeviceUsers } from './unmount.ts';
+
+/** Time limit for a device to become unused after its unmount. */
+const releaseTimeoutMs = 2_000;
+const releasePollMs = 20;
 
 /**
  * Returns the read-write device of the image, and attaches one if there is none: an image must never have two (docs/design.md,
@@ -127,6 +132,15 @@ export function keepOpen(
 ): Promise<boolean> {
   const pool = volume.pool.name;
   return domain.openDevices.open(domain.host, { device, volumeId: callIdOf(volume), pool });
+}
+
+/**
+ * Whether the device is still in use after a wait. The wait is needed because an unmount completes in the background, and the
+ * mounts of a container end with its last process.
+ */
+export async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
+  const isUnused = async () => !(await domain.host.loops.isInUse(device));
+  return !(await pollUntil(isUnused, { timeoutMs: releaseTimeoutMs, pauseMs: releasePollMs }));
 }
 
 /** Detaches an unused device. Throws `busy` if it turns out to be in use. */

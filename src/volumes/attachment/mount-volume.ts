@@ -15,7 +15,7 @@ import { duplicateUuidError } from './uuid-conflict.ts';
 
 /**
  * Mounts a volume at its staging path: prepares its image, attaches and mounts it, and grows a filesystem that is smaller than its
- * volume. Returns `not-permitted` if the kernel refuses the growth.
+ * volume. Returns `not-permitted` if the kernel refuses the growth, or could only refuse it because the mount is read-only.
  */
 export async function mountVolume(
   domain: Domain,
@@ -45,6 +45,7 @@ export async function mountVolume(
   const target = input.stagingTargetPath;
   await mountAttached(domain, volume, { fsType, device, target, mountFlags });
   await domain.reached('stage:mounted');
+  if (isReadOnly && isSmaller(superblock, volume.record.sizeBytes)) return 'not-permitted';
   return growIfSmaller(domain, volume, { device, superblock, target });
 }
 

@@ -8,7 +8,7 @@ import { withReason } from '../engine/failures.ts';
 import { rewriteRecord } from '../pool/commit.ts';
 import { callIdOf } from '../pool/contents.ts';
 import type { FoundVolume } from '../pool/pool.ts';
-import { detach } from './attach.ts';
+import { detach, staysInUse } from './attach.ts';
 import { type Attachment, attachmentOf, imageStatusOf } from './attachment.ts';
 
 /**
@@ -155,6 +155,7 @@ export async function recordReachedSize(domain: Domain, volume: FoundVolume): Pr
  * Makes an image ready for a read-write mount: its superblock must be valid, and the image must be as large as its filesystem. An
  * ext4 with its error flag set is checked. A filesystem that cannot be grown while it is mounted is grown here, while the image is
  * detached: with `growsOffline`, and any ext4 if the driver lacks CAP_SYS_RESOURCE. Returns the superblock and the attachment afterwards.
+ * An image whose device is in use elsewhere is neither checked nor grown, and the superblock shows its present size.
  */
 export async function prepareImage(
   domain: Domain,
@@ -207,7 +208,7 @@ async function detachAll(
   attachment: Attachment,
 ): Promise<boolean> {
   for (const device of attachment.devices) {
-    if (await domain.host.loops.isInUse(device)) return false;
+    if (await staysInUse(domain, device)) return false;
     await detach(domain, device, volume.record.id);
   }
   return true;

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
-import { pollUntil } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno } from '../../host/errors.ts';
 import type { Files, LoopDevice } from '../../host/host.ts';
 import type { VolumeId } from '../../ids.ts';
-import { detach } from '../attachment/attach.ts';
+import { detach, staysInUse } from '../attachment/attach.ts';
 import { type Attachment, attachmentOf, isMountedAt } from '../attachment/attachment.ts';
 import { requireMatchingCapability } from '../attachment/capability-fit.ts';
 import { driverMountPathOf } from '../attachment/mount-dir.ts';
@@ -16,7 +15,7 @@ import { changeVolume, withVolumeLock } from '../change-volume.ts';
 import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { Capability } from '../model.ts';
-import { stageLocked } from '../node/stage.ts';
+import { type StageOptions, stageLocked } from '../node/stage.ts';
 import type { FoundVolume } from '../pool/pool.ts';
 
 export interface MountInput {
@@ -32,10 +31,6 @@ const driverMountCapability: Capability = {
   mountFlags: [],
   accessMode: 'SINGLE_NODE_MULTI_WRITER',
 };
-
-/** Time limit for a device to become unused after its unmount. */
-const releaseTimeoutMs = 2_000;
-const releasePollMs = 20;
 
 /**
  * Mounts the volume in the driver's mount directory, unless it is already mounted there, adds the mount ID to the node state, and
@@ -92,7 +87,7 @@ export async function unmountUnused(domain: Domain, call: Call, volumeId: Volume
     await unmount(domain, volume, attachment);
     const device = attachment.readWrite;
     if (device !== undefined && (await staysInUse(domain, device))) {
-      await stageForDocker(domain, volume, path);
+      await stageForDocker(domain, volume, path, { isRestage: true });
       const nodeState = await readNodeState(domain, volume);
       await writeNodeState(domain, volume, { ...nodeState, dockerMountIds });
       throw inUseError(volumeId, `${device.path} is mounted by a container or open in a process`);
@@ -124,7 +119,9 @@ async function mount(
   const attachment = await attachmentOf(domain, volume);
   const isMounted = isMountedAt(attachment, path);
   await requireNotCsi(domain, volume, attachment, path);
-  if (!isMounted) {
+  const { dockerMountIds } = await readNodeState(domain, volume);
+  // A mount without an ID was made by a call that was interrupted, perhaps before the filesystem was grown.
+  if (!isMounted || dockerMountIds.length === 0) {
     await stageForDocker(domain, volume, path);
     await removeEmptyLostAndFound(domain.host.files, volume, path);
   }
@@ -136,12 +133,15 @@ async function mount(
   await domain.reached('docker-mount:recorded');
 }
 
-function stageForDocker(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
-  return stageLocked(domain, volume, {
-    volumeId: volume.record.id,
-    stagingTargetPath: path,
-    capability: driverMountCapability,
-  });
+function stageForDocker(
+  domain: Domain,
+  volume: FoundVolume,
+  path: string,
+  options?: StageOptions,
+): Promise<void> {
+  const volumeId = volume.record.id;
+  const input = { volumeId, stagingTargetPath: path, capability: driverMountCapability };
+  return stageLocked(domain, volume, input, options);
 }
 
 /**
@@ -233,15 +233,6 @@ async function detachUnlessInUse(
 ): Promise<void> {
   if (!(await staysInUse(domain, device))) return detach(domain, device, volumeId);
   domain.log.info({ volumeId, device: device.path }, 'a device in use was left attached');
-}
-
-/**
- * Whether the device is still in use after a wait. The wait is needed because an unmount completes in the background, and the
- * mounts of a container end with its last process.
- */
-async function staysInUse(domain: Domain, device: LoopDevice): Promise<boolean> {
-  const isUnused = async () => !(await domain.host.loops.isInUse(device));
-  return !(await pollUntil(isUnused, { timeoutMs: releaseTimeoutMs, pauseMs: releasePollMs }));
 }
 
 function inUseError(id: string, cause: string): VolumeError {

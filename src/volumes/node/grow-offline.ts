@@ -81,9 +81,10 @@ export async function restageInterrupted(
     { volumeId: volume.record.id, path },
     'a volume was staged again after an interrupted growth',
   );
-  await stageLocked(domain, volume, {
+  const input = {
     volumeId: volume.record.id,
     stagingTargetPath: path,
     capability: { kind: 'mount', fsType: 'ext4', mountFlags: staged.mountFlags, accessMode },
-  });
+  } as const;
+  await stageLocked(domain, volume, input, { isRestage: true });
 }

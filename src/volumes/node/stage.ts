@@ -1,6 +1,8 @@
-import { VolumeError } from '../../errors.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
+import type { FsType } from '../../host/host.ts';
 import { nodeBindOf } from '../../host/mount/loop-mounts.ts';
 import type { NodeState } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
 import { ensureAttached, ensureDeviceSize, keepStagedAttached } from '../attachment/attach.ts';
 import {
   type Attachment,
@@ -27,10 +29,12 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import { unstageLocked } from './unstage.ts';
 
 /**
  * CSI spec, NodeStageVolume: attaches the volume, checks its superblock and mounts it; never runs mkfs. Completes an interrupted
- * growth. Throws `conflict` if the volume is staged with other arguments, `wrong-state` if it is of another kind or damaged.
+ * growth. Throws `conflict` if the volume is staged with other arguments, `wrong-state` if it is of another kind or damaged, `busy` if
+ * its filesystem cannot grow because its device is in use elsewhere. A stage that fails leaves nothing mounted or attached.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
   const stagingTargetPath = await checkedTargetPath(
@@ -51,11 +55,19 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
   });
 }
 
+export interface StageOptions {
+  /**
+   * The volume is mounted again for users who count it as staged: it stays mounted if it cannot be grown, and a failure is not undone.
+   */
+  readonly isRestage?: boolean;
+}
+
 /** Stages a volume that the caller has locked, at a path that the caller has resolved. Idempotent. */
 export async function stageLocked(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
+  { isRestage = false }: StageOptions = {},
 ): Promise<void> {
   // An invalid flag is refused before the first effect.
   requireAllowedMountFlags(volume.record, input.capability.mountFlags);
@@ -70,42 +82,101 @@ export async function stageLocked(
       nodeState.dockerMountIds.length > 0 ||
       attachment.mounts.some(({ target }) => target !== path);
     if (growth === 'not-permitted' && !isInUse)
-      await growUnmounted(domain, volume, input, nodeState);
+      await growUnmounted(domain, volume, input, () =>
+        recordStaging(domain, volume, input, nodeState),
+      );
     return;
   }
   await ensureTarget(domain, input.stagingTargetPath, 'directory');
   const { fsType } = volume.record;
-  if (fsType === null) {
-    await stageBlock(domain, volume, input, { attachment, nodeState });
-    return;
+  let isBegun = false;
+  const record = (): Promise<void> => {
+    isBegun = true;
+    return recordStaging(domain, volume, input, nodeState);
+  };
+  try {
+    if (fsType === null) await stageBlock(domain, volume, input, { attachment, record });
+    else {
+      const isInUse = isRestage || attachment.mounts.length > 0;
+      await stageFilesystem(domain, volume, input, { fsType, attachment, record, isInUse });
+    }
+  } catch (error) {
+    // Before the record nothing is mounted, and a device in use may belong to other software.
+    if (isBegun && !isRestage) await undoStage(domain, volume, input.stagingTargetPath);
+    throw error;
   }
+}
+
+/** Mounts and grows a filesystem that is not mounted at the staging path. Throws `busy` if it cannot grow, unless it is in use. */
+async function stageFilesystem(
+  domain: Domain,
+  volume: FoundVolume,
+  input: StageInput,
+  context: {
+    readonly fsType: FsType;
+    readonly attachment: Attachment;
+    readonly isInUse: boolean;
+    readonly record: () => Promise<void>;
+  },
+): Promise<void> {
+  const { fsType, attachment, record, isInUse } = context;
   const growth = await mountVolume(domain, volume, input, {
     fsType,
     attachment,
-    recordStaging: () => recordStaging(domain, volume, input, nodeState),
+    recordStaging: record,
   });
-  // Without CAP_SYS_RESOURCE, prepareImage has already grown the filesystem offline.
-  if (growth === 'grown' || !domain.host.facts.canGrowExt4Online) return;
-  await growUnmounted(domain, volume, input, nodeState);
+  if (growth === 'grown' || isInUse) return;
+  // Without CAP_SYS_RESOURCE, prepareImage has already tried to grow the filesystem offline.
+  if (!domain.host.facts.canGrowExt4Online) throw await notGrownError(domain, volume);
+  await growUnmounted(domain, volume, input, record);
 }
 
-/** The kernel refused to grow the mounted filesystem, so it is unmounted, grown offline and mounted again. */
+/**
+ * The kernel refused to grow the mounted filesystem, so it is unmounted, grown offline and mounted again. Throws `busy` if it could
+ * not grow offline either: the volume must not be published with its old size.
+ */
 async function growUnmounted(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  nodeState: NodeState,
+  recordStaging: () => Promise<void>,
 ): Promise<void> {
   const { fsType } = volume.record;
   if (fsType === null) return;
   const path = input.stagingTargetPath;
   await domain.host.mounts.unmount(path, targetOptions(domain, path));
-  await mountVolume(domain, volume, input, {
+  const growth = await mountVolume(domain, volume, input, {
     fsType,
     attachment: await attachmentOf(domain, volume),
-    recordStaging: () => recordStaging(domain, volume, input, nodeState),
+    recordStaging,
     growsOffline: true,
   });
+  if (growth === 'not-permitted') throw await notGrownError(domain, volume);
+}
+
+async function notGrownError(domain: Domain, volume: FoundVolume): Promise<VolumeError> {
+  const { id, sizeBytes } = volume.record;
+  const { readWrite } = await attachmentOf(domain, volume);
+  return new VolumeError(
+    'busy',
+    `volume '${id}': its filesystem could not be grown to ${formatBytes(sizeBytes)}, because the kernel does not grow it while it is mounted, and ` +
+      `${readWrite?.path ?? 'its device'} is in use elsewhere, perhaps in another mount namespace; end the containers and processes that use it, then repeat the call`,
+  );
+}
+
+/**
+ * Unmounts and detaches what a failed stage has mounted and attached, and forgets it: its caller counts the volume as not staged, and
+ * may never unstage it. Nothing was mounted at the path before. A failure is only logged.
+ */
+async function undoStage(domain: Domain, volume: FoundVolume, path: string): Promise<void> {
+  try {
+    await unstageLocked(domain, volume, path);
+  } catch (error) {
+    domain.log.warn(
+      { volumeId: volume.record.id, path, problem: messageOf(error) },
+      'a failed stage could not be undone completely',
+    );
+  }
 }
 
 /** State that is read once for each call. */
@@ -182,14 +253,14 @@ async function stageBlock(
   domain: Domain,
   volume: FoundVolume,
   input: StageInput,
-  { attachment, nodeState }: PresentState,
+  { attachment, record }: { attachment: Attachment; record: () => Promise<void> },
 ): Promise<void> {
   await recoverImage(domain, volume, attachment.devices);
   await growImageToPromisedSize(domain, volume, attachment.image);
   const device = await ensureAttached(domain, volume, attachment);
   await ensureDeviceSize(domain, device, volume.record.sizeBytes);
   await domain.reached('stage:attached');
-  await recordStaging(domain, volume, input, nodeState);
+  await record();
   const node = stagedNodePath(input.stagingTargetPath);
   for (const { target } of attachment.lost) {
     await domain.host.mounts.unmount(target, targetOptions(domain, target));

@@ -63,3 +63,18 @@ test('a volume that is staged for CSI is not mounted for Docker, and vice versa'
   await mount('one');
   t.is(await reasonOf(stage()), 'wrong-state');
 });
+
+test('a mount that was killed before it grew the filesystem is completed by the repeated mount', async (t) => {
+  const { node, volumes, volumeId, mount } = await nodeWith(t);
+  const range = { requiredBytes: 640n * MiB, limitBytes: 0n };
+  const expand = async () => (await volumes.expandVolume(call(), { volumeId, range })).remaining;
+  t.is(await expand(), 'next-stage');
+  node.host.failNext('filesystems.xfs.growMounted', new Error('killed here'));
+  // A killed driver does not undo the stage.
+  node.host.failNext('mounts.unmount', new Error('killed here'));
+  t.is(await reasonOf(mount('one')), 'internal');
+  t.is(await expand(), 'node-expand');
+  await mount('one');
+  t.is(await expand(), 'none');
+  t.is((await node.host.mounts.list()).length, 1);
+});

@@ -53,6 +53,8 @@ test('a stage that was killed before such a growth is completed by the repeated 
   const { node, stage, sizeBytes, grewOffline } = await grownWhileIdle(t, true);
   const { ext4 } = node.host.filesystems;
   ext4.growMounted = () => Promise.reject(new Error('killed here'));
+  // A killed driver does not undo the stage.
+  node.host.failNext('mounts.unmount', new Error('killed here'));
   await t.throwsAsync(stage());
   t.is(await sizeBytes(), 16n * MiB);
   t.is((await node.host.mounts.list()).length, 1);

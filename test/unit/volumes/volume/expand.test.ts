@@ -123,9 +123,11 @@ test('a volume that is not staged needs no NodeExpandVolume: its next stage grow
 });
 
 test('a stage that is killed before it grows the filesystem leaves a volume that needs NodeExpandVolume, and the repeated stage grows it', async (t) => {
-  const { stage, expand, failAt, sizes } = await nodeWith(t);
+  const { node, stage, expand, failAt, sizes } = await nodeWith(t);
   t.is((await expand()).remaining, 'next-stage');
   failAt('stage:mounted');
+  // A killed driver does not undo the stage.
+  node.host.failNext('mounts.unmount', new Error('killed here'));
   t.not(await reasonOf(stage()), 'ok');
   t.deepEqual(await sizes(), [32n, 32n, 16n]);
   t.is((await expand()).remaining, 'node-expand');
@@ -152,17 +154,23 @@ test('a volume that is staged for its caller, but was unmounted by a killed grow
   t.deepEqual(await sizes(), [32n, 32n, 32n]);
 });
 
-test('a stage with the option ro grows the filesystem before it is mounted; in use it does not grow', async (t) => {
-  const { stage, expand, expandOnNode, sizes } = await nodeWith(t);
+test('a stage with the option ro grows the filesystem before it is mounted; in use it does not grow, and NodeExpandVolume succeeds once it has grown', async (t) => {
+  const { stage, unstage, expand, expandOnNode, sizes } = await nodeWith(t);
   await expand();
   await stage(['ro']);
   t.deepEqual(await sizes(), [32n, 32n, 32n]);
   t.is((await expand(48n * MiB)).remaining, 'node-expand');
   t.is(await reasonOf(expandOnNode()), 'wrong-state');
+  await unstage();
+  await stage(['ro']);
+  t.deepEqual(await sizes(), [48n, 48n, 48n]);
+  await expandOnNode();
+  t.is((await expand(64n * MiB)).remaining, 'node-expand');
+  t.is(await reasonOf(expandOnNode()), 'wrong-state');
   await stage(['ro']);
   t.deepEqual(
     await sizes(),
-    [48n, 48n, 48n],
+    [64n, 64n, 64n],
     'the repeated stage of a volume without publications',
   );
 });
