@@ -1,8 +1,9 @@
-import { statfs, writeFile } from 'node:fs/promises';
+import { mkdir, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
 import { onNode } from '../helpers/on-node.ts';
+import { realOtherSoftware } from '../helpers/other-software.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
   call,
@@ -12,6 +13,7 @@ import {
   unmountVolume,
   volumeInput,
 } from '../helpers/scratch-node.ts';
+import { mountsBelow } from '../helpers/scratch-pool.ts';
 
 const sizeOf = { ext4: 64n * MiB, xfs: 320n * MiB, btrfs: 256n * MiB } as const;
 
@@ -67,3 +69,31 @@ for (const fsType of fsTypes) {
     },
   );
 }
+
+onNode(
+  'a stage with the option ro fails while a container has a copy of the mount, leaves nothing mounted, and then grows the filesystem',
+  async (t) => {
+    const node = await scratchNode(t);
+    const input = volumeInput('busy', { sizeBytes: sizeOf.ext4 });
+    const { id: volumeId } = (await node.volumes.createVolume(call(), input)).record;
+    const stagingTargetPath = node.pathOf('staging');
+    await mkdir(stagingTargetPath);
+    const at = { volumeId, stagingTargetPath };
+    const stage = () =>
+      node.volumes.stageVolume(call(), { ...at, capability: capability({ mountFlags: ['ro'] }) });
+    await stage();
+    const stopUse = await realOtherSoftware.mountElsewhere(stagingTargetPath);
+    t.teardown(stopUse);
+    t.is(await reasonOf(node.volumes.unstageVolume(call(), at)), 'busy');
+    const range = { requiredBytes: 2n * sizeOf.ext4, limitBytes: 0n };
+    await node.volumes.expandVolume(call(), { volumeId, range });
+
+    t.is(await reasonOf(stage()), 'busy');
+    t.deepEqual(await mountsBelow(node.directory), []);
+    await stopUse();
+    await stage();
+    t.true((await filesystemBytes(stagingTargetPath)) > (sizeOf.ext4 * 16n) / 10n);
+    await node.volumes.unstageVolume(call(), at);
+    await node.volumes.deleteVolume(call(), volumeId);
+  },
+);
