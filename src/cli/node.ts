@@ -33,6 +33,7 @@ export function addNodeCommands(program: Command, session: Session): void {
 export interface ForgetOptions {
   readonly yes?: boolean;
   readonly force?: boolean;
+  readonly address?: readonly string[];
 }
 
 /** Adds the commands, which `kubectl loopcsi node` has, too. */
@@ -60,6 +61,11 @@ export function addNodeSubcommands(
     .argument(actions.argument)
     .option('-y, --yes', 'do not ask for confirmation')
     .option('--force', 'also forget a node whose driver can be reached')
+    .option(
+      '--address <host:port>',
+      'address of its driver, if the controller lists that without the name of a node; can be repeated',
+      (address, others: readonly string[] = []) => [...others, address],
+    )
     .action(actions.forget);
   node
     .command('remember')
@@ -105,7 +111,7 @@ async function listNodes(session: Session, options: ListOptions): Promise<void> 
 async function forgetNode(
   session: Session,
   name: string,
-  { yes, force }: ForgetOptions,
+  { yes, force, address: addresses = [] }: ForgetOptions,
 ): Promise<void> {
   const rows = (await loadNodes(session)).map(nodeRowOf);
   const explanation = forgetExplanation(
@@ -116,7 +122,9 @@ async function forgetNode(
   if (yes !== true && !(await terminal.confirm(`Forget node '${printable(name)}'?`, explanation))) {
     throw new FailedError('nothing was forgotten');
   }
-  const answer = await ask(session, (nodes) => nodes.ForgetNode({ name, force: force === true }));
+  const answer = await ask(session, (nodes) =>
+    nodes.ForgetNode({ name, force: force === true, addresses }),
+  );
   const { tag, was_forgotten: wasForgotten, was_known: wasKnown } = answer;
   await session.show({ name, tag, wasForgotten, wasKnown }, () =>
     forgottenText({ name, wasForgotten, wasKnown, tag }),
@@ -134,7 +142,9 @@ async function rememberNode(session: Session, name: string): Promise<void> {
 export async function nodeNames(
   session: Session,
 ): Promise<readonly { readonly value: string; readonly description: string }[]> {
-  return (await loadNodes(session)).map(({ name, state, volume_count }) => ({
+  // Without a tag, the name is an address, which is none of a node.
+  const nodes = (await loadNodes(session)).filter(({ tag }) => tag !== '');
+  return nodes.map(({ name, state, volume_count }) => ({
     value: name,
     description:
       volume_count === null ? state : `${state}, ${count(Number(volume_count.value), 'volume')}`,

@@ -115,6 +115,16 @@ export class Agents {
     return this.#forgotten.find(tag) !== undefined;
   }
 
+  /** Whether only a forgotten node has the topology. Keys are case-insensitive (CSI spec, "Topology"). */
+  isForgottenPlace(segments: Readonly<Record<string, string>>): boolean {
+    const { driverName } = this.#options;
+    const { key } = topologyOfNode(driverName, '');
+    const asked = Object.entries(segments).find(([one]) => one.toLowerCase() === key.toLowerCase());
+    return this.#forgotten.names.some(
+      (name) => topologyOfNode(driverName, name).value === asked?.[1],
+    );
+  }
+
   /** How often the list of all nodes was built, which takes time that grows with their number. */
   get listsMade(): number {
     return this.#listsMade;

@@ -82,11 +82,14 @@ export function absent({ name, tag, absence }: Node, agents: Agents): VolumeErro
   const node = `node '${name}'${tag === undefined ? '' : ` (tag ${tag})`}`;
   return new VolumeError(
     'unavailable',
-    `${node} ${absence === undefined ? 'is not ready; retry later' : textOf(name, absence, agents)}`,
+    `${node} ${absence === undefined ? 'is not ready; retry later' : textOf({ name, tag, absence }, agents)}`,
   );
 }
 
-function textOf(name: string, absence: Absence, agents: Agents): string {
+function textOf(
+  { name, tag, absence }: Pick<Node, 'name' | 'tag'> & { readonly absence: Absence },
+  agents: Agents,
+): string {
   switch (absence.kind) {
     case 'connecting':
       return 'is being connected for the first time; retry later';
@@ -94,7 +97,8 @@ function textOf(name: string, absence: Absence, agents: Agents): string {
       return `is refused: ${absence.why}`;
     case 'away': {
       const since = durationText(agents.absentForMs(absence));
-      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it; if it never comes back: loopcsi node forget ${name}`;
+      const lost = tag === undefined ? `NODE --address ${name}` : name;
+      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it; if it never comes back: loopcsi node forget ${lost}`;
     }
   }
 }

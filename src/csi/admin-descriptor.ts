@@ -452,7 +452,13 @@ export const descriptor: object = {
                 forgotten_at: { type: 'google.protobuf.Timestamp', id: 10 },
               },
             },
-            ForgetNodeRequest: { fields: { name: { type: 'string', id: 1 }, force: { type: 'bool', id: 2 } } },
+            ForgetNodeRequest: {
+              fields: {
+                name: { type: 'string', id: 1 },
+                force: { type: 'bool', id: 2 },
+                addresses: { rule: 'repeated', type: 'string', id: 3 },
+              },
+            },
             ForgetNodeResponse: {
               fields: {
                 tag: { type: 'string', id: 1 },

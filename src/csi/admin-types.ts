@@ -798,6 +798,8 @@ export interface ForgetNodeRequest {
   readonly name: string;
   /** Also forget a node whose agent can be reached. */
   readonly force: boolean;
+  /** HOST:PORT of agents of the node that have not said since the start of this controller which node they are. */
+  readonly addresses: readonly string[];
 }
 
 export interface ForgetNodeResponse {

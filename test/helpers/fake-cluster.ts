@@ -99,6 +99,12 @@ function answer(
   const failed = (stderr: string): KubectlResult => ({ exitCode: 1, stdout: '', stderr });
   switch (verb) {
     case 'get': {
+      if (kind === 'node') {
+        const node = objects['nodes']?.find((one) => nameOf(one) === args[2]);
+        return node === undefined
+          ? failed(`Error from server (NotFound): nodes "${args[2] ?? ''}" not found`)
+          : done(JSON.stringify(node));
+      }
       const isOfDriver = args.some((arg) => arg.startsWith('--selector='));
       const items = objects[kind]?.filter((item) => !isOfDriver || hasDriverLabels(item));
       return items === undefined
@@ -114,6 +120,12 @@ function answer(
     default:
       return done(`${args.join(' ')}\n`);
   }
+}
+
+function nameOf({ metadata }: KubeObject): unknown {
+  return typeof metadata === 'object' && metadata !== null && 'name' in metadata
+    ? metadata.name
+    : undefined;
 }
 
 function hasDriverLabels(item: KubeObject): boolean {

@@ -93,12 +93,15 @@ const forgetAnswer = v.object({
 async function forgetNode(
   session: Session,
   access: Access,
-  { name, yes, force }: ForgetOptions & { readonly name: string },
+  { name, yes, force = false, address: addresses = [] }: ForgetOptions & { readonly name: string },
 ): Promise<void> {
   // An argument of kubectl exec that begins with a dash would be a flag of the command there.
   if (name.startsWith('-')) throw new UsageError(`'${name}' is not the name of a node`);
+  const dashed = addresses.find((address) => address.startsWith('-'));
+  if (dashed !== undefined) throw new UsageError(`'${dashed}' is not HOST:PORT`);
   const { pod, rows } = await loadRows(access);
   const lost = await volumesOf(access, name);
+  const object = await readObject(access, name);
   const question = `Forget node '${printable(name)}' with ${count(lost.length, 'PersistentVolume')}?`;
   if (yes !== true) {
     const explanation = [
@@ -106,13 +109,18 @@ async function forgetNode(
         name,
         rows.find((row) => row.name === name),
       ),
-      await objectText(access, name),
+      object.text,
       ...lostText(lost),
     ];
     if (!(await session.terminal.confirm(question, explanation)))
       throw new FailedError('nothing was forgotten');
+  } else if (object.isReady && !force) {
+    // The controller's replica that is asked may be the only one that does not reach the node.
+    throw new FailedError(
+      `the Node object of '${name}' is Ready, so its data is probably not lost, and nothing was forgotten: find out why its driver is not reached, or add --force`,
+    );
   }
-  const flags = force === true ? ['--yes', '--force'] : ['--yes'];
+  const flags = ['--yes', ...(force ? ['--force'] : []), ...addresses.map(addressFlag)];
   const answer = await ask(access, pod, forgetAnswer, 'forget', name, ...flags);
   const persistentVolumes = lost.map(({ metadata }) => metadata.name);
   await session.show({ ...answer, persistentVolumes }, () =>
@@ -133,16 +141,24 @@ async function volumesOf(
 const isReadyNode = (node: v.InferOutput<typeof nodeObject>): boolean =>
   node.status.conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
 
-async function objectText({ kubectl }: Access, name: string): Promise<string> {
+const addressFlag = (address: string): string => `--address=${address}`;
+
+async function readObject(
+  { kubectl }: Access,
+  name: string,
+): Promise<{ readonly isReady: boolean; readonly text: string }> {
   const { exitCode, stdout, stderr } = await kubectl.attempt('get', 'node', name, '--output=json');
   if (exitCode !== 0) {
-    return /NotFound|not found/.test(stderr)
+    const text = /NotFound|not found/.test(stderr)
       ? 'Its Node object does not exist.'
       : `Its Node object could not be read: ${stderr.trim()}`;
+    return { isReady: false, text };
   }
-  return isReadyNode(v.parse(nodeObject, JSON.parse(stdout)))
+  const isReady = isReadyNode(v.parse(nodeObject, JSON.parse(stdout)));
+  const text = isReady
     ? 'Its Node object is Ready, so its data is probably not lost: find out why its driver is not reached first.'
     : 'Its Node object exists and is not Ready.';
+  return { isReady, text };
 }
 
 const maxShown = 10;

@@ -43,6 +43,8 @@ export type ForgetReason = NonNullable<NodeRecord['forgotten']>['by'];
 export interface Forgotten {
   /** The forgotten node with this tag, and when it was forgotten. */
   readonly find: (tag: string) => { readonly name: string; readonly at: string } | undefined;
+  /** The names of all of them. */
+  readonly names: readonly string[];
   /** Whether no node is forgotten. */
   readonly isEmpty: boolean;
   /** The name of the forgotten node whose agent had this address. */
@@ -55,6 +57,7 @@ export interface Forgotten {
 
 export const nothingForgotten: Forgotten = {
   find: () => undefined,
+  names: [],
   isEmpty: true,
   nameAt: () => undefined,
   addressTaken: () => undefined,
@@ -80,7 +83,7 @@ export class NodeRecords implements Forgotten {
   #byAddress: ReadonlyMap<string, string> = new Map();
   /** Addresses at which other nodes are, until the records say so, and what ends the attempts to write that. */
   readonly #taken = new Map<string, () => void>();
-  #forgottenCount = 0;
+  #names: readonly string[] = [];
   #problem: string | undefined;
   #follower: { close(): void } | undefined;
 
@@ -124,8 +127,12 @@ export class NodeRecords implements Forgotten {
     return this.#taken.has(address) ? undefined : this.#byAddress.get(address);
   }
 
+  get names(): readonly string[] {
+    return this.#names;
+  }
+
   get isEmpty(): boolean {
-    return this.#forgottenCount === 0;
+    return this.#names.length === 0;
   }
 
   /**
@@ -155,7 +162,7 @@ export class NodeRecords implements Forgotten {
   }
 
   /**
-   * Forgets a node, durably. Returns false if it was forgotten already. Idempotent. Throws `wrong-state` without a store,
+   * Forgets a node, durably. Returns false if it was forgotten already; then further addresses are added. Idempotent. Throws `wrong-state` without a store,
    * `unavailable` if it cannot be written.
    */
   async forget(
@@ -164,10 +171,17 @@ export class NodeRecords implements Forgotten {
   ): Promise<boolean> {
     let isNew = true;
     await this.#change(name, (record) => {
-      isNew = (record.forgotten ?? null) === null;
-      return isNew
-        ? { ...record, forgotten: { at: timeText(Date.now()), by, addresses: [...addresses] } }
-        : record;
+      const { forgotten } = record;
+      isNew = forgotten === null;
+      if (forgotten === null)
+        return {
+          ...record,
+          forgotten: { at: timeText(Date.now()), by, addresses: [...addresses] },
+        };
+      const all = [...new Set([...forgotten.addresses, ...addresses])];
+      return all.length === forgotten.addresses.length
+        ? record
+        : { ...record, forgotten: { ...forgotten, addresses: all } };
     });
     return isNew;
   }
@@ -231,7 +245,7 @@ export class NodeRecords implements Forgotten {
     try {
       const { nodes } = decode(text);
       this.#byTag = new Map(nodes.map((record) => [nodeTagOf(record.name), record]));
-      this.#forgottenCount = nodes.filter(({ forgotten }) => forgotten !== null).length;
+      this.#names = nodes.flatMap(({ name, forgotten }) => (forgotten === null ? [] : [name]));
       this.#byAddress = new Map(addressesOf(nodes));
       this.#problem = undefined;
       return true;

@@ -37,7 +37,9 @@ export async function getCapacity(
   const found = nodes.filter((node) => isIn(node, asked));
   const isSettling = (agents.syncedForMs ?? 0) < settlingMs;
   const isUnsure = nodes.some(({ tag }) => tag === undefined);
-  if (found.length === 0 && (isSettling || isUnsure) && Object.keys(asked).length > 0) {
+  const mayAppear =
+    (isSettling || isUnsure) && Object.keys(asked).length > 0 && !agents.isForgottenPlace(asked);
+  if (found.length === 0 && mayAppear) {
     throw new VolumeError(
       'unavailable',
       `no node with the topology ${textOf(asked)} has been seen yet; retry later`,

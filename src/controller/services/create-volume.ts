@@ -129,7 +129,9 @@ function noCandidate(request: CreateVolumeRequest, agents: Agents): VolumeError 
   const subject = `volume '${request.name}': no node ${asked.length === 0 ? '' : `with the topology ${asked.join('; ')} `}is known to this controller`;
   const isSettling = (agents.syncedForMs ?? 0) < settlingMs;
   const isUnsure = agents.nodes().some(({ tag }) => tag === undefined);
-  if (asked.length === 0 || isSettling || isUnsure)
+  const isLost =
+    requisite.length > 0 && requisite.every(({ segments }) => agents.isForgottenPlace(segments));
+  if (!isLost && (asked.length === 0 || isSettling || isUnsure))
     return new VolumeError('unavailable', `${subject} yet; retry later`);
   return new VolumeError('no-space', `${subject}; start the driver there, or choose another node`);
 }

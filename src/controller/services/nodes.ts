@@ -34,14 +34,20 @@ export function nodesMethods({
       return { nodes: listNodes({ agents, records }) };
     },
 
-    async ForgetNode({ name, force }) {
+    async ForgetNode({ name, force, addresses }) {
       requireName(name);
       agents.requireSynced();
       const tag = nodeTagOf(name);
-      const node = [...agents.nodes(), ...agents.forgottenNodes()].find((one) => one.tag === tag);
-      const isNew = !agents.isForgotten(tag);
-      if (isNew && !force && node !== undefined) requireUnreachable(node, agents);
-      if (isNew) await records.forget(name, { by: 'operator', addresses: node?.addresses ?? [] });
+      const nodes = [...agents.nodes(), ...agents.forgottenNodes()];
+      requireNoAddress(name, nodes);
+      for (const address of addresses) requireUnnamed(address, { name, tag }, nodes);
+      const node = nodes.find((one) => one.tag === tag);
+      if (!force && !agents.isForgotten(tag)) {
+        if (node === undefined) requireNotSeen(name, agents);
+        else requireUnreachable(node, agents);
+      }
+      const all = [...new Set([...(node?.addresses ?? []), ...addresses])];
+      const isNew = await records.forget(name, { by: 'operator', addresses: all });
       return { tag, was_forgotten: !isNew, was_known: node !== undefined };
     },
 
@@ -59,6 +65,53 @@ function requireName(name: string): void {
   throw new VolumeError(
     'invalid',
     `name is not a node id; it has 1 to ${maxNameBytes} bytes without control characters`,
+  );
+}
+
+/** Throws `invalid` for the address that stands for the name of a node while that is not known: to forget it has no effect. */
+function requireNoAddress(name: string, nodes: readonly Node[]): void {
+  if (!nodes.some((one) => one.tag === undefined && one.name === name)) return;
+  throw new VolumeError(
+    'invalid',
+    `'${name}' is the address of an agent that has not said which node it is; loopcsi node forget NODE --address ${name}, with the id of its node`,
+  );
+}
+
+/** Throws `invalid` if no agent of unknown node is at the address: its record would hide another node. */
+function requireUnnamed(
+  address: string,
+  { name, tag }: { readonly name: string; readonly tag: string },
+  nodes: readonly Node[],
+): void {
+  const there = nodes.find(({ addresses }) => addresses.includes(address));
+  if (there !== undefined && (there.tag === undefined || there.tag === tag)) return;
+  throw new VolumeError(
+    'invalid',
+    there === undefined
+      ? `no agent is announced at '${address}'; loopcsi node list --output wide shows the addresses`
+      : `the agent at '${address}' is that of node '${there.name}', not of '${name}'`,
+  );
+}
+
+/** After the start, nodes that have not been seen yet may still appear. */
+const settlingMs = 2 * 60_000;
+
+/** Throws `wrong-state` if a node that has not been seen may be one whose agent answers, or is about to. */
+function requireNotSeen(name: string, agents: Agents): void {
+  const remedy = 'retry later, or force this to give up its volumes anyway';
+  for (const one of agents.nodes()) {
+    const state = one.tag === undefined ? reachableText(one.absence, agents) : undefined;
+    if (state === undefined) continue;
+    throw new VolumeError(
+      'wrong-state',
+      `node '${name}' has not been seen since this controller started, but the agent at '${one.name}', which has not said yet which node it is, ${state}; ${remedy}`,
+    );
+  }
+  const ms = agents.syncedForMs ?? 0;
+  if (ms >= settlingMs) return;
+  throw new VolumeError(
+    'wrong-state',
+    `node '${name}' has not been seen, but this controller knows the agents for ${Math.round(ms / 1000)} s only, so the node may still appear; ${remedy}`,
   );
 }
 
@@ -113,12 +166,18 @@ function knownNode(node: Node, agents: Agents): ControlledNode {
     name,
     tag: tag ?? '',
     state: state?.kind ?? 'away',
-    reason: absence === undefined ? '' : reasonOf(absence),
+    reason: absence === undefined ? '' : `${reasonOf(absence)}${unnamedText(node)}`,
     since: state === undefined ? null : wallClock(state.sinceMs, agents),
     addresses,
     ...lastSaid(hello),
     forgotten_at: null,
   };
+}
+
+function unnamedText({ name, tag, absence }: Node): string {
+  return tag !== undefined || absence?.kind !== 'away'
+    ? ''
+    : `; it has not said which node it is since this controller started; if that never comes back: loopcsi node forget NODE --address ${name}`;
 }
 
 function forgottenNode(node: ForgottenNode, agents: Agents): ControlledNode {

@@ -78,6 +78,23 @@ test('node forget names the claims whose data is given up, and deletes none', as
   t.true(cluster.commands.every(([verb]) => verb === 'get' || verb === 'exec'));
 });
 
+test('node forget --yes of a node whose Node object is Ready needs --force', async (t) => {
+  const cluster = clusterWith({
+    'node list --json': [row],
+    'node forget n7 --yes --force --json': forgotten,
+    'node forget n8 --yes --address=10.0.0.8:1 --json': { ...forgotten, name: 'n8' },
+  });
+  cluster.objects['nodes']?.push({
+    metadata: { name: 'n7' },
+    status: { conditions: [{ type: 'Ready', status: 'True' }] },
+  });
+  t.regex(await failing(t, cluster, 'forget', 'n7', '--yes'), /is Ready.*--force/);
+  t.false(cluster.commands.some((command) => command.includes('--yes')));
+  t.regex(await run(cluster, 'forget', 'n7', '--yes', '--force'), /Node 'n7' was forgotten/);
+  const named = await run(cluster, 'forget', 'n8', '--yes', '--address', '10.0.0.8:1');
+  t.regex(named, /Node 'n8' was forgotten/);
+});
+
 const failing = async (t: ExecutionContext, cluster: FakeCluster, ...args: readonly string[]) =>
   (await t.throwsAsync(run(cluster, ...args))).message;
 

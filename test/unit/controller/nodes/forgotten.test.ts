@@ -130,6 +130,10 @@ test('a controller that never saw the node forgets it by its name', async (t) =>
   const unknown = await endOf(controller.controller.DeleteVolume({ volume_id }));
   t.is(unknown.code, 'UNAVAILABLE');
   t.regex(unknown.message, /loopcsi node forget NODE/);
+  const early = await endOf(controller.nodes.ForgetNode({ name: 'n7' }));
+  t.is(early.code, 'FAILED_PRECONDITION');
+  t.regex(early.message, /knows the agents for \d+ s only/);
+  controller.advance(121_000);
   t.like(await controller.nodes.ForgetNode({ name: 'n7' }), { was_known: false });
   t.is((await endOf(controller.controller.DeleteVolume({ volume_id }))).code, 'OK');
   t.like(await rowOf(controller, 'n7'), { state: 'forgotten', addresses: [], pools: [] });
@@ -303,6 +307,89 @@ test('an id of a forgotten node is not called missing before all nodes have said
   await controller.until('n8', 'away');
   const after = await endOf(controller.controller.DeleteSnapshot({ snapshot_id }));
   t.is(after.code, 'OK', 'what a node said stays known while it is away');
+});
+
+test('a node that may be one whose agent has not spoken yet is forgotten by force only', async (t) => {
+  const silent = await startFakeAgent(t, 'n7');
+  silent.hang();
+  const timings = { connectTimeoutMs: 600_000, helloTimeoutMs: 600_000 };
+  const controller = await startTestController(t, [silent], { timings });
+  controller.advance(longAwayMs);
+  const refused = await endOf(controller.nodes.ForgetNode({ name: 'n7' }));
+  t.is(refused.code, 'FAILED_PRECONDITION');
+  t.regex(
+    refused.message,
+    /the agent at '[\d.:]+', which .* is being connected for the first time/,
+  );
+  const forced = await controller.nodes.ForgetNode({ name: 'n7', force: true });
+  t.like(forced, { was_forgotten: false, was_known: false });
+});
+
+test('an agent that was never seen is forgotten by its address and the id of its node', async (t) => {
+  const agent = await startFakeAgent(t, 'n7');
+  const other = await startFakeAgent(t, 'n8');
+  await agent.cut();
+  const { address } = agent;
+  const controller = await startTestController(t, [agent, other]);
+  await controller.until(address, 'away');
+  await controller.until('n8', 'ready');
+  const hint = new RegExp(`loopcsi node forget NODE --address ${address}$`);
+  t.regex((await endOf(controller.controller.ListVolumes({}))).message, hint);
+  t.regex((await rowOf(controller, address))?.reason ?? '', hint);
+  const forget = (addresses: readonly string[], name = 'n7') =>
+    controller.nodes.ForgetNode({ name, addresses: [...addresses] });
+  const byAddress = await endOf(forget([], address));
+  t.is(byAddress.code, 'INVALID_ARGUMENT');
+  t.regex(byAddress.message, /--address/);
+  for (const wrong of [other.address, '10.0.0.99:9737'])
+    t.is((await endOf(forget([wrong]))).code, 'INVALID_ARGUMENT');
+  controller.advance(longAwayMs);
+  t.like(await forget([]), { was_forgotten: false });
+  t.is((await endOf(controller.controller.ListVolumes({}))).code, 'UNAVAILABLE');
+  t.like(await forget([address]), { was_forgotten: true });
+  t.like(await forget([address]), { was_forgotten: true });
+  t.is((await endOf(controller.controller.ListVolumes({}))).code, 'OK');
+  t.like(await rowOf(controller, 'n7'), { state: 'forgotten', addresses: [address] });
+});
+
+test('the topology of a forgotten node has no room, also while other nodes may still appear', async (t) => {
+  const agent = await startFakeAgent(t, 'n7');
+  await agent.cut();
+  const nodeStore = memoryNodeStore(forgottenText('n7'));
+  const { controller, until } = await startTestController(t, [agent], { nodeStore });
+  await until(agent.address, 'away');
+  const { segments } = agent.hello;
+  const { available_capacity } = await controller.GetCapacity({
+    accessible_topology: { segments },
+  });
+  t.is(available_capacity, 0n);
+  const created = await endOf(
+    controller.CreateVolume({
+      name: 'v',
+      volume_capabilities: [aCapability],
+      accessibility_requirements: { requisite: [{ segments }], preferred: [] },
+    }),
+  );
+  t.is(created.code, 'RESOURCE_EXHAUSTED');
+  const other = { accessible_topology: { segments: { 'topology.loopcsi.io/node': 'n8' } } };
+  t.is((await endOf(controller.GetCapacity(other))).code, 'UNAVAILABLE');
+});
+
+test('whether a node was forgotten is what the records say, not what this controller has seen of them', async (t) => {
+  const memory = memoryNodeStore(forgottenText('n7'));
+  // Changes by others are not noticed here.
+  const nodeStore = {
+    ...memory,
+    follow: (onText: (text: string | undefined) => void) => {
+      onText(memory.text);
+      return { close: () => undefined };
+    },
+    update: async (change: (text: string | undefined) => string) => memory.update(change),
+  };
+  const { nodes } = await startTestController(t, [], { nodeStore });
+  memory.text = undefined;
+  t.like(await nodes.ForgetNode({ name: 'n7' }), { was_forgotten: false });
+  t.regex(memory.text ?? '', /"n7"/);
 });
 
 test('names that cannot be ids are refused', async (t) => {
