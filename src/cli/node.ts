@@ -64,7 +64,7 @@ export function addNodeSubcommands(
     .option(
       '--address <host:port>',
       'address of its driver, if the controller lists that without the name of a node; can be repeated',
-      (address, others: readonly string[] = []) => [...others, address],
+      (address, others: readonly string[] | undefined) => [...(others ?? []), address],
     )
     .action(actions.forget);
   node
