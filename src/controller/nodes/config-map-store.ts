@@ -17,6 +17,9 @@ const key = 'nodes.json';
 /** Other writers are other controllers, and each write is one decision about a node. */
 const maxAttempts = 10;
 
+/** A dead connection must not hide for minutes that a node was remembered elsewhere. The server then ends a watch of one object often. */
+const timing = { pauseMs: 500, maxPauseMs: 30_000, watchMs: 30_000 };
+
 const dataSchema = v.looseObject({
   data: v.optional(v.nullable(v.record(v.string(), v.string()))),
 });
@@ -25,32 +28,34 @@ const dataSchema = v.looseObject({
 export function configMapStore({ client, namespace, name, log }: ConfigMapOptions): NodeStore {
   const collection = `/api/v1/namespaces/${namespace}/configmaps`;
   const description = `ConfigMap ${namespace}/${name}`;
+  const missing = `${description} does not exist, and the controller may not create it: run helm upgrade, which creates it empty`;
+  /** The version of the last own write, until the watch has come to it. */
+  let written: string | undefined;
   const read = async (): Promise<KubeObject> => {
     try {
       return decodeObject(await client.get(`${collection}/${name}`));
     } catch (error) {
       if (!hasStatus(error, 404)) throw error;
-      throw new VolumeError(
-        'not-found',
-        `${description} does not exist, and the controller may not create it: run helm upgrade, which creates it empty`,
-        { cause: error },
-      );
+      throw new VolumeError('not-found', missing, { cause: error });
     }
   };
   return {
     description,
     // The right to list and watch is that of this one object, which needs the selector.
-    follow: (onText) =>
+    follow: (onText, onMissing) =>
       followList({
         client,
         log,
+        timing,
         path: collection,
         fieldSelector: `metadata.name=${name}`,
         onChange: (objects) => {
           const object = objects.find(({ metadata }) => metadata.name === name);
-          if (object === undefined)
-            log.warn({ configMap: `${namespace}/${name}` }, 'the ConfigMap does not exist');
-          onText(object === undefined ? undefined : textOf(object));
+          if (object === undefined) onMissing(missing);
+          else if (!isOlder(object, written)) {
+            written = undefined;
+            onText(textOf(object));
+          }
         },
       }),
     update: async (change) => {
@@ -61,7 +66,7 @@ export function configMapStore({ client, namespace, name, log }: ConfigMapOption
         const data = { ...v.parse(dataSchema, object).data, [key]: text };
         const body = { ...object, apiVersion: 'v1', kind: 'ConfigMap', data };
         try {
-          await client.replace(`${collection}/${name}`, body);
+          written = versionOf(await client.replace(`${collection}/${name}`, body));
           return text;
         } catch (error) {
           if (!hasStatus(error, 409) || attempt >= maxAttempts) throw error;
@@ -73,4 +78,13 @@ export function configMapStore({ client, namespace, name, log }: ConfigMapOption
 
 function textOf(object: KubeObject): string | undefined {
   return v.parse(dataSchema, object).data?.[key];
+}
+
+const versionOf = ({ metadata }: KubeObject): string | undefined => metadata.resourceVersion;
+
+/** Whether the object is from before the write of that version. A watch may be behind, which would undo the write for a moment. */
+function isOlder(object: KubeObject, written: string | undefined): boolean {
+  const version = versionOf(object);
+  const areNumbers = [version, written].every((one) => /^\d+$/.test(one ?? ''));
+  return areNumbers && BigInt(version ?? 0) < BigInt(written ?? 0);
 }

@@ -48,10 +48,13 @@ export class FileStore implements NodeStore {
     let isFailing = false;
     const look = async (): Promise<number> => {
       try {
-        const text = await readText(path);
-        isFailing = false;
-        if (last === undefined || last.text !== text) onText(text);
-        last = { text };
+        // Never during an own write: what was read before it would be told after it.
+        await this.#inTurn(async () => {
+          const text = await readText(path);
+          isFailing = false;
+          if (last === undefined || last.text !== text) onText(text);
+          last = { text };
+        });
       } catch (error) {
         if (!isFailing) log.error({ path, problem: messageOf(error) }, 'the file was not read');
         isFailing = true;
@@ -62,13 +65,17 @@ export class FileStore implements NodeStore {
   }
 
   async update(change: (text: string | undefined) => string): Promise<string> {
-    // One after the other, so that each sees what the one before has written.
-    const work = this.#queue.then(async () => {
+    return this.#inTurn(async () => {
       const { path, reached } = this.#options;
       const text = change(await readText(path));
       await replaceFile(path, text, reached === undefined ? {} : { reached });
       return text;
     });
+  }
+
+  /** One after the other, so that each sees what the one before has written. */
+  async #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const work = this.#queue.then(step);
     this.#queue = work.catch(() => undefined);
     return work;
   }

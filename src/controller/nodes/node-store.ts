@@ -4,9 +4,12 @@ export interface NodeStore {
   readonly description: string;
   /**
    * Calls `onText` with the stored text, undefined if there is none, after the first successful read and after every change. While the
-   * source cannot be read, it does not call.
+   * source cannot be read, it does not call. `onMissing` is called instead, with what to do, if there has to be a source and there is none.
    */
-  follow(onText: (text: string | undefined) => void): { close(): void };
+  follow(
+    onText: (text: string | undefined) => void,
+    onMissing: (problem: string) => void,
+  ): { close(): void };
   /**
    * Replaces the text durably, and resolves with the new one. `change` gets the text that is stored now, and may be called several
    * times if others write meanwhile.

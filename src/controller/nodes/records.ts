@@ -85,6 +85,8 @@ export class NodeRecords implements Forgotten {
   readonly #taken = new Map<string, () => void>();
   #names: readonly string[] = [];
   #problem: string | undefined;
+  /** The last text with records; undefined if there was none. It is what counts, and is written again, if the stored one vanishes. */
+  #text: string | undefined;
   #follower: { close(): void } | undefined;
 
   constructor(options: RecordsOptions) {
@@ -99,9 +101,14 @@ export class NodeRecords implements Forgotten {
     const { store } = this.#options;
     if (store === undefined) onChange();
     else {
-      this.#follower = store.follow((text) => {
-        if (this.#adopt(text)) onChange();
-      });
+      this.#follower = store.follow(
+        (text) => {
+          if (this.#adopt(text)) onChange();
+        },
+        (problem) => {
+          this.#reject(problem);
+        },
+      );
     }
   }
 
@@ -220,10 +227,10 @@ export class NodeRecords implements Forgotten {
     }
     try {
       const text = await store.update((current) => {
-        const { nodes, ...rest } = decode(current);
+        const { nodes, ...rest } = decode(isBlank(current) ? this.#text : current);
         const earlier = nodes.find((one) => one.name === name);
         const changed = change(earlier ?? { name, forgotten: null, objectDeletedAt: null });
-        if (changed === earlier && current !== undefined) return current;
+        if (changed === earlier && current !== undefined && !isBlank(current)) return current;
         const others = nodes.filter((one) => one.name !== name);
         const kept = isEmpty(changed) ? others : [...others, changed];
         return `${JSON.stringify({ ...rest, nodes: kept }, undefined, 2)}\n`;
@@ -233,7 +240,7 @@ export class NodeRecords implements Forgotten {
       if (error instanceof VolumeError) throw error;
       throw new VolumeError(
         'unavailable',
-        `${store.description} was not written: ${messageOf(error)}`,
+        `${store.description} was perhaps not written: ${messageOf(error)}; loopcsi node list shows it, and the command can be repeated`,
         { cause: error },
       );
     }
@@ -241,21 +248,36 @@ export class NodeRecords implements Forgotten {
 
   /** Returns whether the text can be used. One that cannot leaves the last records in use. */
   #adopt(text: string | undefined): boolean {
-    const { store, log } = this.#options;
+    const what = this.#options.store?.description ?? '';
+    if (isBlank(text) && this.#text !== undefined) {
+      this.#reject(
+        `${what} has vanished or is empty, and what was read last stays in use; restore it from a backup, or forget or remember a node, which writes all records again`,
+      );
+      return false;
+    }
     try {
       const { nodes } = decode(text);
       this.#byTag = new Map(nodes.map((record) => [nodeTagOf(record.name), record]));
       this.#names = nodes.flatMap(({ name, forgotten }) => (forgotten === null ? [] : [name]));
       this.#byAddress = new Map(addressesOf(nodes));
+      this.#text = isBlank(text) ? undefined : text;
       this.#problem = undefined;
       return true;
     } catch (error) {
-      this.#problem = `${store?.description ?? ''} cannot be used: ${messageOf(error)}; correct it, or restore it from a backup`;
-      log.error({ problem: this.#problem }, 'the records of nodes are not usable');
+      this.#reject(
+        `${what} cannot be used: ${messageOf(error)}; correct it, or restore it from a backup`,
+      );
       return false;
     }
   }
+
+  #reject(problem: string): void {
+    this.#problem = problem;
+    this.#options.log.error({ problem }, 'the records of nodes are not usable');
+  }
 }
+
+const isBlank = (text: string | undefined): boolean => text === undefined || text.trim() === '';
 
 function addressesOf(records: readonly NodeRecord[]): readonly (readonly [string, string])[] {
   return records.flatMap(({ name, forgotten }) =>
@@ -284,7 +306,7 @@ function isEmpty(record: NodeRecord): boolean {
 
 /** A text that cannot be decoded is never treated as empty: all forgotten nodes would be back. */
 function decode(text: string | undefined): Text {
-  if (text === undefined || text.trim() === '') return { schemaVersion: 1, nodes: [] };
+  if (text === undefined || isBlank(text)) return { schemaVersion: 1, nodes: [] };
   try {
     return v.parse(textSchema, JSON.parse(text));
   } catch (error) {

@@ -387,7 +387,7 @@ test('whether a node was forgotten is what the records say, not what this contro
     update: async (change: (text: string | undefined) => string) => memory.update(change),
   };
   const { nodes } = await startTestController(t, [], { nodeStore });
-  memory.text = undefined;
+  memory.text = '{"schemaVersion":1,"nodes":[]}';
   t.like(await nodes.ForgetNode({ name: 'n7' }), { was_forgotten: false });
   t.regex(memory.text ?? '', /"n7"/);
 });

@@ -167,18 +167,86 @@ test('a write whose answer was lost is done once', async (t) => {
   const records = await followed(t, storeIn(t, api));
   const as = { by: 'operator', addresses: [] } as const;
   api.interfere = (request) => (request.startsWith('PUT') ? 'drop-after' : undefined);
-  await t.throwsAsync(records.forget('n7', as), { message: /was not written/ });
+  await t.throwsAsync(records.forget('n7', as), { message: /was perhaps not written.*node list/ });
   api.interfere = () => undefined;
   await records.forget('n7', as);
   t.is(records.all().length, 1);
 });
 
-test('a ConfigMap that does not exist is not created, and the message says what to do', async (t) => {
-  const records = await followed(t, storeIn(t, await startApi(t)));
-  t.deepEqual(records.all(), []);
-  await t.throwsAsync(records.forget('n7', { by: 'operator', addresses: [] }), {
-    message: /storage\/loopcsi-nodes does not exist.*helm upgrade/,
+test('a controller that starts without its ConfigMap is not ready, does not create it, and says what to do', async (t) => {
+  const api = await startApi(t);
+  const records = new NodeRecords({ store: storeIn(t, api), log });
+  t.teardown(() => {
+    records.close();
   });
+  let isRead = false;
+  records.follow(() => {
+    isRead = true;
+  });
+  const missing = /storage\/loopcsi-nodes does not exist.*helm upgrade/;
+  const isMissing = (): boolean => missing.test(records.problem ?? '');
+  t.true(await pollUntil(isMissing, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.false(isRead);
+  await t.throwsAsync(records.forget('n7', { by: 'operator', addresses: [] }), {
+    message: missing,
+  });
+  api.put(collection, emptyConfigMap);
+  t.true(await pollUntil(() => isRead, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.is(records.problem, undefined);
+});
+
+test('a ConfigMap that is deleted and made again without records does not remember the nodes', async (t) => {
+  const api = await startApi(t);
+  api.put(collection, emptyConfigMap);
+  const records = await followed(t, storeIn(t, api));
+  await records.forget('n7', { by: 'operator', addresses: [] });
+  const until = async (problem: RegExp) =>
+    pollUntil(() => problem.test(records.problem ?? ''), { timeoutMs: 60_000, pauseMs: 5 });
+  api.remove(collection, 'loopcsi-nodes');
+  t.true(await until(/does not exist/));
+  t.is(records.find(nodeTagOf('n7'))?.name, 'n7');
+  api.put(collection, emptyConfigMap);
+  t.true(await until(/has vanished or is empty/));
+  t.is(records.find(nodeTagOf('n7'))?.name, 'n7');
+  await records.forget('n8', { by: 'operator', addresses: [] });
+  t.is(records.problem, undefined);
+  const after = await followed(t, storeIn(t, api));
+  t.deepEqual(after.names, ['n7', 'n8'], 'all are written again');
+});
+
+test('a file that vanishes does not remember the nodes', async (t) => {
+  const path = join(await scratch(t), 'nodes.json');
+  await writeFile(path, forgottenText('n7'));
+  const records = await followed(t, await FileStore.open({ path, log, everyMs: 5 }));
+  await rm(path);
+  const isGone = (): boolean => records.problem?.includes('has vanished') === true;
+  t.true(await pollUntil(isGone, { timeoutMs: 60_000, pauseMs: 5 }));
+  t.is(records.find(nodeTagOf('n7'))?.name, 'n7');
+  t.false(await records.forget('n7', { by: 'operator', addresses: [] }));
+  t.is(records.problem, undefined);
+  t.deepEqual((await followed(t, await FileStore.open({ path, log }))).names, ['n7']);
+});
+
+test('a watch that is behind does not undo an own write', async (t) => {
+  const api = await startApi(t);
+  api.put(collection, emptyConfigMap);
+  const store = storeIn(t, api);
+  api.interfere = (request) => (request.includes('watch=true') ? 'drop-before' : undefined);
+  const texts: (string | undefined)[] = [];
+  const follower = store.follow(
+    (text) => texts.push(text),
+    () => undefined,
+  );
+  t.teardown(() => {
+    follower.close();
+  });
+  t.true(await pollUntil(() => texts.length === 1, { timeoutMs: 60_000, pauseMs: 2 }));
+  await store.update(() => forgottenText('n1'));
+  await store.update(() => forgottenText('n2'));
+  api.interfere = () => undefined;
+  const isThere = (): boolean => texts.at(-1) === forgottenText('n2');
+  t.true(await pollUntil(isThere, { timeoutMs: 60_000, pauseMs: 2 }));
+  t.deepEqual(texts, [undefined, forgottenText('n2')]);
 });
 
 for (const text of ['{', '{"schemaVersion":2,"nodes":[]}', '{"schemaVersion":1,"nodes":[{}]}']) {
