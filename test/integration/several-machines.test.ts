@@ -32,7 +32,7 @@ fi
 command='env LOOPCSI_CONFIG=/etc/loopcsi.yaml loopcsi serve'
 file=/etc/systemd/system/$unit.service
 [ ! -f "$file" ] || command=$(sed -n 's|^ExecStart=/usr/bin/||p' "$file")
-mkdir -p "/run/$unit"
+mkdir -p "/run/$unit" "/var/lib/$unit"
 setsid $command </dev/null >>"/run/$unit.log" 2>&1 &
 echo $! > "$pid"
 while ! [ -S "/run/$unit/csi.sock" ]; do kill -0 "$(cat "$pid")"; sleep 0.1; done
