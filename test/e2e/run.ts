@@ -57,9 +57,9 @@ const isBench = chosen.length === 1 && chosen[0] === 'bench';
 function stagesToRun(): readonly string[] {
   if (nodeCount > 1) return chosen.length > 0 ? chosen : severalNodes;
   if (isBench) return chosen;
-  const stages = ['install', 'workloads', 'disruption', 'controller', 'uninstall'];
+  const stages = ['install', 'workloads', 'disruption', 'uninstall'];
   if (chosen.length === 0) return stages;
-  const onRequest = ['controller-changes', 'cert-manager', ...Object.keys(commands)];
+  const onRequest = ['controller', 'controller-changes', 'cert-manager', ...Object.keys(commands)];
   return [...stages, ...onRequest].filter((stage) => stage === 'install' || chosen.includes(stage));
 }
 
