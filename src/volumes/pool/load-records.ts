@@ -29,16 +29,19 @@ interface Area<T extends VolumeRecord | SnapshotRecord | GroupRecord> {
   readonly index: RecordIndex<T>;
 }
 
-/** Reads every record of an area into its index. Entries that cannot be used are set aside with the reason. */
+/**
+ * Reads every record of an area into its index. Entries that cannot be used are set aside with the reason. If the pool is opened again,
+ * what was read before stays in the index meanwhile: a list must not lack volumes that exist.
+ */
 export async function loadArea<T extends VolumeRecord | SnapshotRecord | GroupRecord>(
   files: Files,
   area: Area<T>,
 ): Promise<void> {
-  area.index.clear();
   const names = (await files.list(area.directory)).map(foundName);
   for (let from = 0; from < names.length; from += recordsPerBatch) {
     await loadEntries(files, area, names.slice(from, from + recordsPerBatch));
   }
+  area.index.keepOnly(new Set(names));
 }
 
 /** Reads the records of some entries into the index of their area. The entries may have been removed in the meantime. */

@@ -38,10 +38,11 @@ export class RecordIndex<T extends { readonly id: EntryId }> {
     this.#aside.delete(name);
   }
 
-  clear(): void {
-    this.#records.clear();
-    this.#aside.clear();
-    this.#sorted = undefined;
+  /** Deletes all other entries. */
+  keepOnly(names: ReadonlySet<EntryName>): void {
+    for (const name of [...this.#records.keys(), ...this.#aside.keys()]) {
+      if (!names.has(name)) this.delete(name);
+    }
   }
 
   values(): IterableIterator<T> {

@@ -4,6 +4,7 @@ import test from 'ava';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
 
 test('while a pool is unavailable no id is reported as not found, since the pool may have it', async (t) => {
   const node = await fakeNode(t);
@@ -45,4 +46,35 @@ test('while a pool is unavailable no snapshot or group is reported as not found,
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('w'))), 'unavailable');
   const settings = { ...plainSettings, pool: stays };
   t.is(await reasonOf(volumes.createVolume(call(), volumeInput('x', { settings }))), 'ok');
+});
+
+test('while a pool is opened again, lists have what was read before, and afterwards what its disk has', async (t) => {
+  const node = await fakeNode(t);
+  const { volumes, domain } = await node.open([node.settings('a')]);
+  const pool = domain.pools.named('a');
+  const ids: string[] = [];
+  for (const name of ['kept', 'removed']) {
+    const { record } = await volumes.createVolume(call(), volumeInput(name));
+    ids.push(record.id);
+  }
+  const listed = async (): Promise<readonly string[]> => {
+    const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
+    return entries.map(({ record }) => record.id);
+  };
+  const path = join(node.directory, 'a');
+  await rename(path, `${path}-away`);
+  await pool.check();
+  await rename(join(`${path}-away`, 'volumes', ids[1] ?? ''), join(node.directory, 'removed'));
+  await rename(`${path}-away`, path);
+  let isReading = false;
+  const release = node.host.watch.hangNext('files.readTexts', () => {
+    isReading = true;
+  });
+  const opening = pool.open(async () => undefined);
+  await until('the records are being read', () => isReading);
+  t.false(pool.isServed);
+  t.deepEqual(await listed(), ids);
+  release();
+  t.true(await opening);
+  t.deepEqual(await listed(), [ids[0]]);
 });
