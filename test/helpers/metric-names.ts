@@ -60,13 +60,23 @@ export const metricLabels: ReadonlyMap<string, ReadonlySet<string>> = await labe
 /** The names of all metrics of a driver. */
 export const metricNames: readonly string[] = [...metricLabels.keys()];
 
-/** The names of all metrics of a controller. */
-export const controllerMetricNames: readonly string[] = await namesOfController();
+const controllerMetricLabels = await labelsOfController();
 
-async function namesOfController(): Promise<readonly string[]> {
-  const metrics = new ControllerMetrics({ version: '1', countAgents: () => new Map() });
-  const { body } = await metrics.render();
-  return [...body.matchAll(/^# TYPE (\S+) /gm)].map(([, name = '']) => name);
+/** The names of all metrics of a controller. */
+export const controllerMetricNames: readonly string[] = [...controllerMetricLabels.keys()];
+
+/** The labels of all metrics of drivers and controllers: alerts and dashboard query both. */
+export const queryableLabels: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+  ...controllerMetricLabels,
+  ...metricLabels,
+]);
+
+async function labelsOfController(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  const countAgents = () => new Map([['ready', 1] as const]);
+  const metrics = new ControllerMetrics({ version: '1', countAgents });
+  metrics.agentCallEnded({ node: 'n', code: 'OK' });
+  metrics.callEnded({ service: 'csi.v1.Node', rpc: 'NodeStageVolume', code: 'OK', durationMs: 1 });
+  return labelsIn((await metrics.render()).body);
 }
 
 async function labelsByName(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
@@ -79,6 +89,10 @@ async function labelsByName(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
   metrics.trimEnded({ pool: 'a', durationMs: 1 });
   const { body } = await metrics.render();
   metrics.close();
+  return labelsIn(body);
+}
+
+function labelsIn(body: string): ReadonlyMap<string, ReadonlySet<string>> {
   const all = new Map<string, Set<string>>();
   let labels = new Set<string>();
   for (const line of body.split('\n')) {

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { until } from '../helpers/until.ts';
+import { MonitoredController } from './monitored-controller.ts';
 import { MonitoredNode } from './monitored-node.ts';
 import { alertNames, alertsText, type RuleTest, testRules } from './promtool.ts';
 import { durationOf, inputSeries, type TimelineEntry } from './timeline.ts';
@@ -243,6 +244,47 @@ onNode('a disk that hangs is reported', async (t) => {
   const once = [before, first, { ...second, minutes: 30 }];
   await assertFiring(t, 'one failed call', { healthy, broken: once }, others);
 });
+
+onNode(
+  'a controller whose nodes are away or refused, whose calls fail, and that is down',
+  async (t) => {
+    const monitored = await MonitoredController.start(t);
+    await monitored.call();
+    const healthy = await monitored.scrapeUntil(/^loopcsi_agents\{state="ready"\} 1$/m);
+    const failed: string[] = [];
+    for (let call = 0; call < 6; call += 1) {
+      const before = failedCalls(failed.at(-1) ?? healthy);
+      await monitored.failCall();
+      failed.push(await monitored.scrape());
+      t.true(failedCalls(failed.at(-1) ?? '') > before);
+    }
+    await monitored.stopDriver();
+    const away = await monitored.scrapeUntil(/^loopcsi_agents\{state="away"\} 1$/m);
+    const refused = await monitored.scrapeWithForeignAuthority();
+
+    const repeated = failed.map((text) => ({ text, minutes: 5 }));
+    await assertFiring(t, 'calls', { healthy, broken: repeated }, ['LoopcsiAgentCallsFailing']);
+    await assertFiring(t, 'away', { healthy, broken: [{ text: away, minutes: 30 }] }, [
+      'LoopcsiAgentsAway',
+    ]);
+    await assertFiring(t, 'refused', { healthy, broken: [{ text: refused, minutes: 30 }] }, [
+      'LoopcsiAgentsRefused',
+    ]);
+    await assertFiring(
+      t,
+      'controller down',
+      { healthy, broken: [{ text: undefined, minutes: 30 }] },
+      ['LoopcsiAbsent', 'LoopcsiControllerAbsent', 'LoopcsiDriverDown'],
+    );
+  },
+);
+
+/** Calls to agents that got no answer in time. */
+function failedCalls(text: string): number {
+  const [, count = '0'] =
+    /^loopcsi_agent_calls_total\{.*code="DEADLINE_EXCEEDED"\} (\d+)$/m.exec(text) ?? [];
+  return Number(count);
+}
 
 test.after('every alert was provoked', (t) => {
   if (isRoot) {

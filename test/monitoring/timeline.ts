@@ -11,13 +11,20 @@ export interface TimelineEntry {
 
 const target = 'job="loopcsi",instance="10.0.0.1:9736",node="worker-1"';
 
+/** A label of the metric itself takes the place of the target's (honor_labels). */
+function withTarget(labels: string | undefined): string {
+  if (labels === undefined) return target;
+  const own = /(?:^|,)node="/.test(labels) ? target.replace(/,node="[^"]*"/, '') : target;
+  return `${labels},${own}`;
+}
+
 /** The series of a scrape with the labels of its target. Values that are not numbers are left out. */
 export function seriesOf(text: string): ReadonlyMap<string, string> {
   const all = new Map<string, string>();
   for (const line of text.split('\n')) {
     const [, name, labels, value = ''] = /^([a-zA-Z_]\w*)(?:\{(.*)\})? (\S+)$/.exec(line) ?? [];
     if (name === undefined || !Number.isFinite(Number(value))) continue;
-    all.set(`${name}{${labels === undefined ? '' : `${labels},`}${target}}`, value);
+    all.set(`${name}{${withTarget(labels)}}`, value);
   }
   return all;
 }

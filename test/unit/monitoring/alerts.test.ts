@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import * as v from 'valibot';
 import { parse } from 'yaml';
-import { metricLabels, metricNames } from '../../helpers/metric-names.ts';
+import { queryableLabels } from '../../helpers/metric-names.ts';
 import { queriedLabels, queriedMetrics } from '../../helpers/promql.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..', '..');
@@ -27,8 +27,8 @@ for (const { alert, expr, annotations } of rules) {
   test(`${alert}: metrics and labels exist`, (t) => {
     const metrics = queriedMetrics(expr);
     t.true(metrics.length > 0);
-    for (const name of metrics) t.true(name === 'up' || metricNames.includes(name), name);
-    const labels = metrics.flatMap((name) => [...(metricLabels.get(name) ?? [])]);
+    for (const name of metrics) t.true(name === 'up' || queryableLabels.has(name), name);
+    const labels = metrics.flatMap((name) => [...(queryableLabels.get(name) ?? [])]);
     const inText = [...annotations.description.matchAll(/\$labels\.(\w+)/g)].map(
       ([, name]) => name,
     );

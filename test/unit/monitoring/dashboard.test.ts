@@ -1,6 +1,6 @@
 import test from 'ava';
 import { dashboard, dashboardQueries } from '../../helpers/dashboard.ts';
-import { metricLabels } from '../../helpers/metric-names.ts';
+import { queryableLabels } from '../../helpers/metric-names.ts';
 import { queriedLabels, queriedMetrics } from '../../helpers/promql.ts';
 
 const targetLabels = ['job', 'instance', 'node'];
@@ -17,8 +17,8 @@ test('metrics and labels of the queries exist', (t) => {
     t.notRegex(expr, /\$/, 'every variable is defined');
     const metrics = queriedMetrics(expr);
     t.true(metrics.length > 0, expr);
-    for (const name of metrics) t.true(metricLabels.has(name), name);
-    const labels = metrics.flatMap((name) => [...(metricLabels.get(name) ?? [])]);
+    for (const name of metrics) t.true(queryableLabels.has(name), name);
+    const labels = metrics.flatMap((name) => [...(queryableLabels.get(name) ?? [])]);
     for (const label of queriedLabels(expr)) {
       t.true([...labels, ...targetLabels].includes(label), `${label} in ${expr}`);
     }
@@ -32,8 +32,8 @@ test('variables are taken from metrics and labels that exist', (t) => {
   t.is(definitions.length, 3);
   for (const definition of definitions) {
     const [, metric = '', label = ''] = /label_values\((\w+), (\w+)\)/.exec(definition) ?? [];
-    t.true(metricLabels.has(metric), metric);
-    t.true(label === 'node' || metricLabels.get(metric)?.has(label), label);
+    t.true(queryableLabels.has(metric), metric);
+    t.true(label === 'node' || queryableLabels.get(metric)?.has(label), label);
   }
 });
 
