@@ -9,6 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { dashboard } from '../helpers/dashboard.ts';
 import { until } from '../helpers/until.ts';
+import { MonitoredController } from './monitored-controller.ts';
 import { MonitoredNode } from './monitored-node.ts';
 import { Prometheus, scrapeSeconds } from './prometheus.ts';
 import { alertNames } from './promtool.ts';
@@ -137,7 +138,9 @@ onNode(
   async (t) => {
     const node = await MonitoredNode.start(t);
     await useNode(t, node);
-    const prometheus = await Prometheus.start(t, node.url);
+    const controller = await MonitoredController.start(t);
+    await controller.call();
+    const prometheus = await Prometheus.start(t, { driver: node.url, controller: controller.url });
 
     t.true(queries.length > 30);
     for (const panel of movingPanels)
@@ -198,10 +201,7 @@ async function assertRules(t: ExecutionContext, prometheus: Prometheus): Promise
     rules.filter(({ health, lastError }) => health !== 'ok' || lastError !== ''),
     [],
   );
-  t.deepEqual(
-    rules.map(({ name }) => name),
-    alertNames,
-  );
+  t.deepEqual(rules.map(({ name }) => name).toSorted(), alertNames.toSorted());
   t.regex(damaged()?.state ?? '', /^(pending|firing)$/);
   for (const { annotations } of rules.flatMap(({ alerts }) => alerts)) {
     for (const text of Object.values(annotations)) t.notRegex(text, /error expanding|<no value>/);

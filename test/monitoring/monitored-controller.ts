@@ -11,6 +11,9 @@ import { scrape } from '../helpers/scrape.ts';
 import { removeAll } from '../helpers/scratch-pool.ts';
 import { until } from '../helpers/until.ts';
 
+/** That of the target of the driver's metrics in the other tests. */
+const nodeId = 'worker-1';
+
 /** A controller whose metrics are scraped, and the driver of one node. */
 export class MonitoredController {
   readonly #t: ExecutionContext;
@@ -35,6 +38,7 @@ export class MonitoredController {
     const own = join(directory, 'node');
     await mkdir(own);
     const driver = await startDriver(own, [
+      `--node-id=${nodeId}`,
       '--http-address=off',
       '--agent-address=127.0.0.1:0',
       `--tls-dir=${join(tls, 'agent')}`,
@@ -68,6 +72,11 @@ export class MonitoredController {
     this.#t.teardown(() => controller.end());
     const log = () => readFile(logFile, 'utf8');
     return `http://127.0.0.1:${await portOf({ log }, 'httpPort')}/metrics`;
+  }
+
+  /** The address of /metrics. */
+  get url(): string {
+    return this.#url;
   }
 
   /** A call that succeeds. */
@@ -113,6 +122,7 @@ export class MonitoredController {
   /** What a controller shows that trusts another authority than the driver's. */
   async scrapeWithForeignAuthority(): Promise<string> {
     const driver = await startDriver(join(this.#directory, 'node'), [
+      `--node-id=${nodeId}`,
       '--http-address=off',
       `--agent-address=${this.#address}`,
       `--tls-dir=${join(this.#directory, 'tls', 'agent')}`,

@@ -35,7 +35,7 @@ const groups = v.object({ groups: v.array(v.object({ rules: v.array(rule) })) })
 
 export type Rule = v.InferOutput<typeof rule>;
 
-/** A Prometheus that scrapes one driver, with the labels that the chart's PodMonitor gives it, and evaluates the chart's alerts. */
+/** A Prometheus that scrapes one driver and one controller, with the labels that the chart's PodMonitors give them, and evaluates the chart's alerts. */
 export class Prometheus {
   readonly #url: string;
 
@@ -43,11 +43,13 @@ export class Prometheus {
     this.#url = url;
   }
 
-  /** The test's teardown ends it. `target` is the address of the driver's /metrics. */
-  static async start(t: ExecutionContext, target: string): Promise<Prometheus> {
+  /** The test's teardown ends it. The targets are addresses of /metrics. */
+  static async start(
+    t: ExecutionContext,
+    targets: { readonly driver: string; readonly controller: string },
+  ): Promise<Prometheus> {
     const program = join(await prometheusPrograms(), 'prometheus');
     const directory = await mkdtemp(join(tmpdir(), 'loopcsi-prometheus-'));
-    const { host } = new URL(target);
     const config = {
       global: { scrape_interval: `${scrapeSeconds}s`, evaluation_interval: `${scrapeSeconds}s` },
       rule_files: [alertsFile],
@@ -55,7 +57,14 @@ export class Prometheus {
         {
           job_name: 'loopcsi',
           honor_labels: true,
-          static_configs: [{ targets: [host], labels: { node: 'worker-1' } }],
+          static_configs: [
+            { targets: [new URL(targets.driver).host], labels: { node: 'worker-1' } },
+          ],
+        },
+        {
+          job_name: 'loopcsi-controller',
+          honor_labels: true,
+          static_configs: [{ targets: [new URL(targets.controller).host] }],
         },
       ],
     };
