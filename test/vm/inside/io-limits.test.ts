@@ -31,8 +31,7 @@ import {
 
 const ok = { code: 'OK', message: '' };
 
-/** The sample has a quarter of the I/O. */
-const blocks = process.env['LOOPCSI_IO_LIMITS'] === 'sample' ? 32n : 128n;
+const blocks = 128n;
 const blockBytes = 64n * 1024n;
 const rate = limitedRate;
 const parameters = limitParameters;
