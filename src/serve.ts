@@ -3,7 +3,6 @@ import { withTimeout } from './async.ts';
 import { type Config, configForLog } from './config/load.ts';
 import { flagOf } from './config/options.ts';
 import type { RunningPlugin } from './docker/server.ts';
-import { messageOf, VolumeError } from './errors.ts';
 import type { DeviceLimits } from './host/host.ts';
 import { nodeTagOf } from './ids.ts';
 import type { HttpListener } from './observe/http.ts';
@@ -239,29 +238,18 @@ async function startHttp(
   { metrics, opened, agent }: OpenDomain & { readonly agent: RunningAgent | undefined },
 ): Promise<HttpListener | undefined> {
   if (config.httpAddress === undefined) return undefined;
-  const { host, port } = config.httpAddress;
-  const { serveHttp } = await import('./observe/http.ts');
-  try {
-    return await serveHttp({
-      host,
-      port,
-      metrics: async () => {
-        const { contentType, body } = await metrics.render();
-        return { status: 200, contentType, body };
-      },
-      findReadinessProblem: async () =>
-        (await opened.volumes.findReadinessProblem()) ?? agent?.findProblem(),
-    });
-  } catch (error) {
-    if (config.explicit.has('httpAddress')) {
-      throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
-    }
-    log.warn(
-      { host, port, problem: messageOf(error) },
-      'HTTP address was in use: metrics and health are not served',
-    );
-    return undefined;
-  }
+  const { serveHttpOrWarn } = await import('./observe/http.ts');
+  return serveHttpOrWarn({
+    ...config.httpAddress,
+    isOptional: !config.explicit.has('httpAddress'),
+    log,
+    metrics: async () => {
+      const { contentType, body } = await metrics.render();
+      return { status: 200, contentType, body };
+    },
+    findReadinessProblem: async () =>
+      (await opened.volumes.findReadinessProblem()) ?? agent?.findProblem(),
+  });
 }
 
 function preloadMetrics(metrics: Metrics, log: Logger): void {

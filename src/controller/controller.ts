@@ -1,7 +1,6 @@
 /** Puts `loopcsi controller` together: finds the agents, serves CSI on the socket of the sidecars, and stops. */
 import { withTimeout } from '../async.ts';
-import { messageOf, VolumeError } from '../errors.ts';
-import { type HttpListener, serveHttp } from '../observe/http.ts';
+import { type HttpListener, serveHttpOrWarn } from '../observe/http.ts';
 import type { Logger } from '../observe/log.ts';
 import type { ServerHooks } from '../rpc/call.ts';
 import { callFields } from '../rpc/call-fields.ts';
@@ -168,18 +167,11 @@ async function startHttp(
 ): Promise<HttpListener | undefined> {
   if (httpAddress === undefined) return undefined;
   const { metrics, context } = parts;
-  try {
-    return await serveHttp({
-      ...httpAddress,
-      metrics: async () => ({ status: 200, ...(await metrics.render()) }),
-      findReadinessProblem: async () => findReadinessProblem(context),
-    });
-  } catch (error) {
-    if (isHttpOptional) {
-      const fields = { ...httpAddress, problem: messageOf(error) };
-      log.warn(fields, 'HTTP address was in use: metrics and health are not served');
-      return undefined;
-    }
-    throw new VolumeError('unavailable', `--http-address: ${messageOf(error)}`, { cause: error });
-  }
+  return serveHttpOrWarn({
+    ...httpAddress,
+    isOptional: isHttpOptional,
+    log,
+    metrics: async () => ({ status: 200, ...(await metrics.render()) }),
+    findReadinessProblem: async () => findReadinessProblem(context),
+  });
 }

@@ -5,7 +5,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { timedOut, withTimeout } from '../async.ts';
-import { messageOf } from '../errors.ts';
+import { messageOf, VolumeError } from '../errors.ts';
+import type { Logger } from './log.ts';
 
 export interface HttpResponse {
   readonly status: number;
@@ -54,6 +55,25 @@ export async function serveHttp(options: HttpOptions): Promise<HttpListener> {
       server.closeAllConnections();
     },
   };
+}
+
+/**
+ * Starts the listener at the address of `--http-address`. If it cannot be opened, throws `unavailable`, or if nobody chose the address
+ * (`isOptional`), warns and returns undefined.
+ */
+export async function serveHttpOrWarn(
+  options: HttpOptions & { readonly isOptional: boolean; readonly log: Logger },
+): Promise<HttpListener | undefined> {
+  const { isOptional, log, host, port } = options;
+  try {
+    return await serveHttp(options);
+  } catch (error) {
+    const problem = messageOf(error);
+    if (!isOptional)
+      throw new VolumeError('unavailable', `--http-address: ${problem}`, { cause: error });
+    log.warn({ host, port, problem }, 'HTTP address was in use: metrics and health are not served');
+    return undefined;
+  }
 }
 
 async function listen(server: Server, { host, port }: HttpOptions): Promise<void> {
