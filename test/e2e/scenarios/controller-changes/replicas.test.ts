@@ -1,5 +1,5 @@
 /** Two replicas of the controller, one of which is killed, evicted or replaced while claims are made. */
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { ApiError, textAt } from '../../kube/api.ts';
 import { classes, systemNamespace } from '../../kube/chart.ts';
 import { Checker } from '../../kube/checksums.ts';
@@ -17,6 +17,16 @@ import { changeShape } from '../../kube/shape.ts';
 
 const provisionerLease = 'loopcsi-io';
 const replicas = 2;
+
+/** Waits until all replicas are ready, and asserts that none of them is one of the earlier pods. */
+async function assertReplaced(
+  t: ExecutionContext,
+  before: Awaited<ReturnType<typeof untilControllersReady>>,
+): Promise<void> {
+  const after = await untilControllersReady(replicas);
+  const names = new Set(before.map(({ metadata }) => metadata.name));
+  t.false(after.some(({ metadata }) => names.has(metadata.name)));
+}
 
 test.before(async () => changeShape(true, { replicas, nodeSelector: {} }));
 test.after.always(async () => changeShape(false));
@@ -60,9 +70,7 @@ test.serial(
       kubectl('rollout', 'status', '--timeout=240s', ...target),
     );
     t.true(fewest >= 1, `${fewest} were ready`);
-    const after = await untilControllersReady(replicas);
-    const names = new Set(before.map(({ metadata }) => metadata.name));
-    t.false(after.some(({ metadata }) => names.has(metadata.name)));
+    await assertReplaced(t, before);
     await load.untilNextBound();
     await load.end(t);
   },
@@ -87,9 +95,7 @@ test.serial(
     await kubectl('uncordon', ...nodes);
     const fewest = await fewestReadyDuring(draining);
     t.true(fewest >= 1, `${fewest} were ready`);
-    const after = await untilControllersReady(replicas);
-    const names = new Set(before.map(({ metadata }) => metadata.name));
-    t.false(after.some(({ metadata }) => names.has(metadata.name)));
+    await assertReplaced(t, before);
     await load.untilNextBound();
     await load.end(t);
   },
