@@ -42,6 +42,8 @@ export interface ForgottenNode extends Node {
  * that it has left the cluster.
  */
 const departedMs = 10 * 60_000;
+/** After the start, nodes that have not been seen yet may still appear. */
+const settlingMs = 2 * 60_000;
 
 interface Departed {
   readonly hello: HelloResponse;
@@ -89,6 +91,11 @@ export class Agents {
   /** Milliseconds since the discovery named the agents for the first time; undefined if it never has. */
   get syncedForMs(): number | undefined {
     return this.#syncedAtMs === undefined ? undefined : this.#options.nowMs() - this.#syncedAtMs;
+  }
+
+  /** Whether the controller has known the agents for so short that nodes which have not been seen may still appear. */
+  get isSettling(): boolean {
+    return (this.syncedForMs ?? 0) < settlingMs;
   }
 
   /** The monotonic clock of the controller, in milliseconds. */

@@ -30,8 +30,6 @@ export interface LossOptions {
 }
 
 const checkEveryMs = 2 * 60_000;
-/** After the start, agents may still connect. */
-const settlingMs = 2 * 60_000;
 /** Events are for nodes that have been away for longer than an upgrade of the driver or a reboot takes. */
 const longAwayMs = 10 * 60_000;
 
@@ -63,7 +61,7 @@ export class LossCheck {
   /** One round. Idempotent. Throws an error of the API. */
   async run(signal: AbortSignal): Promise<void> {
     const { agents, records, client, driverName } = this.#options;
-    if ((agents.syncedForMs ?? 0) < settlingMs) return;
+    if (agents.isSettling) return;
     const absent = absentNodes({ agents, records }, await listVolumes(client, driverName));
     await this.#clearReturned();
     const deletedNow = new Set<string>();

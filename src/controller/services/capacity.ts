@@ -1,19 +1,15 @@
-import { mapConcurrently } from '../../async.ts';
 import type { GetCapacityRequest, GetCapacityResponse } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCapacityForm } from '../../rpc/forms.ts';
 import type { Node } from '../agents.ts';
 import { isIn, requireAgent } from '../route.ts';
-import { type ControllerContext, forward } from './context.ts';
+import { askNodes, type ControllerContext, forward } from './context.ts';
 
 /** A scheduler's old value is better than none for a while, but a node that stays away must not attract pods for ever. */
 const longAwayMs = 3 * 60_000;
-/** After the start, nodes that have not been seen yet may still appear. */
-const settlingMs = 2 * 60_000;
 /** One node that hangs must not delay the capacity of the others. */
 const timeoutMs = 5_000;
-const maxConcurrentNodes = 32;
 
 const none: GetCapacityResponse = {
   available_capacity: 0n,
@@ -26,19 +22,21 @@ const none: GetCapacityResponse = {
  * `unavailable`, so that a scheduler keeps its value, and counts as full after three minutes.
  */
 export async function getCapacity(
-  { agents, questions }: ControllerContext,
+  context: ControllerContext,
   request: GetCapacityRequest,
   call: RpcCall,
 ): Promise<GetCapacityResponse> {
+  const { agents } = context;
   parseCapacityForm(request);
   agents.requireSynced();
   const asked = request.accessible_topology?.segments ?? {};
   const nodes = agents.nodes();
   const found = nodes.filter((node) => isIn(node, asked));
-  const isSettling = (agents.syncedForMs ?? 0) < settlingMs;
   const isUnsure = nodes.some(({ tag }) => tag === undefined);
   const mayAppear =
-    (isSettling || isUnsure) && Object.keys(asked).length > 0 && !agents.isForgottenPlace(asked);
+    (agents.isSettling || isUnsure) &&
+    Object.keys(asked).length > 0 &&
+    !agents.isForgottenPlace(asked);
   if (found.length === 0 && mayAppear) {
     throw new VolumeError(
       'unavailable',
@@ -49,12 +47,8 @@ export async function getCapacity(
   const [only, ...others] = found.filter((node) => !isLongAway(node));
   if (only === undefined) return none;
   if (found.length === 1) return forward(requireAgent(only, agents), forwarded, withLimit());
-  const capacities = await questions(
-    () =>
-      mapConcurrently([only, ...others], maxConcurrentNodes, async (node) =>
-        requireAgent(node, agents).call(forwarded, withLimit()),
-      ),
-    call.signal,
+  const capacities = await askNodes(context, [only, ...others], call, async (node) =>
+    requireAgent(node, agents).call(forwarded, withLimit()),
   );
   return capacities.reduce(sum, none);
 

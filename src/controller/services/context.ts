@@ -1,8 +1,8 @@
-import { makeSemaphore } from '../../async.ts';
+import { makeSemaphore, mapConcurrently } from '../../async.ts';
 import type { MethodName } from '../../csi/rpc-types.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import type { Agent } from '../agent.ts';
-import type { Agents } from '../agents.ts';
+import type { Agents, Node } from '../agents.ts';
 import type { AgentCall, AgentResponse } from '../connection.ts';
 
 /** Dependencies of the services of the controller. */
@@ -36,6 +36,19 @@ const maxQuestions = 32;
 
 export function makeQuestionLimit(): ControllerContext['questions'] {
   return makeSemaphore(maxQuestions);
+}
+
+/** Nodes that one question asks at a time. */
+const maxConcurrentNodes = 32;
+
+/** Asks each of the nodes, as one question of the limit. Returns the answers in their order, or throws the first failure. */
+export async function askNodes<T>(
+  { questions }: ControllerContext,
+  nodes: readonly Node[],
+  call: RpcCall,
+  ask: (node: Node) => Promise<T>,
+): Promise<readonly T[]> {
+  return questions(() => mapConcurrently(nodes, maxConcurrentNodes, ask), call.signal);
 }
 
 type CsiService = 'csi.v1.Controller' | 'csi.v1.GroupController' | 'csi.v1.SnapshotMetadata';

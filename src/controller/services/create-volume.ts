@@ -1,7 +1,6 @@
 /** Chooses the node of a new volume. */
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import { mapConcurrently } from '../../async.ts';
 import type { CreateVolumeRequest, CreateVolumeResponse, Topology } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { missing, volumeIdFor } from '../../ids.ts';
@@ -11,7 +10,7 @@ import { StatusError } from '../../rpc/status.ts';
 import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, isIn, requireAgent, routeOf, undecided } from '../route.ts';
-import { type ControllerContext, type CreateMemory, forward } from './context.ts';
+import { askNodes, type ControllerContext, type CreateMemory, forward } from './context.ts';
 
 const service = 'csi.v1.Controller';
 
@@ -19,9 +18,6 @@ const service = 'csi.v1.Controller';
 const longAwayMs = 3 * 60_000;
 /** A volume that can only be on a node which has been away for this time is refused, so that it is created elsewhere. */
 const abandonedMs = 10 * 60_000;
-/** After the start, nodes that have not been seen yet may still appear. */
-const settlingMs = 2 * 60_000;
-const maxConcurrentNodes = 32;
 const askTimeoutMs = 5_000;
 /** Names whose node is remembered. Each has up to 128 bytes. */
 const maxUndecided = 10_000;
@@ -127,11 +123,10 @@ function noCandidate(request: CreateVolumeRequest, agents: Agents): VolumeError 
       .join(','),
   );
   const subject = `volume '${request.name}': no node ${asked.length === 0 ? '' : `with the topology ${asked.join('; ')} `}is known to this controller`;
-  const isSettling = (agents.syncedForMs ?? 0) < settlingMs;
   const isUnsure = agents.nodes().some(({ tag }) => tag === undefined);
   const isLost =
     requisite.length > 0 && requisite.every(({ segments }) => agents.isForgottenPlace(segments));
-  if (!isLost && (asked.length === 0 || isSettling || isUnsure))
+  if (!isLost && (asked.length === 0 || agents.isSettling || isUnsure))
     return new VolumeError('unavailable', `${subject} yet; retry later`);
   return new VolumeError('no-space', `${subject}; start the driver there, or choose another node`);
 }
@@ -173,7 +168,7 @@ async function createOnOne(
 ): Promise<CreateVolumeResponse> {
   const { agents } = context;
   const { candidates, name, source } = creation;
-  const answers = await context.questions(() => whoHasIt(context, creation, call), call.signal);
+  const answers = await whoHasIt(context, creation, call);
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
   const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];
@@ -231,7 +226,7 @@ async function whoHasIt(
   call: RpcCall,
 ): Promise<ReadonlyMap<Node, Answer>> {
   const answers = new Map<Node, Answer>();
-  await mapConcurrently(candidates, maxConcurrentNodes, async (node) => {
+  await askNodes(context, candidates, call, async (node) => {
     const answer = await askWhetherItHas(context, { node, name }, call);
     if (answer !== undefined) answers.set(node, answer);
   });

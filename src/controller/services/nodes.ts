@@ -93,9 +93,6 @@ function requireUnnamed(
   );
 }
 
-/** After the start, nodes that have not been seen yet may still appear. */
-const settlingMs = 2 * 60_000;
-
 /** Throws `wrong-state` if a node that has not been seen may be one whose agent answers, or is about to. */
 function requireNotSeen(name: string, agents: Agents): void {
   const remedy = 'retry later, or force this to give up its volumes anyway';
@@ -107,11 +104,10 @@ function requireNotSeen(name: string, agents: Agents): void {
       `node '${name}' has not been seen since this controller started, but the agent at '${one.name}', which has not said yet which node it is, ${state}; ${remedy}`,
     );
   }
-  const ms = agents.syncedForMs ?? 0;
-  if (ms >= settlingMs) return;
+  if (!agents.isSettling) return;
   throw new VolumeError(
     'wrong-state',
-    `node '${name}' has not been seen, but this controller knows the agents for ${Math.round(ms / 1000)} s only, so the node may still appear; ${remedy}`,
+    `node '${name}' has not been seen, but this controller knows the agents for ${Math.round((agents.syncedForMs ?? 0) / 1000)} s only, so the node may still appear; ${remedy}`,
   );
 }
 

@@ -1,5 +1,4 @@
 import { status } from '@grpc/grpc-js';
-import { mapConcurrently } from '../../async.ts';
 import type {
   GetSnapshotResponse,
   ListSnapshotsRequest,
@@ -17,13 +16,12 @@ import type { Agent } from '../agent.ts';
 import type { Node } from '../agents.ts';
 import { listOver } from '../lists.ts';
 import { agentOf, findAgent, routeOf } from '../route.ts';
-import { type ControllerContext, forward } from './context.ts';
+import { askNodes, type ControllerContext, forward } from './context.ts';
 
 type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'GetSnapshot';
 
 const service = 'csi.v1.Controller';
 
-const maxConcurrentNodes = 32;
 /** Time for a node to say whether it has a snapshot. */
 const askTimeoutMs = 2_000;
 
@@ -93,25 +91,23 @@ async function oneSourceAtATime<T>(
  * ready or does not answer soon is passed over, because one node must not keep all others from making snapshots.
  */
 async function requireUnusedElsewhere(
-  { agents, questions }: ControllerContext,
+  context: ControllerContext,
   { name, sourceVolumeId, agent }: Asked,
   call: RpcCall,
 ): Promise<void> {
-  const nodes = agents.nodes();
+  const nodes = context.agents.nodes();
   const own = nodes.find((node) => node.agent === agent);
   if (own?.tag === undefined || (await findSnapshot(agent, own.tag, name, call)) !== 'none') return;
-  const askOthers = async (): Promise<unknown> =>
-    mapConcurrently(nodes, maxConcurrentNodes, async (node) => {
-      if (node === own || node.agent === undefined || node.tag === undefined) return;
-      const snapshot = await findSnapshot(node.agent, node.tag, name, call);
-      if (snapshot === 'none' || snapshot === undefined) return;
-      if (snapshot.source_volume_id === sourceVolumeId) return;
-      throw new VolumeError(
-        'conflict',
-        `a snapshot with the name '${name}' exists on node '${node.name}': '${snapshot.snapshot_id}' of volume '${snapshot.source_volume_id}'; choose another name`,
-      );
-    });
-  await questions(askOthers, call.signal);
+  await askNodes(context, nodes, call, async (node) => {
+    if (node === own || node.agent === undefined || node.tag === undefined) return;
+    const snapshot = await findSnapshot(node.agent, node.tag, name, call);
+    if (snapshot === 'none' || snapshot === undefined) return;
+    if (snapshot.source_volume_id === sourceVolumeId) return;
+    throw new VolumeError(
+      'conflict',
+      `a snapshot with the name '${name}' exists on node '${node.name}': '${snapshot.snapshot_id}' of volume '${snapshot.source_volume_id}'; choose another name`,
+    );
+  });
 }
 
 interface Asked {

@@ -61,7 +61,7 @@ function contextOf(nodes: readonly Node[]): ControllerContext {
   const agents = {
     nodes: () => nodes,
     nowMs: () => 0,
-    syncedForMs: 600_000,
+    isSettling: false,
     requireSynced: () => undefined,
     isForgotten: () => false,
   };

@@ -102,7 +102,7 @@ function makeController({ nodes, step, nextMishap }: World) {
     isForgotten: () => false,
     // Shorter than the time after which a node that is away is passed over.
     absentForMs: () => 60_000,
-    syncedForMs: 600_000,
+    isSettling: false,
     requireSynced: () => undefined,
     nowMs: () => 0,
   } as unknown as Agents;
