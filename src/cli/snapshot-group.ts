@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import type { GroupSnapshot, Snapshot, Volume } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
-import { addListOptions, type ListOptions, showList } from './list.ts';
+import { addListOptions, type ListOptions } from './list.ts';
+import { showListOfPools } from './list-of-pools.ts';
 import { getSnapshot, getVolume } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
 import { type Column, count, formatFields, formatPromisedSize } from './output.ts';
@@ -159,7 +160,7 @@ async function listGroups(session: Session, options: ListOptions): Promise<void>
     whenEmpty:
       'There are no group snapshots; take one with: loopcsi snapshot group create NAME VOLUME...',
   };
-  await showList(session, listing, options);
+  await showListOfPools(session, listing, options);
 }
 
 async function showGroup(session: Session, idOrName: string): Promise<void> {

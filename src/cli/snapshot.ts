@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
-import { addListOptions, type ListOptions, showList } from './list.ts';
+import { addListOptions, type ListOptions } from './list.ts';
+import { showListOfPools } from './list-of-pools.ts';
 import { findCopyProgress, getSnapshot, getVolume, listAllSnapshots } from './lookup.ts';
 import { requireNewName } from './new-name.ts';
 import {
@@ -174,7 +175,7 @@ async function listSnapshots(
     asJson: snapshotAsJson,
     whenEmpty: 'There are no snapshots; take one with: loopcsi snapshot create VOLUME NAME',
   };
-  await showList(session, listing, options);
+  await showListOfPools(session, listing, options);
 }
 
 /** A volume that is not found may have been deleted; the argument is then taken as its id. */

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { MeasureVolumesResponse, VolumeIo, VolumeUsage } from '../csi/admin-types.ts';
-import { addSortOptions, type ListOptions, showList } from './list.ts';
+import { addSortOptions, type ListOptions } from './list.ts';
+import { showListOfPools } from './list-of-pools.ts';
 import { type Column, formatPromisedSize, formatSize } from './output.ts';
 import { ownerAsJson, ownerTextOf } from './owner-format.ts';
 import type { Session } from './session.ts';
@@ -160,7 +161,7 @@ async function showTop(
     return rows;
   };
   const watch = options.once !== true && session.isText && session.terminal.isInteractive;
-  await showList(
+  await showListOfPools(
     session,
     {
       load,

@@ -2,7 +2,8 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Volume } from '../csi/admin-types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
-import { addListOptions, type ListOptions, showList } from './list.ts';
+import { addListOptions, type ListOptions } from './list.ts';
+import { showListOfPools } from './list-of-pools.ts';
 import { getVolume, listAllVolumes, requireField } from './lookup.ts';
 import { count, formatPromisedSize } from './output.ts';
 import { ownerTextOf, textOrNull } from './owner-format.ts';
@@ -97,7 +98,7 @@ async function listVolumes(
     asJson: volumeAsJson,
     whenEmpty: noVolumesText(claim),
   };
-  await showList(session, listing, options);
+  await showListOfPools(session, listing, options);
 }
 
 function isOf(claim: string, volume: Volume): boolean {

@@ -76,6 +76,7 @@ export const descriptor: object = {
                 in_flight_bytes: { type: 'int64', id: 23 },
                 blocks_bytes: { type: 'int64', id: 24 },
                 held_back_bytes: { type: 'int64', id: 25 },
+                never_read: { type: 'bool', id: 26 },
               },
               nested: { State: { values: { STATE_UNKNOWN: 0, SERVED: 1, UNAVAILABLE: 2 } } },
             },

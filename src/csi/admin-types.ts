@@ -161,6 +161,8 @@ export interface Pool {
   readonly blocks_bytes: bigint;
   /** Held back because a pool with overcommit is below its trim watermark. */
   readonly held_back_bytes: bigint;
+  /** Whether the pool has not been read since the driver started, so that lists lack its volumes and snapshots. */
+  readonly never_read: boolean;
 }
 
 /** Abilities of a pool's filesystem. */

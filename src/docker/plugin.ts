@@ -72,9 +72,8 @@ export const pluginCalls: Readonly<Record<string, PluginCall>> = {
     return { Volume: { ...summaryOf(Name, found, path), Status } };
   }),
   '/VolumeDriver.List': readCall('List', noFields, async (front) => {
-    const page = await front.volumes.listVolumes({ maxEntries: 0, startingToken: '' });
     const paths = await front.docker.mountedPaths();
-    const mountable = page.entries.filter(({ record }) => record.kind === 'mount');
+    const mountable = front.docker.listVolumes().filter(({ record }) => record.kind === 'mount');
     return {
       Volumes: mountable.map((volume) => {
         const { name, id } = volume.record;

@@ -52,6 +52,7 @@ export function poolMessage(facts: PoolFacts): Pool {
     in_flight_bytes: terms?.inFlightBytes ?? 0n,
     blocks_bytes: terms?.blocksBytes ?? 0n,
     held_back_bytes: terms?.heldBackBytes ?? 0n,
+    never_read: !facts.wasRead,
   };
 }
 

@@ -39,7 +39,10 @@ export interface Volumes {
   deleteVolume(call: Call, volumeId: string): Promise<void>;
   /** Throws `not-found` if the volume does not exist. */
   getVolume(volumeId: string): Promise<Volume>;
-  /** Sorted by id; `maxEntries` 0 means all. Throws `stale-token` for an unknown token. */
+  /**
+   * Sorted by id; `maxEntries` 0 means all. Throws `stale-token` for an unknown token, `unavailable` if the list would be
+   * incomplete because a pool was never read since the driver started.
+   */
   listVolumes(page: { maxEntries: number; startingToken: string }): Promise<Page<Volume>>;
   /** Returns why the volume does not match the capabilities, parameters or context, or undefined if it does. Throws `not-found`. */
   findMismatch(
@@ -69,7 +72,7 @@ export interface Volumes {
   deleteSnapshot(call: Call, snapshotId: string): Promise<void>;
   /** Throws `not-found` if the snapshot does not exist. */
   getSnapshot(snapshotId: string): Promise<Snapshot>;
-  /** Sorted by id; only snapshots that match all filters. Throws `stale-token` for an unknown token. */
+  /** Sorted by id; only snapshots that match all filters. Throws as `listVolumes` does. */
   listSnapshots(
     request: SnapshotFilter & { maxEntries: number; startingToken: string },
   ): Promise<Page<Snapshot>>;

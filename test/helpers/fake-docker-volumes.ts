@@ -10,11 +10,10 @@ export function fakeDocker(overrides: Partial<DockerVolumes> = {}) {
   const mountIds = new Map<VolumeId, Set<string>>();
   const idOf = (name: string): VolumeId => volumeIdFor(name, '0123abcd');
   const created: CreateVolumeInput[] = [];
-  const { volumes } = fakeVolumes({
-    listVolumes: async () => ({ entries: [...all.values()], nextToken: '' }),
-  });
+  const { volumes } = fakeVolumes({});
   const docker: DockerVolumes = {
     findVolume: (name) => all.get(idOf(name)) ?? all.get(name),
+    listVolumes: () => [...all.values()],
     isKnown: async () => false,
     create: async (_call, input) => {
       created.push(input);

@@ -131,7 +131,6 @@ export class TwoPools {
       within,
     );
     await this.node.NodeGetVolumeStats({ volume_id, volume_path: target_path }, within);
-    await this.controller.ListVolumes({}, within);
     await this.controller.GetCapacity({ parameters: { pool: 'good' } }, within);
     await this.node.NodeUnpublishVolume({ volume_id, target_path }, within);
     await this.node.NodeUnstageVolume({ volume_id, staging_target_path }, within);

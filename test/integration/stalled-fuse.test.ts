@@ -56,6 +56,33 @@ async function untilTold(both: TwoPools): Promise<void> {
   });
 }
 
+/** Asserts that no list of CSI is silently incomplete while a pool was never read, and that those for operators have what is known. */
+async function assertNeverRead(t: ExecutionContext, both: TwoPools, hung: string): Promise<void> {
+  const { admin, controller, node } = both;
+  const error: unknown = await controller.ListVolumes({}, within).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  const { code, details } = (error ?? {}) as Partial<ServiceError>;
+  t.is(code, status.UNAVAILABLE);
+  t.regex(details ?? '', /pool 'hung'.*check its disk/);
+  t.is(await codeOf(controller.ListSnapshots({}, within)), status.UNAVAILABLE);
+  t.is(
+    await codeOf(controller.ControllerGetVolume({ volume_id: hung }, within)),
+    status.UNAVAILABLE,
+  );
+  t.is(await codeOf(controller.DeleteVolume({ volume_id: hung }, within)), status.UNAVAILABLE);
+  const known = await both.create('known', 'good');
+  const { volumes } = await admin.ListVolumes({}, within);
+  t.deepEqual(
+    volumes.map(({ volume_id }) => volume_id),
+    [known],
+  );
+  await controller.DeleteVolume({ volume_id: known }, within);
+  const { backend_health } = await node.NodeGetStorageHealth({}, within);
+  t.true(backend_health.some(({ reason }) => reason === 'PoolNotServed'));
+}
+
 /** A writer in its own process, which waits in the kernel while the pool hangs and then continues. */
 async function startWriter(file: string, chunks: number): Promise<() => Promise<Buffer>> {
   const writer = spawn(process.execPath, [program, file, String(chunks)], { stdio: 'ignore' });
@@ -102,6 +129,8 @@ onNode(
       const request = { volume_id: staged, volume_path };
       t.is(await codeOf(node.NodeGetVolumeStats(request, within)), status.UNAVAILABLE);
       t.is(await codeOf(both.create('another', 'hung')), status.UNAVAILABLE);
+      const listed = await controller.ListVolumes({}, within);
+      t.true(listed.entries.length > many, 'a pool that was read is listed while it hangs');
       const { volume_health } = await node.NodeGetVolumeHealth({ volume_id: staged }, within);
       t.is(volume_health?.health_statuses[0]?.reason, 'PoolNotServed');
       t.regex((await both.http('/metrics')).text, /loopcsi_pool_served\{pool="hung"\} 0/);
@@ -209,6 +238,7 @@ onNode('a driver stops and starts while a pool hangs', async (t) => {
     await assertOthersWork(t, both, 'good');
     await untilTold(both);
     t.is(await codeOf(both.create('new', 'hung')), status.UNAVAILABLE);
+    await assertNeverRead(t, both, staged);
     fuse.resume();
     await until(
       'the pool is served again',

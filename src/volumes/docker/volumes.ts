@@ -23,6 +23,7 @@ import type { FoundVolume } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { createVolume } from '../volume/create.ts';
 import { deleteVolume } from '../volume/delete.ts';
+import { listKnownVolumes } from '../volume/list.ts';
 import type { KnownVolumes } from './known-volumes.ts';
 import { type MountInput, mountForDocker, unmountForDocker, unmountUnused } from './mounts.ts';
 
@@ -48,6 +49,8 @@ interface VolumeUsage {
 export interface DockerVolumes {
   /** Finds a volume by its name, else by its id. Throws `unavailable` while a pool that may contain it is not served. */
   findVolume(name: string): Volume | undefined;
+  /** All volumes of pools that were read since the driver started, by id. `docker volume ls` shows them, whatever other pools do. */
+  listVolumes(): readonly Volume[];
   /**
    * Whether a volume of that name exists, or is known to Docker and may be in a pool that is not served. Does not throw when
    * `findVolume` does.
@@ -81,6 +84,7 @@ export function dockerVolumes(domain: Domain, known: KnownVolumes): DockerVolume
       if (found === undefined) domain.pools.requireAllServed();
       return found === undefined ? undefined : { record: found.record, pool: found.pool.name };
     },
+    listVolumes: () => listKnownVolumes(domain.pools, { maxEntries: 0, startingToken: '' }).entries,
     isKnown: async (name) => {
       for (const id of idsOf(domain, name)) {
         if (domain.pools.hasVolume(id) || (await known.has(id))) return true;

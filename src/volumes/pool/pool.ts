@@ -91,6 +91,7 @@ export class Pool implements PoolContents {
   #openings = 0;
   /** Whether the state that an earlier run of the driver left in it was recovered, so that calls may use the pool. */
   #isRecovered = false;
+  #wasRead = false;
   #wasServed = false;
   #problem: VolumeError | undefined;
   /** A call on its disk has failed since the last successful write probe. */
@@ -115,6 +116,11 @@ export class Pool implements PoolContents {
     return this.#wasServed;
   }
 
+  /** Whether this run of the driver has read its records. They stay known while the pool is not served. */
+  get wasRead(): boolean {
+    return this.#wasRead;
+  }
+
   get isServed(): boolean {
     return this.#isRecovered && this.#problem === undefined;
   }
@@ -122,6 +128,22 @@ export class Pool implements PoolContents {
   /** The reason why the pool is not served. */
   get problem(): string | undefined {
     return this.#problem?.message;
+  }
+
+  /** Throws `unavailable` with the reason if its records have not been read since the driver started, so nothing is known of them. */
+  requireRead(): void {
+    if (this.#wasRead) return;
+    const problem = this.#problem;
+    const { message } = problem ?? this.#stillOpening();
+    const otherwise =
+      problem === undefined
+        ? ''
+        : '; or, if its disk is lost for good, remove the pool from the configuration of the driver';
+    throw new VolumeError(
+      'unavailable',
+      `the list would be incomplete, because a pool has not been read since the driver started: ${message}${otherwise}`,
+      { cause: problem },
+    );
   }
 
   /** Throws `unavailable` with the reason while the pool is not served. */
@@ -137,7 +159,10 @@ export class Pool implements PoolContents {
   }
 
   #stillOpening(): VolumeError {
-    return new VolumeError('unavailable', `pool '${this.name}' is still being opened; try again`);
+    return new VolumeError(
+      'unavailable',
+      `pool '${this.name}' is still being opened; try again, and check its disk if that does not end`,
+    );
   }
 
   /** The real path of its directory, known from the start of the recovery. Throws `unavailable` while the pool is not open. */
@@ -267,6 +292,7 @@ export class Pool implements PoolContents {
       this.#directories ??= await DirectorySync.open(poolAreas, this, this.#deps);
       this.#abilities = await probeAbilities(this, this.#deps);
       await this.#load();
+      this.#wasRead = true;
       // Not cleared earlier: until the disk has done all this, the old problem is still the reason.
       this.#problem = undefined;
       this.#firstReadEnded();

@@ -39,6 +39,11 @@ export class Pools {
     for (const pool of this.all) pool.requireServed();
   }
 
+  /** Throws `unavailable` if a list of all pools would be incomplete: a configured pool was never read since the driver started. */
+  requireAllRead(): void {
+    for (const pool of this.all) pool.requireRead();
+  }
+
   /** The pool of that name, served or not. */
   find(name: string): Pool | undefined {
     return this.all.find((pool) => pool.name === name);

@@ -16,16 +16,18 @@ export function getSnapshot(pools: Pools, snapshotId: string): Snapshot {
 
 /**
  * CSI spec, ListSnapshots: returns the snapshots of all pools, sorted by id. A filter with an unknown id gives an empty page, but
- * only if every pool is served: callers take it for a snapshot that is gone. Throws `unavailable` otherwise.
+ * only if every pool is served: callers take it for a snapshot that is gone. Throws `unavailable` otherwise, and for other lists
+ * if a pool that they cover was never read since the driver started, because CSI cannot mark a list as incomplete.
  */
 export function listSnapshots(
   pools: Pools,
   request: SnapshotFilter & { maxEntries: number; startingToken: string },
 ): Page<Snapshot> {
   const { maxEntries, startingToken, snapshotId } = request;
+  const covered = pools.all.filter(({ name }) => matches(request.pool, name));
   if (snapshotId !== undefined) requireFindable(pools, snapshotId);
-  const entries = pools.all
-    .filter(({ name }) => matches(request.pool, name))
+  else for (const pool of covered) pool.requireRead();
+  const entries = covered
     .flatMap((pool) => recordsOf(pool, request).map((record) => ({ record, pool: pool.name })))
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   return pageOf(entries, { maxEntries, startingToken, idOf: ({ record }) => record.id });

@@ -18,8 +18,18 @@ interface PageInput {
   readonly startingToken: string;
 }
 
-/** Lists the volumes of all pools, in the order of their ids. Inline volumes belong to the kubelet and are not listed. */
+/**
+ * Lists the volumes of all pools, in the order of their ids. Inline volumes belong to the kubelet and are not listed. Throws
+ * `unavailable` if a pool was never read since the driver started: CSI cannot mark a list as incomplete (CSI spec, ListVolumes), and
+ * callers take a volume that is missing for deleted.
+ */
 export function listVolumes(pools: Pools, page: PageInput): Page<Volume> {
+  pools.requireAllRead();
+  return listKnownVolumes(pools, page);
+}
+
+/** As `listVolumes`, but without the volumes of pools that were never read since the driver started. For people, never for CSI. */
+export function listKnownVolumes(pools: Pools, page: PageInput): Page<Volume> {
   return pageOf(volumesFor(pools, page), { ...page, idOf: ({ record }) => record.id });
 }
 
@@ -39,8 +49,20 @@ function volumesFor(pools: Pools, page: PageInput): readonly Volume[] {
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
 }
 
-/** Lists the volumes that have conditions, including those that are set aside (CSI spec, ControllerListVolumeHealth). */
+/**
+ * Lists the volumes that have conditions, including those that are set aside (CSI spec, ControllerListVolumeHealth). Throws as
+ * `listVolumes` does: a volume that is missing counts as healthy.
+ */
 export async function listVolumeHealth(
+  domain: Domain,
+  page: PageInput,
+): Promise<Page<VolumeHealth>> {
+  domain.pools.requireAllRead();
+  return listKnownVolumeHealth(domain, page);
+}
+
+/** As `listVolumeHealth`, but without the volumes of pools that were never read since the driver started. */
+export async function listKnownVolumeHealth(
   domain: Domain,
   page: PageInput,
 ): Promise<Page<VolumeHealth>> {

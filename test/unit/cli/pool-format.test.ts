@@ -33,6 +33,7 @@ function textOf(space: Parameters<typeof promisableBytesOf>[0]): string {
     },
     isEmbedded: false,
     problem: undefined,
+    wasRead: true,
     marker: undefined,
     abilities: undefined,
     space,

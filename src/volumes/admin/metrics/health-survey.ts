@@ -1,7 +1,7 @@
 import { messageOf } from '../../../errors.ts';
 import type { Domain } from '../../domain.ts';
 import { storageConditions } from '../../volume/health.ts';
-import { listVolumeHealth } from '../../volume/list.ts';
+import { listKnownVolumeHealth } from '../../volume/list.ts';
 
 /** The conditions of all volumes and pools at one time. */
 export interface HealthSurveyResult {
@@ -60,7 +60,7 @@ export class HealthSurvey {
   async #survey(): Promise<HealthSurveyResult> {
     const domain = this.#domain;
     const [volumes, pools] = await Promise.all([
-      listVolumeHealth(domain, { maxEntries: 0, startingToken: '' }),
+      listKnownVolumeHealth(domain, { maxEntries: 0, startingToken: '' }),
       storageConditions(domain),
     ]);
     const ofPools = new Map<string, string[]>();

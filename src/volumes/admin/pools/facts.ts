@@ -13,6 +13,8 @@ export interface PoolFacts {
   readonly isEmbedded: boolean;
   /** Why the pool is not served or does not answer, and what to do; undefined if there is no problem. */
   readonly problem: string | undefined;
+  /** Whether this run of the driver has read its records, so that its volumes and snapshots are known. */
+  readonly wasRead: boolean;
   readonly marker: PoolMarker | undefined;
   readonly abilities: PoolAbilities | undefined;
   /** undefined if there is a problem. */
@@ -73,6 +75,7 @@ function factsOf(
     settings: pool.settings,
     isEmbedded: pool.embeddedIn !== undefined || pool.settings.reflinkBytes !== undefined,
     problem,
+    wasRead: pool.wasRead,
     marker: pool.marker,
     abilities: pool.abilities,
     space,

@@ -126,6 +126,7 @@ function unconfiguredPoolFacts(settings: PoolSettings, served: readonly Pool[]):
     settings,
     isEmbedded: settings.reflinkBytes !== undefined,
     problem: `the running driver does not serve this pool yet; restart the driver with all of its pools: ${flags}`,
+    wasRead: false,
     marker: undefined,
     abilities: undefined,
     space: undefined,

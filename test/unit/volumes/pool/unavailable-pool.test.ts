@@ -1,6 +1,7 @@
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { openPool } from '../../../../src/volumes/recovery/watch-pools.ts';
 import { fakeNode } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
@@ -77,4 +78,68 @@ test('while a pool is opened again, lists have what was read before, and afterwa
   release();
   t.true(await opening);
   t.deepEqual(await listed(), [ids[0]]);
+});
+
+test('lists fail while a pool was never read since the start, except of an id that is known, and those for people have a warning', async (t) => {
+  const node = await fakeNode(t);
+  const pools = [node.settings('a'), node.settings('b')];
+  const before = await node.open(pools);
+  const ids: Record<string, { volume: string; snapshot: string }> = {};
+  for (const pool of ['a', 'b']) {
+    const settings = { ...plainSettings, pool };
+    const made = await before.volumes.createVolume(call(), volumeInput(`v-${pool}`, { settings }));
+    const taken = await before.volumes.createSnapshot(call(), {
+      sourceVolumeId: made.record.id,
+      name: `s-${pool}`,
+      settings: { freeze: true },
+      parameters: {},
+    });
+    ids[pool] = { volume: made.record.id, snapshot: taken.record.id };
+  }
+  await before.close(100);
+  const path = join(node.directory, 'b');
+  await rename(path, `${path}-elsewhere`);
+  const { volumes, administration, docker, domain } = await node.open(pools);
+  const all = { maxEntries: 0, startingToken: '' };
+  const lists = async (): Promise<readonly string[]> => [
+    await reasonOf(volumes.listVolumes(all)),
+    await reasonOf(volumes.listVolumes({ ...all, maxEntries: 1 })),
+    await reasonOf(volumes.listSnapshots(all)),
+    await reasonOf(volumes.listSnapshots({ ...all, sourceVolumeId: ids['a']?.volume ?? '' })),
+    await reasonOf(volumes.listSnapshots({ ...all, snapshotId: ids['b']?.snapshot ?? '' })),
+    await reasonOf(volumes.listVolumeHealth(all)),
+  ];
+  t.deepEqual(await lists(), Array(6).fill('unavailable'));
+  await t.throwsAsync(volumes.listVolumes(all), {
+    message: /pool 'b'.*; or, if its disk is lost for good, remove the pool from the configuration/,
+  });
+  const known = { ...all, snapshotId: ids['a']?.snapshot ?? '' };
+  t.is((await volumes.listSnapshots(known)).entries.length, 1);
+  t.is(await reasonOf(volumes.getVolume(ids['a']?.volume ?? '')), 'ok');
+  const { volume = '', snapshot = '' } = ids['b'] ?? {};
+  t.is(await reasonOf(volumes.getVolume(volume)), 'unavailable');
+  t.is(await reasonOf(volumes.volumeHealth(volume)), 'unavailable');
+  t.is(await reasonOf(volumes.deleteVolume(call(), volume)), 'unavailable');
+  t.is(await reasonOf(volumes.createVolume(call(), volumeInput('v-b'))), 'unavailable');
+  t.is(await reasonOf(volumes.getSnapshot(snapshot)), 'unavailable');
+  t.is(await reasonOf(volumes.deleteSnapshot(call(), snapshot)), 'unavailable');
+
+  const shown = await administration.listVolumes({ ...all, pool: '' });
+  t.deepEqual(
+    shown.entries.map(({ record }) => record.id),
+    [ids['a']?.volume],
+  );
+  t.is(docker.listVolumes().length, 1);
+  t.deepEqual(
+    (await administration.listPools()).map(({ wasRead }) => wasRead),
+    [true, false],
+  );
+
+  await rename(`${path}-elsewhere`, path);
+  await openPool(domain, domain.pools.named('b'));
+  t.deepEqual(await lists(), Array(6).fill('ok'));
+  t.is((await volumes.listVolumes(all)).entries.length, 2);
+  await rename(path, `${path}-elsewhere`);
+  await domain.pools.named('b').check();
+  t.is((await volumes.listVolumes(all)).entries.length, 2, 'a pool that was read once stays known');
 });
