@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { retry } from '../async.ts';
-import { VolumeError } from '../errors.ts';
+import { changeSharedFile } from '../shared-file.ts';
 import { looseRecord } from './decode.ts';
 import type { SharedFileCalls } from './file-calls.ts';
 import { readRecord, writeRecord } from './records.ts';
@@ -15,10 +14,6 @@ type SeenPools = Readonly<v.InferOutput<typeof seenPools>>;
 
 /** The name of the file in the state directory. */
 export const knownPoolsFile = 'pools.json';
-
-/** Time limit for acquiring the lock. A change takes a few milliseconds; on a busy disk, as long as an fsync. */
-const lockTimeoutMs = 10_000;
-const lockRetryMs = 10;
 
 /**
  * The pools that this node has seen, by directory, stored outside all pools. This is how the driver never mistakes an
@@ -74,36 +69,18 @@ export class KnownPools {
   }
 
   #change(change: (pools: SeenPools['pools']) => SeenPools['pools']): Promise<void> {
-    const next = this.#lastChange.then(async () => {
-      const lock = await this.#lock();
-      try {
-        const current = await this.#read();
-        const value = { ...current, pools: change(current.pools) };
-        await writeRecord(this.#files, this.#path, { schema: seenPools, value });
-      } finally {
-        await lock.release();
-      }
-    });
+    const next = this.#lastChange.then(() =>
+      changeSharedFile(
+        this.#path,
+        (path) => this.#files.lock(path),
+        async () => {
+          const current = await this.#read();
+          const value = { ...current, pools: change(current.pools) };
+          await writeRecord(this.#files, this.#path, { schema: seenPools, value });
+        },
+      ),
+    );
     this.#lastChange = next.catch(() => undefined);
     return next;
   }
-
-  async #lock(): Promise<{ release(): Promise<void> }> {
-    const path = `${this.#path}.lock`;
-    try {
-      return await retry(() => this.#files.lock(path), {
-        isTransient: isLockedElsewhere,
-        timeoutMs: lockTimeoutMs,
-        pauseMs: lockRetryMs,
-      });
-    } catch (error) {
-      if (!isLockedElsewhere(error)) throw error;
-      const message = `another loopcsi process has had ${path} locked for more than ${lockTimeoutMs / 1000} s; examine that process`;
-      throw new VolumeError('unavailable', message, { cause: error });
-    }
-  }
-}
-
-function isLockedElsewhere(error: unknown): boolean {
-  return error instanceof Error && 'errno' in error && error.errno === 'EAGAIN';
 }

@@ -1,8 +1,11 @@
 import { readFile, stat } from 'node:fs/promises';
 import { callPeriodically } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
+import { lockFile } from '../../host/files/file-lock.ts';
 import { replaceFile } from '../../host/files/replace-file.ts';
+import { driverLane } from '../../host/lane.ts';
 import type { Logger } from '../../observe/log.ts';
+import { changeSharedFile } from '../../shared-file.ts';
 import type { NodeStore } from './node-store.ts';
 
 interface FileOptions {
@@ -14,7 +17,10 @@ interface FileOptions {
   readonly reached?: NonNullable<Parameters<typeof replaceFile>[2]>['reached'];
 }
 
-/** Records in a file, which is replaced atomically. Its directory must exist. */
+/**
+ * Records in a file, which is replaced atomically. Its directory must exist. Several controllers may use one file: each reads and
+ * replaces it under a lock, which needs a filesystem with flock(2).
+ */
 export class FileStore implements NodeStore {
   readonly #options: FileOptions;
   #queue: Promise<unknown> = Promise.resolve();
@@ -65,12 +71,17 @@ export class FileStore implements NodeStore {
   }
 
   async update(change: (text: string | undefined) => string): Promise<string> {
-    return this.#inTurn(async () => {
-      const { path, reached } = this.#options;
-      const text = change(await readText(path));
-      await replaceFile(path, text, reached === undefined ? {} : { reached });
-      return text;
-    });
+    const { path, reached } = this.#options;
+    const lock = async (lockPath: string) => lockFile(driverLane, lockPath);
+    return this.#inTurn(() =>
+      changeSharedFile(path, lock, async () => {
+        const current = await readText(path);
+        const text = change(current);
+        if (text === current) return text;
+        await replaceFile(path, text, reached === undefined ? {} : { reached });
+        return text;
+      }),
+    );
   }
 
   /** One after the other, so that each sees what the one before has written. */

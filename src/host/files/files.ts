@@ -7,10 +7,9 @@ import { KiB } from '../../units.ts';
 import { hasErrno, KernelError } from '../errors.ts';
 import type { ByteRange, Capacity, Directory, Extent, Files, FilesystemFeatures } from '../host.ts';
 import { constants } from '../kernel/abi.ts';
-import { fallocate, flock, renameNoReplace } from '../kernel/calls.ts';
+import { fallocate, renameNoReplace } from '../kernel/calls.ts';
 import {
   closeHandle,
-  closeQuietly,
   descriptorPath,
   fsCall,
   fsync,
@@ -24,6 +23,7 @@ import { imageTimeoutMs } from '../kernel/time-limits.ts';
 import type { Lane } from '../lane.ts';
 import { requireNoProgram } from '../programs/image-lock.ts';
 import { makeExtents } from './extents.ts';
+import { lockFile } from './file-lock.ts';
 import { imageStatus, statBlockBytes } from './image-status.ts';
 import { makePaths } from './paths.ts';
 import { requireNoMount } from './remove-tree.ts';
@@ -45,7 +45,7 @@ export function makeFiles(lane: Lane): Files {
     syncOpenDirectory: ({ handle, path }) => fsync(lane, handle, path),
     resolveDirectory: (path) => resolveDirectory(lane, path),
     renameNoReplace: (from, to) => renameNoReplace(lane, from, to),
-    lock: (path) => lock(lane, path),
+    lock: (path) => lockFile(lane, path),
     removeInSlices: (path, options) => removeInSlices(lane, path, options),
     probe: (directory) => probe(lane, directory),
     readRange: (path, range) => readRange(lane, path, range),
@@ -115,29 +115,6 @@ async function resolveDirectory(lane: Lane, path: string): Promise<string> {
   // For a directory that was removed or is outside this process's root, the kernel returns text that is not a path.
   const isPath = cached?.startsWith('/') === true && !cached.endsWith(' (deleted)');
   return isPath ? cached : fsCall(lane, 'realpath', path, () => realpath(path));
-}
-
-async function lock(lane: Lane, path: string): Promise<{ release(): Promise<void> }> {
-  // The lock lasts while the descriptor is open. The descriptor is close-on-exec, so no child inherits the lock.
-  const handle = await openHandle(lane, path, openFlags.create).catch((error: unknown) => {
-    // A directory can only be opened for reading.
-    if (hasErrno(error, 'EISDIR')) return openHandle(lane, path, openFlags.directory);
-    throw error;
-  });
-  try {
-    await flock(lane, handle.fd, 'exclusive', path);
-  } catch (error) {
-    await closeQuietly(lane, handle, path);
-    throw error;
-  }
-  let released = false;
-  return {
-    release: async () => {
-      if (released) return;
-      released = true;
-      await closeHandle(lane, handle, path);
-    },
-  };
 }
 
 async function removeInSlices(

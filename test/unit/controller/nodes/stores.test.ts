@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -287,6 +289,37 @@ for (const point of replaceFilePoints) {
     t.is(await readFile(path, 'utf8'), expected);
   });
 }
+
+const writer = join(import.meta.dirname, '..', '..', '..', 'helpers', 'records-writer.js');
+
+test('processes that write one file at the same time lose nothing, and one that is killed during its write keeps none from writing', async (t) => {
+  t.timeout(120_000);
+  const path = join(await scratch(t), 'nodes.json');
+  const killed = spawn(process.execPath, [writer, path, 'hang'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.teardown(() => killed.kill('SIGKILL'));
+  await once(killed.stdout, 'data');
+  const store = await FileStore.open({ path, log });
+  await t.throwsAsync(
+    store.update(() => forgottenText('n0')),
+    { message: /nodes\.json\.lock locked for more than 10 s; examine that process/ },
+  );
+  killed.kill('SIGKILL');
+  await once(killed, 'exit');
+  await store.update(() => forgottenText('n0'));
+
+  const names = (process: string): readonly string[] =>
+    Array.from({ length: 20 }, (_, index) => `${process}${index}`);
+  const ends = ['a', 'b', 'c'].map(async (one) => {
+    const child = spawn(process.execPath, [writer, path, ...names(one)], { stdio: 'inherit' });
+    await once(child, 'exit');
+    return child.exitCode;
+  });
+  t.deepEqual(await Promise.all(ends), [0, 0, 0]);
+  const after = await followed(t, await FileStore.open({ path, log }));
+  t.deepEqual([...after.names].sort(), [...names('a'), ...names('b'), ...names('c'), 'n0'].sort());
+});
 
 test('without a store nothing can be forgotten, and the message names the option', async (t) => {
   const records = new NodeRecords({ store: undefined, log });
