@@ -1,5 +1,5 @@
 /** Why a claim is pending: the answer is spread over the claim, its pods, their events, the class and the nodes' capacities. */
-import { nodeTagOf } from '../../../ids.ts';
+import { nodeTagOf, tagOfId } from '../../../ids.ts';
 import { parseBytes } from '../../../units.ts';
 import { type Finding, fail, warn } from '../../../volumes/admin/doctor.ts';
 import { type Cluster, ownClasses } from '../cluster.ts';
@@ -83,24 +83,72 @@ function refusedByDriver(
     )
     .sort((a, b) => timeOf(b).localeCompare(timeOf(a)));
   if (newest === undefined) return undefined;
-  const message = newest.message.replace(
-    /^failed to provision volume with StorageClass "[^"]*": /,
-    '',
-  );
-  const refusal = `the driver refuses it: ${message.replace(/^rpc error: code = \w+ desc = /, '')}`;
+  const { code, message } = parseRefusal(newest.message);
+  const refusal = `the driver refuses it: ${message}`;
+  const lost =
+    /(?:snapshot|volume) '(\S+)' is lost with the node with tag [0-9a-f]{8}, unless/.exec(message);
+  if (lost?.[1] !== undefined) return fail(subject, refusal, remedyForLost(cluster, lost[1]));
   const [, tag, name] =
     /is on (?:the node with tag ([0-9a-f]{8})|node '([^']+)')/.exec(message) ?? [];
   if (tag !== undefined)
     return fail(subject, refusal, remedyForCopy(cluster, nodeOfTag(cluster, tag), message));
   if (name !== undefined) return fail(subject, refusal, remedyForCopy(cluster, name, message));
-  return fail(subject, refusal, remedyFor(message));
+  return fail(subject, refusal, remedyFor(cluster, { code, message }));
 }
 
-function remedyFor(message: string): string {
-  if (/ResourceExhausted/.test(message)) return 'another node is tried';
-  if (absence.test(message))
-    return 'do what the message says about that node; the claim is retried without a change to it';
-  return 'change what the message names: a class cannot be changed, so create another one and a new claim';
+interface Refusal {
+  /** Name of the gRPC code as Go writes it; empty if the event has none. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What the provisioner writes into its event around the error of the driver. */
+function parseRefusal(text: string): Refusal {
+  const error = text.replace(/^failed to provision volume with StorageClass "[^"]*": /, '');
+  const [whole = '', code = ''] = /^rpc error: code = (\w+) desc = /.exec(error) ?? [];
+  return { code, message: error.slice(whole.length) };
+}
+
+function remedyFor(cluster: Cluster, { code, message }: Refusal): string {
+  switch (code) {
+    case 'ResourceExhausted':
+      return 'another node is tried';
+    case 'NotFound':
+      return remedyForMissing(cluster, message);
+    case 'Unavailable':
+      return absence.test(message)
+        ? 'do what the message says about that node; the claim is retried without a change to it'
+        : 'do what the message says; the claim is retried without a change to it';
+    case 'Aborted':
+    case 'Canceled':
+    case 'DeadlineExceeded':
+      return 'the claim is retried: look again in a minute; if the message stays, look at the log of the driver on the node that it names';
+    case 'Internal':
+    case 'Unknown':
+      return 'look at the log of the driver; the claim is retried';
+    default:
+      return 'change what the message names: a class cannot be changed, so create another one and a new claim';
+  }
+}
+
+/** The source of a copy does not exist on any node that is asked. */
+function remedyForMissing(cluster: Cluster, message: string): string {
+  const id = /(?:snapshot|volume) '(\S+)' (?:does not exist|belongs to)/.exec(message)?.[1];
+  const tag = id === undefined ? undefined : tagOfId(id);
+  const home = tag === undefined ? undefined : nodeOfTag(cluster, tag);
+  const remember =
+    home === undefined
+      ? ''
+      : `; if node '${home}' was forgotten and its data is needed: kubectl loopcsi node remember ${home}`;
+  return `the source was deleted, or lost with its node: delete the claim, and create it from another source${remember}`;
+}
+
+/** Its node was forgotten, and it is not known yet whether another node has it, for example because its disk was moved there. */
+function remedyForLost(cluster: Cluster, id: string): string {
+  const tag = tagOfId(id);
+  const home = tag === undefined ? undefined : nodeOfTag(cluster, tag);
+  const node = home ?? 'NODE';
+  return `it is decided once the node at the end of the message answers, or was forgotten too: see 'kubectl loopcsi node list'; to use the forgotten node of the source again: kubectl loopcsi node remember ${node}; if its data is given up: delete the claim`;
 }
 
 /** What a controller says about a node that it cannot ask. */

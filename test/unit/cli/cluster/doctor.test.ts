@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import { diagnose } from '../../../../src/cli/cluster/doctor.ts';
 import type { Absence, Agents, Node } from '../../../../src/controller/agents.ts';
 import { absent, undecided } from '../../../../src/controller/route.ts';
-import { nodeTagOf } from '../../../../src/ids.ts';
+import { missing, nodeTagOf } from '../../../../src/ids.ts';
 import {
   capacity,
   claim,
@@ -34,6 +34,26 @@ async function findsOnly(
   const found = await problemsOf(cluster);
   t.is(found.length, patterns.length, found.join('\n'));
   for (const [index, pattern] of patterns.entries()) t.regex(found[index] ?? '', pattern);
+}
+
+/** Returns the remedy for a claim of which the provisioner has reported that error. */
+async function remedyFor(
+  t: ExecutionContext,
+  cluster: FakeCluster,
+  error: string,
+): Promise<string> {
+  cluster.objects['events'] = [
+    {
+      metadata: { name: 'refusal', namespace: 'default' },
+      reason: 'ProvisioningFailed',
+      message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ${error}`,
+      lastTimestamp: '2026-01-01T00:00:00Z',
+      involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
+    },
+  ];
+  const [found = '', ...others] = await problemsOf(cluster);
+  t.deepEqual(others, []);
+  return found.split(' -> ')[1] ?? '';
 }
 
 test('a healthy cluster has no problem', async (t) => {
@@ -306,18 +326,7 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
     agents,
   ).message;
   const becomes = async (code: string, message: string, remedy: RegExp): Promise<void> => {
-    cluster.objects['events'] = [
-      {
-        metadata: { name: 'refusal', namespace: 'default' },
-        reason: 'ProvisioningFailed',
-        message: `failed to provision volume with StorageClass "loopcsi": rpc error: code = ${code} desc = ${message}`,
-        lastTimestamp: '2026-01-01T00:00:00Z',
-        involvedObject: { kind: 'PersistentVolumeClaim', namespace: 'default', name: 'data' },
-      },
-    ];
-    const [found = '', ...others] = await problemsOf(cluster);
-    t.deepEqual(others, []);
-    t.regex(found.split(' -> ')[1] ?? '', remedy);
+    t.regex(await remedyFor(t, cluster, `${code} desc = ${message}`), remedy);
   };
   const noOther =
     /^the source is on node 'n2', which the controller cannot use now, and no other node can make the copy: .* make the driver of the node ready/;
@@ -330,6 +339,65 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
   }
   const away = `volume 'v' cannot be created now, and another node should be chosen: ${errors[0] ?? ''}`;
   await becomes('ResourceExhausted', away, /^another node is tried$/);
+});
+
+test('why a claim is pending: each refusal of a controller has its remedy', async (t) => {
+  const cluster = makeFakeCluster(['n1', 'n2']);
+  cluster.objects['persistentvolumeclaims'] = [claim('data')];
+  cluster.objects['pods']?.push(user('app', 'data'));
+  const agents = { absentForMs: () => 60_000 } as unknown as Agents;
+  const unheard = (tag: string): string =>
+    `Unavailable desc = ${
+      undecided(
+        `s.${tag}`,
+        'snapshot',
+        {
+          kind: 'unheard',
+          tag,
+          node: { name: 'n1', tag: nodeTagOf('n1'), absence: undefined } as Node,
+        },
+        agents,
+      ).message
+    }`;
+  const home = nodeTagOf('n2');
+  const cases: readonly (readonly [error: string, remedy: RegExp])[] = [
+    [unheard(home), /^it is decided once .* node remember n2; if its data is given up: delete/],
+    [unheard('1a2b3c4d'), /node remember NODE; if its data is given up: delete the claim$/],
+    [
+      `NotFound desc = ${missing('snapshot', `s.${home}`).message}`,
+      /^the source was deleted, or lost with its node: delete the claim.* node remember n2$/,
+    ],
+    [
+      `NotFound desc = ${missing('snapshot', 's.1a2b3c4d').message}`,
+      /^the source was deleted, or lost with its node: delete the claim[^;]*$/,
+    ],
+    [
+      "Unavailable desc = volume 'v': no node is known to this controller yet; retry later",
+      /^do what the message says; the claim is retried/,
+    ],
+    [
+      "Unavailable desc = node 'n1' (tag 0badcafe) does not say whether it has volume 'v': pool 'a' is not mounted",
+      /^do what the message says; the claim is retried/,
+    ],
+    [
+      "Unavailable desc = volume 'v' may have been made on node 'n1' (tag 0badcafe), which does not answer; start its driver, or if it never comes back: loopcsi node forget n1",
+      /^do what the message says; the claim is retried/,
+    ],
+    [
+      "Aborted desc = volume 'v' is being created already; retry later",
+      /^the claim is retried: look again in a minute/,
+    ],
+    [
+      "DeadlineExceeded desc = node 'n1' has not answered within the deadline; if it has begun, it continues: repeat the call",
+      /^the claim is retried: look again in a minute/,
+    ],
+    ['Internal desc = internal error, see the driver log', /^look at the log of the driver/],
+    ["ResourceExhausted desc = volume 'v': no space", /^another node is tried$/],
+    ["OutOfRange desc = volume 'v' is too large", /^change what the message names/],
+  ];
+  for (const [error, remedy] of cases) {
+    t.regex(await remedyFor(t, cluster, error), remedy, error);
+  }
 });
 
 test('why a claim is pending: its source is on another node, which is named', async (t) => {
