@@ -56,7 +56,7 @@ export async function listAllSnapshots(
   });
 }
 
-interface PageRequest {
+export interface PageRequest {
   readonly max_entries: number;
   readonly starting_token: string;
 }

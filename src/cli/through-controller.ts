@@ -2,15 +2,20 @@
  * Volumes and snapshots of all nodes, through `loopcsi controller`: with the calls of CSI alone, because the Admin service of a driver is
  * never on the network.
  */
+import type { Client } from '../csi/client.ts';
 import type { Snapshot, Topology, Volume } from '../csi/types.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { type ListOptions, showList } from './list.ts';
-import { collectPages, requireField } from './lookup.ts';
+import { collectPages, type PageRequest, requireField } from './lookup.ts';
 import { type Column, count, formatFields, formatPromisedSize } from './output.ts';
 import { printable } from './printable.ts';
+import { withProgress } from './progress.ts';
 import { retryWhileBusy } from './retry-while-busy.ts';
 import type { Session } from './session.ts';
+import { waitUntilReady } from './snapshot-wait.ts';
 import { dateOf } from './volume-format.ts';
+
+type Controller = Client<'csi.v1.Controller'>;
 
 /** The name in an id; a name that is no safe file name is only known as its hash. */
 function nameIn(id: string): string {
@@ -70,81 +75,134 @@ const snapshotColumns: readonly Column<Snapshot>[] = [
   { title: 'ID', text: ({ snapshot_id }) => snapshot_id },
 ];
 
-async function allVolumes(session: Session): Promise<readonly Volume[]> {
-  const { controller } = await session.driver();
-  return collectPages(async (page) => {
-    const { entries, next_token } = await controller.ListVolumes(page);
+/** What the commands need of volumes, and of snapshots. */
+interface Kind<T> {
+  readonly noun: 'volume' | 'snapshot';
+  readonly idOf: (one: T) => string;
+  readonly asJson: (one: T) => {
+    readonly id: string;
+    readonly name: string;
+    readonly node: string;
+  };
+  readonly columns: readonly Column<T>[];
+  readonly whenEmpty: string;
+  /** What a deletion deletes, as the heading of the list to confirm. */
+  readonly doomed: string;
+  readonly get: (controller: Controller, id: string) => Promise<T | null>;
+  readonly page: (
+    controller: Controller,
+    request: PageRequest,
+  ) => Promise<{ entries: readonly T[]; next_token: string }>;
+  readonly remove: (controller: Controller, id: string) => Promise<unknown>;
+}
+
+const volumes: Kind<Volume> = {
+  noun: 'volume',
+  idOf: ({ volume_id }) => volume_id,
+  asJson: volumeAsJson,
+  columns: volumeColumns,
+  whenEmpty: 'No node has a volume yet; create one with: loopcsi volume create data --size 10Gi',
+  doomed: 'These volumes will be deleted with all their data:',
+  get: async (controller, volume_id) =>
+    (await controller.ControllerGetVolume({ volume_id })).volume,
+  page: async (controller, request) => {
+    const { entries, next_token } = await controller.ListVolumes(request);
     return { entries: entries.flatMap(({ volume }) => volume ?? []), next_token };
-  });
-}
+  },
+  remove: (controller, volume_id) => controller.DeleteVolume({ volume_id }),
+};
 
-async function allSnapshots(session: Session): Promise<readonly Snapshot[]> {
-  const { controller } = await session.driver();
-  return collectPages(async (page) => {
-    const { entries, next_token } = await controller.ListSnapshots(page);
+const snapshots: Kind<Snapshot> = {
+  noun: 'snapshot',
+  idOf: ({ snapshot_id }) => snapshot_id,
+  asJson: snapshotAsJson,
+  columns: snapshotColumns,
+  whenEmpty: 'No node has a snapshot; take one with: loopcsi snapshot create VOLUME NAME',
+  doomed: 'These snapshots will be deleted:',
+  get: async (controller, snapshot_id) => (await controller.GetSnapshot({ snapshot_id })).snapshot,
+  page: async (controller, request) => {
+    const { entries, next_token } = await controller.ListSnapshots(request);
     return { entries: entries.flatMap(({ snapshot }) => snapshot ?? []), next_token };
-  });
+  },
+  remove: (controller, snapshot_id) => controller.DeleteSnapshot({ snapshot_id }),
+};
+
+async function listAll<T>(session: Session, { page }: Kind<T>): Promise<readonly T[]> {
+  const { controller } = await session.driver();
+  return collectPages((request) => page(controller, request));
 }
 
-/** The one with this id, or the only one with this name. */
-function findOne<T>(
-  all: readonly T[],
-  { idOf, kind, idOrName }: { idOf: (one: T) => string; kind: string; idOrName: string },
-): T {
-  const exact = all.find((one) => idOf(one) === idOrName);
-  if (exact !== undefined) return exact;
+/** The one with this id, or the only one with this name. An id is asked for at its node alone, so that the others need not be there. */
+async function find<T>(session: Session, kind: Kind<T>, idOrName: string): Promise<T> {
+  const { noun, idOf } = kind;
+  if (nameIn(idOrName) !== idOrName) {
+    const { controller } = await session.driver();
+    return requireField(await kind.get(controller, idOrName), noun);
+  }
+  const all = await listAll(session, kind);
   const [first, ...others] = all.filter((one) => nameIn(idOf(one)) === idOrName);
-  if (first === undefined) throw new FailedError(`no node has a ${kind} '${printable(idOrName)}'`);
+  if (first === undefined) throw new FailedError(`no node has a ${noun} '${printable(idOrName)}'`);
   if (others.length === 0) return first;
   const ids = [first, ...others].map(idOf).join(', ');
   throw new FailedError(
-    `several nodes have a ${kind} '${printable(idOrName)}': name one by its id: ${ids}`,
+    `several nodes have a ${noun} '${printable(idOrName)}': name one by its id: ${ids}`,
   );
 }
 
-/** An id is asked for at its node alone, so that the others need not be there. */
-async function findVolume(session: Session, idOrName: string): Promise<Volume> {
+async function list<T>(session: Session, kind: Kind<T>, options: ListOptions): Promise<void> {
+  const { columns, asJson, whenEmpty } = kind;
+  const load = () => listAll(session, kind);
+  await showList(session, { load, columns, asJson, whenEmpty }, options);
+}
+
+interface DeleteOptions {
+  readonly yes?: boolean;
+}
+
+async function deleteAll<T>(
+  session: Session,
+  kind: Kind<T>,
+  idsOrNames: readonly string[],
+  { yes }: DeleteOptions,
+): Promise<void> {
+  const { noun, remove } = kind;
   const { controller } = await session.driver();
-  if (nameIn(idOrName) !== idOrName) {
-    const { volume } = await controller.ControllerGetVolume({ volume_id: idOrName });
-    return requireField(volume, 'volume');
+  const all: T[] = [];
+  for (const idOrName of idsOrNames) all.push(await find(session, kind, idOrName));
+  const deleted = all.map(kind.asJson).map(({ id, name, node }) => ({ id, name, node }));
+  const lines = deleted.map(({ name, node }) => `  ${name}  on node '${node}'`);
+  const question = `Delete ${count(all.length, noun)}?`;
+  if (yes !== true && !(await session.terminal.confirm(question, [kind.doomed, ...lines])))
+    throw new FailedError('nothing was deleted');
+  for (const { id, name } of deleted) {
+    await retryWhileBusy(session.terminal, `deleting '${name}'`, () => remove(controller, id));
+    // Each deletion is printed at once, so that it is clear what was deleted if a later one fails.
+    if (session.isText)
+      session.terminal.print(`${noun === 'volume' ? 'Volume' : 'Snapshot'} '${name}' was deleted.`);
   }
-  const idOf = ({ volume_id }: Volume): string => volume_id;
-  return findOne(await allVolumes(session), { idOf, kind: 'volume', idOrName });
+  if (!session.isText) await session.show(deleted, () => '');
 }
 
-async function findSnapshot(session: Session, idOrName: string): Promise<Snapshot> {
-  const { controller } = await session.driver();
-  if (nameIn(idOrName) !== idOrName) {
-    const { snapshot } = await controller.GetSnapshot({ snapshot_id: idOrName });
-    return requireField(snapshot, 'snapshot');
-  }
-  const idOf = ({ snapshot_id }: Snapshot): string => snapshot_id;
-  return findOne(await allSnapshots(session), { idOf, kind: 'snapshot', idOrName });
-}
+export const listVolumes = (session: Session, options: ListOptions): Promise<void> =>
+  list(session, volumes, options);
 
-export async function listVolumes(session: Session, options: ListOptions): Promise<void> {
-  const listing = {
-    load: () => allVolumes(session),
-    columns: volumeColumns,
-    asJson: volumeAsJson,
-    whenEmpty: 'No node has a volume yet; create one with: loopcsi volume create data --size 10Gi',
-  };
-  await showList(session, listing, options);
-}
+export const listSnapshots = (session: Session, options: ListOptions): Promise<void> =>
+  list(session, snapshots, options);
 
-export async function listSnapshots(session: Session, options: ListOptions): Promise<void> {
-  const listing = {
-    load: () => allSnapshots(session),
-    columns: snapshotColumns,
-    asJson: snapshotAsJson,
-    whenEmpty: 'No node has a snapshot; take one with: loopcsi snapshot create VOLUME NAME',
-  };
-  await showList(session, listing, options);
-}
+export const deleteVolumes = (
+  session: Session,
+  idsOrNames: readonly string[],
+  options: DeleteOptions,
+): Promise<void> => deleteAll(session, volumes, idsOrNames, options);
+
+export const deleteSnapshots = (
+  session: Session,
+  idsOrNames: readonly string[],
+  options: DeleteOptions,
+): Promise<void> => deleteAll(session, snapshots, idsOrNames, options);
 
 export async function showVolume(session: Session, idOrName: string): Promise<void> {
-  const volume = await findVolume(session, idOrName);
+  const volume = await find(session, volumes, idOrName);
   const { id, name, node, pool, sizeBytes } = volumeAsJson(volume);
   await session.show(volumeAsJson(volume), () =>
     formatFields(session.terminal, [
@@ -172,7 +230,7 @@ export async function expandVolume(
   newSizeOf: (sizeBytes: bigint) => bigint,
 ): Promise<void> {
   const { controller } = await session.driver();
-  const { volume_id, capacity_bytes } = await findVolume(session, idOrName);
+  const { volume_id, capacity_bytes } = await find(session, volumes, idOrName);
   const required_bytes = newSizeOf(capacity_bytes);
   await retryWhileBusy(session.terminal, `growing '${nameIn(volume_id)}'`, () =>
     controller.ControllerExpandVolume({
@@ -180,34 +238,12 @@ export async function expandVolume(
       capacity_range: { required_bytes, limit_bytes: 0n },
     }),
   );
-  const grown = await findVolume(session, volume_id);
+  const grown = await find(session, volumes, volume_id);
   await session.show(
     volumeAsJson(grown),
     () =>
       `The size of volume '${nameIn(volume_id)}' is now ${formatPromisedSize(grown.capacity_bytes)}.`,
   );
-}
-
-export async function deleteVolumes(
-  session: Session,
-  idsOrNames: readonly string[],
-  { yes }: { readonly yes?: boolean },
-): Promise<void> {
-  const { controller } = await session.driver();
-  const all: Volume[] = [];
-  for (const idOrName of idsOrNames) all.push(await findVolume(session, idOrName));
-  const deleted = all.map(volumeAsJson).map(({ id, name, node }) => ({ id, name, node }));
-  await requireConfirmed(session, yes, {
-    question: `Delete ${count(all.length, 'volume')}?`,
-    lines: ['These volumes will be deleted with all their data:', ...deleted.map(lineOf)],
-  });
-  for (const { id, name } of deleted) {
-    await retryWhileBusy(session.terminal, `deleting '${name}'`, () =>
-      controller.DeleteVolume({ volume_id: id }),
-    );
-    if (session.isText) session.terminal.print(`Volume '${name}' was deleted.`);
-  }
-  if (!session.isText) await session.show(deleted, () => '');
 }
 
 export async function createSnapshot(
@@ -217,7 +253,7 @@ export async function createSnapshot(
   options: { readonly freeze?: boolean; readonly wait: boolean },
 ): Promise<void> {
   const { controller } = await session.driver();
-  const { volume_id: source_volume_id } = await findVolume(session, volumeIdOrName);
+  const { volume_id: source_volume_id } = await find(session, volumes, volumeIdOrName);
   const parameters: Readonly<Record<string, string>> =
     options.freeze === true ? { freeze: 'yes' } : {};
   const take = async (): Promise<Snapshot> => {
@@ -229,11 +265,8 @@ export async function createSnapshot(
     );
     return requireField(snapshot, 'snapshot');
   };
-  let snapshot = await retryWhileBusy(session.terminal, `snapshot '${name}'`, take);
-  while (options.wait && !snapshot.ready_to_use) {
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    snapshot = await findSnapshot(session, snapshot.snapshot_id);
-  }
+  const taken = await retryWhileBusy(session.terminal, `snapshot '${name}'`, take);
+  const snapshot = options.wait ? await whenReady(session, taken) : taken;
   const { ready, node, id } = snapshotAsJson(snapshot);
   await session.show(
     snapshotAsJson(snapshot),
@@ -242,8 +275,18 @@ export async function createSnapshot(
   );
 }
 
+/** Returns the snapshot once its copy is complete. */
+async function whenReady(session: Session, taken: Snapshot): Promise<Snapshot> {
+  const { snapshot_id, ready_to_use } = taken;
+  if (ready_to_use) return taken;
+  await withProgress(session.terminal, `snapshot '${nameIn(snapshot_id)}'`, (report) =>
+    waitUntilReady(session, snapshot_id, report),
+  );
+  return find(session, snapshots, snapshot_id);
+}
+
 export async function showSnapshot(session: Session, idOrName: string): Promise<void> {
-  const snapshot = await findSnapshot(session, idOrName);
+  const snapshot = await find(session, snapshots, idOrName);
   const { id, name, node, sourceVolumeId, sizeBytes, createdAt, ready } = snapshotAsJson(snapshot);
   await session.show(snapshotAsJson(snapshot), () =>
     formatFields(session.terminal, [
@@ -256,36 +299,4 @@ export async function showSnapshot(session: Session, idOrName: string): Promise<
       ['State', ready ? 'ready' : 'copying'],
     ]),
   );
-}
-
-export async function deleteSnapshots(
-  session: Session,
-  idsOrNames: readonly string[],
-  { yes }: { readonly yes?: boolean },
-): Promise<void> {
-  const { controller } = await session.driver();
-  const all: Snapshot[] = [];
-  for (const idOrName of idsOrNames) all.push(await findSnapshot(session, idOrName));
-  const deleted = all.map(snapshotAsJson).map(({ id, name, node }) => ({ id, name, node }));
-  await requireConfirmed(session, yes, {
-    question: `Delete ${count(all.length, 'snapshot')}?`,
-    lines: ['These snapshots will be deleted:', ...deleted.map(lineOf)],
-  });
-  for (const { id } of deleted) await controller.DeleteSnapshot({ snapshot_id: id });
-  await session.show(deleted, () =>
-    deleted.map(({ name }) => `Snapshot '${name}' was deleted.`).join('\n'),
-  );
-}
-
-function lineOf({ name, node }: { readonly name: string; readonly node: string }): string {
-  return `  ${name}  on node '${node}'`;
-}
-
-async function requireConfirmed(
-  session: Session,
-  yes: boolean | undefined,
-  { question, lines }: { readonly question: string; readonly lines: readonly string[] },
-): Promise<void> {
-  if (yes === true || (await session.terminal.confirm(question, lines))) return;
-  throw new FailedError('nothing was deleted');
 }

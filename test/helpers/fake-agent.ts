@@ -41,6 +41,8 @@ export interface FakeAgent {
   hello: HelloResponse;
   /** Volumes that still fit. */
   room: number;
+  /** Whether a new snapshot is ready at once, rather than being copied. */
+  isSnapshotReady: boolean;
   mishap: Mishap;
   /** Called before each call is answered, so that it can wait. */
   before: (rpc: string) => Promise<void>;
@@ -84,6 +86,7 @@ export async function startFakeAgent(
     calls: [] as string[],
     hello,
     room: options.room ?? 1_000,
+    isSnapshotReady: true,
     mishap: (() => undefined) as Mishap,
     before: async () => undefined as void,
   };
@@ -363,7 +366,7 @@ function snapshotMessage(
     snapshot_id: snapshotIdFor(options.name, state.tag),
     source_volume_id: options.source_volume_id,
     creation_time: { seconds: 1n, nanos: 0 },
-    ready_to_use: true,
+    ready_to_use: state.isSnapshotReady,
     group_snapshot_id: options.group,
     accessible_topology: [{ segments: state.hello.segments }],
   };
