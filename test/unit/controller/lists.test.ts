@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import type { Agents, Node } from '../../../src/controller/agents.ts';
 import { listOver } from '../../../src/controller/lists.ts';
 import { pageOf } from '../../../src/volumes/pool/record-index.ts';
+import { aNode } from '../../helpers/controller-context.ts';
 
 /** A node with sorted ids, whose agent answers as a driver does. */
 interface ListedNode {
@@ -14,18 +15,8 @@ interface ListedNode {
 const tags = Array.from({ length: 8 }, (_, index) => `0000000${index}`);
 
 function nodeOf({ tag }: ListedNode): Node {
-  return {
-    name: `node-${tag}`,
-    tag,
-    segments: {},
-    // The list only passes the agent on to `ask`.
-    agent: { tag } as never,
-    absence: undefined,
-    foreignIds: [],
-    rank: undefined,
-    addresses: [],
-    hello: undefined,
-  };
+  // The list only passes the agent on to `ask`.
+  return aNode(`node-${tag}`, { tag, agent: { tag } as never });
 }
 
 const agents = { requireSynced: () => undefined } as Agents;

@@ -1,20 +1,12 @@
 import { status } from '@grpc/grpc-js';
 import test from 'ava';
 import fc from 'fast-check';
-import { pino } from 'pino';
-import type { Agents, Node } from '../../../src/controller/agents.ts';
-import {
-  type ControllerContext,
-  makeQuestionLimit,
-} from '../../../src/controller/services/context.ts';
+import type { Node } from '../../../src/controller/agents.ts';
 import { controllerMethods } from '../../../src/controller/services/controller.ts';
-import { makeCreateMemory } from '../../../src/controller/services/create-volume.ts';
-import type { CreateVolumeRequest } from '../../../src/csi/types.ts';
 import { VolumeError } from '../../../src/errors.ts';
 import { nodeTagOf, volumeIdFor } from '../../../src/ids.ts';
-import type { RpcCall } from '../../../src/rpc/call.ts';
 import { StatusError } from '../../../src/rpc/status.ts';
-import { aCapability } from '../../helpers/controller.ts';
+import { aCall, aContext, aCreateRequest, aNode } from '../../helpers/controller-context.ts';
 
 /** What happens to the next call of an agent. */
 const mishaps = ['none', 'fails before', 'fails after', 'away'] as const;
@@ -36,12 +28,6 @@ interface World {
   readonly step: Step;
   /** `node` is away for one controller, but perhaps not for the other. */
   readonly nextMishap: () => Mishap;
-}
-
-const silent = pino({ level: 'silent' });
-
-function callNow(): RpcCall {
-  return { log: silent.child({}), signal: new AbortController().signal, deadlineMs: Infinity };
 }
 
 /** What the driver of the node does. */
@@ -85,49 +71,14 @@ function makeController({ nodes, step, nextMishap }: World) {
   const view = (): readonly Node[] =>
     nodes.map((node) => {
       const isAway = nextMishap() === 'away';
-      return {
-        name: node.name,
-        tag: node.tag,
+      return aNode(node.name, {
         segments: { node: node.name },
         agent: isAway ? undefined : (agentOf(node) as never),
         absence: isAway ? { kind: 'away', sinceMs: 0, problem: 'cut' } : undefined,
-        foreignIds: [],
-        rank: undefined,
-        addresses: [],
-        hello: undefined,
-      };
+      });
     });
-  const agents = {
-    nodes: view,
-    isForgotten: () => false,
-    // Shorter than the time after which a node that is away is passed over.
-    absentForMs: () => 60_000,
-    isSettling: false,
-    requireSynced: () => undefined,
-    nowMs: () => 0,
-  } as unknown as Agents;
-  const context: ControllerContext = {
-    agents,
-    driverName: 'loopcsi.io',
-    version: '1',
-    createdNames: makeCreateMemory(),
-    questions: makeQuestionLimit(),
-    snapshotSources: new Map(),
-  };
-  return controllerMethods(context);
-}
-
-function createRequest(name: string): CreateVolumeRequest {
-  return {
-    name,
-    capacity_range: null,
-    volume_capabilities: [aCapability],
-    parameters: {},
-    secrets: {},
-    volume_content_source: null,
-    accessibility_requirements: null,
-    mutable_parameters: {},
-  };
+  // Its absences are shorter than the time after which a node that is away is passed over.
+  return controllerMethods(aContext(view));
 }
 
 /** Codes after which a caller repeats its call. */
@@ -181,7 +132,7 @@ test('two controllers with the same calls, in any order and with any failures: n
       const answers = new Map<string, Set<string>>();
       const create = async (name: string, index: number, attempts: number) => {
         const response = await repeatedly(attempts, async () =>
-          controllers[index]?.CreateVolume?.(createRequest(name), callNow()),
+          controllers[index]?.CreateVolume?.(aCreateRequest(name), aCall()),
         );
         const id = response?.volume?.volume_id;
         if (id !== undefined) answers.set(name, (answers.get(name) ?? new Set()).add(id));
@@ -203,7 +154,7 @@ test('two controllers with the same calls, in any order and with any failures: n
       const deletes = [...answers.values()].flatMap((ids) =>
         [...ids].map((volume_id) =>
           repeatedly(200, async () =>
-            controllers[next % 2]?.DeleteVolume?.({ volume_id, secrets: {} }, callNow()),
+            controllers[next % 2]?.DeleteVolume?.({ volume_id, secrets: {} }, aCall()),
           ),
         ),
       );
@@ -211,7 +162,7 @@ test('two controllers with the same calls, in any order and with any failures: n
       isCalm = true;
       for (const ids of answers.values())
         for (const volume_id of ids)
-          await controllers[0]?.DeleteVolume?.({ volume_id, secrets: {} }, callNow());
+          await controllers[0]?.DeleteVolume?.({ volume_id, secrets: {} }, aCall());
       return nodes.every(({ ids }) => ids.size === 0);
     },
   );
