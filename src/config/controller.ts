@@ -55,7 +55,7 @@ export const controllerTable = {
     kind: 'switch',
     value: 'true|false',
     default: 'false',
-    help: 'In Kubernetes: tell the owners of claims, by an event, that the node with their data was deleted or has been away for ten minutes. Needs `--node-records configmap://`.',
+    help: 'In Kubernetes: tell the owners of claims, by an event, that the node with their data was deleted or has been unreachable for ten minutes. Needs `--node-records configmap://`.',
     schema: v.pipe(
       v.picklist(['true', 'false'], 'use one of true, false'),
       v.transform((value) => value === 'true'),

@@ -25,7 +25,7 @@ export const agentApiVersion = 1;
 export type AgentState =
   | { readonly kind: 'connecting'; readonly sinceMs: number }
   | { readonly kind: 'ready'; readonly sinceMs: number }
-  | { readonly kind: 'away'; readonly sinceMs: number; readonly problem: string }
+  | { readonly kind: 'unreachable'; readonly sinceMs: number; readonly problem: string }
   | { readonly kind: 'refused'; readonly sinceMs: number; readonly why: string };
 
 export interface AgentTimings extends ConnectionTimings {
@@ -395,7 +395,7 @@ export class Agent {
   }
 
   #leave(problem: string): void {
-    this.#setState({ kind: 'away', sinceMs: this.#absentSinceMs(), problem });
+    this.#setState({ kind: 'unreachable', sinceMs: this.#absentSinceMs(), problem });
   }
 
   #refuse(why: string): void {
@@ -424,7 +424,7 @@ export class Agent {
 const certificateProblem = /certificate|unknown ca/i;
 
 function textOf(state: AgentState): string {
-  if (state.kind === 'away') return state.problem;
+  if (state.kind === 'unreachable') return state.problem;
   return state.kind === 'refused' ? state.why : '';
 }
 

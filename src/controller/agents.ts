@@ -38,7 +38,7 @@ export interface ForgottenNode extends Node {
 }
 
 /**
- * A node without an endpoint stays known as away for this time, so that lists are not incomplete while its agent is replaced. After
+ * A node without an endpoint stays known as unreachable for this time, so that lists are not incomplete while its agent is replaced. After
  * that it has left the cluster.
  */
 const departedMs = 10 * 60_000;
@@ -151,9 +151,10 @@ export class Agents {
   /** The number of agents in each state. */
   countStates(): ReadonlyMap<AgentState['kind'], number> {
     const counts = new Map<AgentState['kind'], number>();
-    for (const kind of ['connecting', 'ready', 'away', 'refused'] as const) counts.set(kind, 0);
+    for (const kind of ['connecting', 'ready', 'unreachable', 'refused'] as const)
+      counts.set(kind, 0);
     for (const { agent, absence } of this.nodes()) {
-      const kind = agent === undefined ? (absence?.kind ?? 'away') : 'ready';
+      const kind = agent === undefined ? (absence?.kind ?? 'unreachable') : 'ready';
       counts.set(kind, (counts.get(kind) ?? 0) + 1);
     }
     const returned = this.forgottenNodes().filter((node) => node.returnedSinceMs !== undefined);
@@ -317,7 +318,7 @@ export class Agents {
     });
   }
 
-  /** A node that is refused for what is only visible when all nodes are compared. It counts as away since that was first so. */
+  /** A node that is refused for what is only visible when all nodes are compared. It counts as unreachable since that was first so. */
   #refused(node: Node, why: string, refusedSince: ReadonlyMap<string, number>): Node {
     const sinceMs = refusedSince.get(node.name) ?? this.#options.nowMs();
     this.#refusedSince.set(node.name, sinceMs);
@@ -357,7 +358,7 @@ function departedNode({ hello, sinceMs }: Departed): Node {
     tag: hello.node_tag,
     segments: hello.segments,
     agent: undefined,
-    absence: { kind: 'away', sinceMs, problem: 'its agent is not announced any more' },
+    absence: { kind: 'unreachable', sinceMs, problem: 'its agent is not announced any more' },
     foreignIds: hello.foreign_ids,
     rank: undefined,
     addresses: [],

@@ -29,7 +29,7 @@ export interface AgentCredentials {
 }
 
 export interface ConnectionTimings {
-  /** An agent that does not answer a PING of HTTP/2 is away after both times. */
+  /** An agent that does not answer a PING of HTTP/2 is unreachable after both times. */
   readonly pingIntervalMs: number;
   readonly pingTimeoutMs: number;
   /** An attempt to connect that takes longer is given up. grpc-js waits for ever for a peer that accepts and says nothing. */

@@ -5,7 +5,7 @@ import { controllerCapabilities, type Features, offeredCalls } from '../rpc/adve
 export const controllerFeatures: Features = { expansion: 'both', withoutStaging: false };
 
 /**
- * A health monitor that can list asks for all volumes in one call, which fails while any node is away. Without it, it asks for each
+ * A health monitor that can list asks for all volumes in one call, which fails while any node is unreachable. Without it, it asks for each
  * volume, and only those of that node are affected.
  */
 const withheld: ReadonlySet<string> = new Set(['LIST_VOLUME_HEALTH']);

@@ -1,7 +1,7 @@
 import type { Agents } from './agents.ts';
 import type { NodeRecords } from './nodes/records.ts';
 
-/** Why calls cannot be routed yet; undefined if they can. A node that is away is no reason: the others work. */
+/** Why calls cannot be routed yet; undefined if they can. A node that is unreachable is no reason: the others work. */
 export function findReadinessProblem({
   agents,
   records,

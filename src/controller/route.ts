@@ -95,10 +95,10 @@ function textOf(
       return 'is being connected for the first time; retry later';
     case 'refused':
       return `is refused: ${absence.why}`;
-    case 'away': {
+    case 'unreachable': {
       const since = durationText(agents.absentForMs(absence));
       const lost = tag === undefined ? `NODE --address ${name}` : name;
-      return `is away since ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it; if it never comes back: loopcsi node forget ${lost}`;
+      return `has been unreachable for ${since} (${absence.problem}); its data is not lost: start its driver, or restore the network to it; if it never comes back: loopcsi node forget ${lost}`;
     }
   }
 }
@@ -110,7 +110,7 @@ export function reasonOf(absence: Absence): string {
       return '';
     case 'refused':
       return absence.why;
-    case 'away':
+    case 'unreachable':
       return absence.problem;
   }
 }

@@ -777,7 +777,7 @@ export interface ControlledNode {
   readonly name: string;
   /** The end of the ids of its volumes and snapshots; empty if it is not known which node it is. */
   readonly tag: string;
-  /** `connecting`, `ready`, `away`, `refused` or `forgotten`. A forgotten node whose agent can be reached is `refused`. */
+  /** `connecting`, `ready`, `unreachable`, `refused` or `forgotten`. A forgotten node whose agent can be reached is `refused`. */
   readonly state: string;
   /** Why it is not ready; empty if it is. */
   readonly reason: string;

@@ -83,12 +83,12 @@ export interface TestController {
   readonly groups: Client<'csi.v1.GroupController'>;
   readonly metadata: Client<'csi.v1.SnapshotMetadata'>;
   readonly nodes: Client<'loopcsi.v1.Nodes'>;
-  /** Lets time pass for the rules about how long a node has been away. */
+  /** Lets time pass for the rules about how long a node has been unreachable. */
   readonly advance: (ms: number) => void;
   /** Waits until the node of that name is in that state. */
   readonly until: (
     name: string,
-    state: 'connecting' | 'ready' | 'away' | 'refused',
+    state: 'connecting' | 'ready' | 'unreachable' | 'refused',
   ) => Promise<void>;
 }
 

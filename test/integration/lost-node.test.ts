@@ -44,12 +44,15 @@ onNode(
     t.is(ready.exitCode, 1);
     t.regex(ready.stderr, /is ready, and its volumes may be in use/);
     await lost.kill();
-    await until('the node is away', async () => (await stateOf(one.endpoint)) === 'away');
+    await until(
+      'the node is unreachable',
+      async () => (await stateOf(one.endpoint)) === 'unreachable',
+    );
     const unasked = await node('forget', lost.id);
     t.is(unasked.exitCode, 2, 'without a terminal, --yes is needed');
     const restarting = await node('forget', lost.id, '--yes');
     t.is(restarting.exitCode, 1);
-    t.regex(restarting.stderr, /has been away for \d+ s only/);
+    t.regex(restarting.stderr, /has been unreachable for \d+ s only/);
     t.is(await codeOf(first.DeleteVolume({ volume_id })), 'UNAVAILABLE');
 
     const forgotten = await node('forget', lost.id, '--yes', '--force');

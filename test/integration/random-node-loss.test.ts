@@ -231,7 +231,7 @@ class RandomClient {
     return found;
   }
 
-  /** The code of a call. It must not succeed or find nothing if one of its nodes was away all the time. */
+  /** The code of a call. It must not succeed or find nothing if one of its nodes was unreachable all the time. */
   async #call(
     rpc: string,
     nodes: readonly LabNode[],
@@ -240,9 +240,12 @@ class RandomClient {
     const before = this.#losses.current();
     const { code, message } = await endOf(work({ timeoutMs: scaledMs(30_000) }));
     const after = this.#losses.current();
-    const away = nodes.find(({ id }) => before.has(id) && before.get(id) === after.get(id));
-    if (away !== undefined)
-      this.#t.true(transient.includes(code), `${rpc} while ${away.id} is away: ${code} ${message}`);
+    const unreachable = nodes.find(({ id }) => before.has(id) && before.get(id) === after.get(id));
+    if (unreachable !== undefined)
+      this.#t.true(
+        transient.includes(code),
+        `${rpc} while ${unreachable.id} is unreachable: ${code} ${message}`,
+      );
     if (code === 'OK') this.successes.set(rpc, (this.successes.get(rpc) ?? 0) + 1);
     return code;
   }
@@ -309,7 +312,7 @@ async function countOn(t: ExecutionContext, node: LabNode): Promise<number> {
 }
 
 onNode(
-  `nodes and controllers that come and go under eight clients: nothing is lost, found twice or left, and a node that is away is never called empty`,
+  `nodes and controllers that come and go under eight clients: nothing is lost, found twice or left, and a node that is unreachable is never called empty`,
   inLab({ nodeCount: 3, controllerCount: 2 }, async (t, lab) => {
     t.log(`LOOPCSI_TEST_RANDOM_SEED=${seed}`);
     t.timeout(scaledMs(seconds * 1_000 + 10 * 60_000));

@@ -47,19 +47,19 @@ async function idsOf(controller: Controller): Promise<readonly string[]> {
   return entries.map(({ volume }) => volume?.volume_id ?? '');
 }
 
-/** While a node is away: its volumes are unavailable, and never gone; those of the others can be used. */
-async function requireAway(
+/** While a node is unreachable: its volumes are unavailable, and never gone; those of the others can be used. */
+async function requireUnreachable(
   t: ExecutionContext,
   controller: Controller,
-  { lab, away }: { readonly lab: Lab; readonly away: LabNode },
+  { lab, unreachable }: { readonly lab: Lab; readonly unreachable: LabNode },
 ): Promise<void> {
-  const id = `data.${nodeTagOf(away.id)}`;
+  const id = `data.${nodeTagOf(unreachable.id)}`;
   // A node that hangs may carry it out once it goes on, so this volume must not be one that is used afterwards.
-  const doomed = `doomed.${nodeTagOf(away.id)}`;
+  const doomed = `doomed.${nodeTagOf(unreachable.id)}`;
   t.is(await codeOf(controller.DeleteVolume({ volume_id: doomed }, limit())), 'UNAVAILABLE');
   t.is(await codeOf(controller.ListVolumes({}, limit())), 'UNAVAILABLE');
   t.is(await codeOf(controller.ControllerGetVolume({ volume_id: id }, limit())), 'UNAVAILABLE');
-  for (const node of lab.nodes.filter((one) => one !== away)) {
+  for (const node of lab.nodes.filter((one) => one !== unreachable)) {
     const other = await create(controller, 'meanwhile', node);
     await controller.DeleteVolume({ volume_id: other }, limit());
   }
@@ -85,17 +85,17 @@ onNode(
     }
 
     await two.kill();
-    await requireAway(t, controller, { lab, away: two });
+    await requireUnreachable(t, controller, { lab, unreachable: two });
     await two.start();
     await untilAllReady(controller);
 
     three.hang();
-    await requireAway(t, controller, { lab, away: three });
+    await requireUnreachable(t, controller, { lab, unreachable: three });
     three.resume();
     await untilAllReady(controller);
 
     await one.cut();
-    await requireAway(t, controller, { lab, away: one });
+    await requireUnreachable(t, controller, { lab, unreachable: one });
     await one.mend();
     await untilAllReady(controller);
 

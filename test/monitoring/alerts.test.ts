@@ -246,7 +246,7 @@ onNode('a disk that hangs is reported', async (t) => {
 });
 
 onNode(
-  'a controller whose nodes are away or refused, whose calls fail, and that is down',
+  'a controller whose nodes are unreachable or refused, whose calls fail, and that is down',
   async (t) => {
     const monitored = await MonitoredController.start(t);
     await monitored.call();
@@ -259,14 +259,17 @@ onNode(
       t.true(failedCalls(failed.at(-1) ?? '') > before);
     }
     await monitored.stopDriver();
-    const away = await monitored.scrapeUntil(/^loopcsi_agents\{state="away"\} 1$/m);
+    const unreachable = await monitored.scrapeUntil(/^loopcsi_agents\{state="unreachable"\} 1$/m);
     const refused = await monitored.scrapeWithForeignAuthority();
 
     const repeated = failed.map((text) => ({ text, minutes: 5 }));
     await assertFiring(t, 'calls', { healthy, broken: repeated }, ['LoopcsiAgentCallsFailing']);
-    await assertFiring(t, 'away', { healthy, broken: [{ text: away, minutes: 30 }] }, [
-      'LoopcsiAgentsAway',
-    ]);
+    await assertFiring(
+      t,
+      'unreachable',
+      { healthy, broken: [{ text: unreachable, minutes: 30 }] },
+      ['LoopcsiAgentsUnreachable'],
+    );
     await assertFiring(t, 'refused', { healthy, broken: [{ text: refused, minutes: 30 }] }, [
       'LoopcsiAgentsRefused',
     ]);

@@ -31,7 +31,7 @@ export async function withFileLimit(
           warnedOf = endpoints.length;
           log.warn(
             { agents: endpoints.length, limit, needed },
-            'limit of open files is too low, so some agents may stay away: raise it (LimitNOFILE, ulimit -n)',
+            'limit of open files is too low, so some agents may stay unreachable: raise it (LimitNOFILE, ulimit -n)',
           );
         }
         onChange(endpoints);

@@ -30,8 +30,8 @@ export interface LossOptions {
 }
 
 const checkEveryMs = 2 * 60_000;
-/** Events are for nodes that have been away for longer than an upgrade of the driver or a reboot takes. */
-const longAwayMs = 10 * 60_000;
+/** Events are for nodes that have been unreachable for longer than an upgrade of the driver or a reboot takes. */
+const longAbsentMs = 10 * 60_000;
 
 /** Checks until the signal is aborted. */
 export async function watchLosses(options: LossOptions, signal: AbortSignal): Promise<void> {
@@ -88,7 +88,7 @@ export class LossCheck {
         return;
       }
     }
-    if (!hasEvents || (absentMs < longAwayMs && !isObjectDeleted)) return;
+    if (!hasEvents || (absentMs < longAbsentMs && !isObjectDeleted)) return;
     await this.#events.announce(claims, { node: name, isObjectDeleted });
   }
 
@@ -96,12 +96,12 @@ export class LossCheck {
   #isDue({ name, node, absentMs }: AbsentNode): boolean {
     const { records, afterDeletedMs, now = Date.now } = this.#options;
     const at = records.all().find((record) => record.name === name)?.objectDeletedAt ?? null;
-    const isUnreachable = node === undefined || node.absence?.kind === 'away';
+    const isUnreachable = node === undefined || node.absence?.kind === 'unreachable';
     return (
       isUnreachable &&
       at !== null &&
       now() - Date.parse(at) >= afterDeletedMs &&
-      absentMs >= Math.min(afterDeletedMs, longAwayMs) &&
+      absentMs >= Math.min(afterDeletedMs, longAbsentMs) &&
       this.#deletedBefore.has(name)
     );
   }
@@ -115,7 +115,7 @@ export class LossCheck {
     );
   }
 
-  /** While the agent of a node is ready, its Node object does not matter: the time begins anew when the agent is away. */
+  /** While the agent of a node is ready, its Node object does not matter: the time begins anew when the agent is unreachable. */
   async #clearReturned(): Promise<void> {
     const { agents, records, now = Date.now } = this.#options;
     const ready = new Set(agents.nodes().flatMap(({ tag, agent }) => (agent ? [tag] : [])));

@@ -6,8 +6,8 @@ import type { Node } from '../agents.ts';
 import { isIn, requireAgent } from '../route.ts';
 import { askNodes, type ControllerContext, forward } from './context.ts';
 
-/** A scheduler's old value is better than none for a while, but a node that stays away must not attract pods for ever. */
-const longAwayMs = 3 * 60_000;
+/** A scheduler's old value is better than none for a while, but a node that stays unreachable must not attract pods for ever. */
+const longAbsentMs = 3 * 60_000;
 /** One node that hangs must not delay the capacity of the others. */
 const timeoutMs = 5_000;
 
@@ -44,7 +44,7 @@ export async function getCapacity(
     );
   }
   const forwarded = { service: 'csi.v1.Controller', rpc: 'GetCapacity', request } as const;
-  const [only, ...others] = found.filter((node) => !isLongAway(node));
+  const [only, ...others] = found.filter((node) => !isLongAbsent(node));
   if (only === undefined) return none;
   if (found.length === 1) return forward(requireAgent(only, agents), forwarded, withLimit());
   const capacities = await askNodes(context, [only, ...others], call, async (node) =>
@@ -56,8 +56,8 @@ export async function getCapacity(
     return { ...call, deadlineMs: Math.min(call.deadlineMs, Date.now() + timeoutMs) };
   }
 
-  function isLongAway({ absence }: Node): boolean {
-    return absence !== undefined && agents.absentForMs(absence) > longAwayMs;
+  function isLongAbsent({ absence }: Node): boolean {
+    return absence !== undefined && agents.absentForMs(absence) > longAbsentMs;
   }
 }
 

@@ -14,9 +14,9 @@ import { askNodes, type ControllerContext, type CreateMemory, forward } from './
 
 const service = 'csi.v1.Controller';
 
-/** A node that has been away for this time does not keep a volume from being created on another one. */
-const longAwayMs = 3 * 60_000;
-/** A volume that can only be on a node which has been away for this time is refused, so that it is created elsewhere. */
+/** A node that has been unreachable for this time does not keep a volume from being created on another one. */
+const longAbsentMs = 3 * 60_000;
+/** A volume that can only be on a node which has been unreachable for this time is refused, so that it is created elsewhere. */
 const abandonedMs = 10 * 60_000;
 const askTimeoutMs = 5_000;
 /** Names whose node is remembered. Each has up to 128 bytes. */
@@ -63,7 +63,7 @@ export async function createVolume(
 }
 
 /**
- * The agent of the only candidate. After UNAVAILABLE a provisioner keeps the claim on that node, so when the node has been away for
+ * The agent of the only candidate. After UNAVAILABLE a provisioner keeps the claim on that node, so when the node has been unreachable for
  * long, `no-space` lets the scheduler choose another one. A copy can only be made on the node of its source, so it waits. What an
  * earlier call may have made there is reported when the node is back, and not deleted (docs/decisions/0025).
  */
@@ -182,7 +182,7 @@ async function createOnOne(
     if (call.signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
     const answer = answers.get(node);
     if (node.agent === undefined || answer === undefined || answer instanceof StatusError) {
-      if (allowed.length > 1 && node !== undecided && isLongAway(node, context)) continue;
+      if (allowed.length > 1 && node !== undecided && isLongAbsent(node, context)) continue;
       // It may have the volume, or make it now for another controller.
       throw answer instanceof StatusError ? unsure(node, name, answer) : absent(node, agents);
     }
@@ -202,11 +202,14 @@ function without(nodes: readonly Node[], excluded: Node): readonly Node[] {
   return nodes.filter((node) => node !== excluded);
 }
 
-/** Whether the node has been away, or has been ready without saying what it has, for long. */
-function isLongAway({ absence, tag }: Node, { agents, createdNames }: ControllerContext): boolean {
-  if (absence !== undefined) return agents.absentForMs(absence) > longAwayMs;
+/** Whether the node has been unreachable, or has been ready without saying what it has, for long. */
+function isLongAbsent(
+  { absence, tag }: Node,
+  { agents, createdNames }: ControllerContext,
+): boolean {
+  if (absence !== undefined) return agents.absentForMs(absence) > longAbsentMs;
   const silence = tag === undefined ? undefined : createdNames.silent.get(tag);
-  return silence !== undefined && silence.lastMs - silence.sinceMs > longAwayMs;
+  return silence !== undefined && silence.lastMs - silence.sinceMs > longAbsentMs;
 }
 
 function unsure({ name, tag }: Node, volumeName: string, answer: StatusError): VolumeError {
@@ -261,7 +264,7 @@ async function askWhetherItHas(
 /** Silence that was not noticed for long counts from now on: in between, the node may have answered others. */
 function noteSilence(silent: CreateMemory['silent'], tag: string, nowMs: number): void {
   const earlier = silent.get(tag);
-  const isSame = earlier !== undefined && nowMs - earlier.lastMs <= longAwayMs;
+  const isSame = earlier !== undefined && nowMs - earlier.lastMs <= longAbsentMs;
   silent.set(tag, { sinceMs: isSame ? earlier.sinceMs : nowMs, lastMs: nowMs });
 }
 

@@ -111,7 +111,7 @@ function requireNotSeen(name: string, agents: Agents): void {
   );
 }
 
-/** A driver that restarts is away for less. */
+/** A driver that restarts is unreachable for less. */
 const restartMs = 60_000;
 
 /** Throws `wrong-state` if the agent of the node answers, or may be about to: its volumes may be in use. */
@@ -132,9 +132,11 @@ function reachableText(absence: Node['absence'], agents: Agents): string | undef
       return `can be reached, although it is refused (${absence.why})`;
     case 'connecting':
       return 'is being connected for the first time';
-    case 'away': {
+    case 'unreachable': {
       const ms = agents.absentForMs(absence);
-      return ms < restartMs ? `has been away for ${Math.round(ms / 1000)} s only` : undefined;
+      return ms < restartMs
+        ? `has been unreachable for ${Math.round(ms / 1000)} s only`
+        : undefined;
     }
   }
 }
@@ -161,7 +163,7 @@ function knownNode(node: Node, agents: Agents): ControlledNode {
   return {
     name,
     tag: tag ?? '',
-    state: state?.kind ?? 'away',
+    state: state?.kind ?? 'unreachable',
     reason: absence === undefined ? '' : `${reasonOf(absence)}${unnamedText(node)}`,
     since: state === undefined ? null : wallClock(state.sinceMs, agents),
     addresses,
@@ -171,7 +173,7 @@ function knownNode(node: Node, agents: Agents): ControlledNode {
 }
 
 function unnamedText({ name, tag, absence }: Node): string {
-  return tag !== undefined || absence?.kind !== 'away'
+  return tag !== undefined || absence?.kind !== 'unreachable'
     ? ''
     : `; it has not said which node it is since this controller started; if that never comes back: loopcsi node forget NODE --address ${name}`;
 }

@@ -141,7 +141,7 @@ async function findSnapshot(
 
 /**
  * CSI spec, ListSnapshots. With `snapshot_id` only one node is asked: a snapshotter takes an empty list for a snapshot that is gone,
- * so a node that is away must fail the call.
+ * so a node that is unreachable must fail the call.
  */
 async function listSnapshots(
   { agents }: ControllerContext,

@@ -7,22 +7,22 @@ import { startFakeAgent } from '../../helpers/fake-agent.ts';
 
 const quickPings = { pingIntervalMs: 300, pingTimeoutMs: 300 };
 
-test('an agent becomes ready, is away when it is killed, and ready again', async (t) => {
+test('an agent becomes ready, is unreachable when it is killed, and ready again', async (t) => {
   const agent = await startFakeAgent(t, 'node-a');
   const { until, running, controller } = await startTestController(t, [agent]);
   await until('node-a', 'ready');
   await agent.cut();
-  await until('node-a', 'away');
+  await until('node-a', 'unreachable');
   const request = { volume_id: volumeIdFor('v', agent.tag) };
   const { code, message } = await endOf(controller.ControllerGetVolume(request));
   t.is(code, 'UNAVAILABLE');
-  t.regex(message, /^node 'node-a' \(tag [0-9a-f]{8}\) is away since \d+ s \(/);
+  t.regex(message, /^node 'node-a' \(tag [0-9a-f]{8}\) has been unreachable for \d+ s \(/);
   await agent.restore();
   await until('node-a', 'ready');
   t.is(running.agents.countStates().get('ready'), 1);
 });
 
-test('an agent that hangs is away after the time limit of a ping, and its calls end then', async (t) => {
+test('an agent that hangs is unreachable after the time limit of a ping, and its calls end then', async (t) => {
   const agent = await startFakeAgent(t, 'node-a');
   const { until, controller } = await startTestController(t, [agent], { timings: quickPings });
   await until('node-a', 'ready');
@@ -31,8 +31,8 @@ test('an agent that hangs is away after the time limit of a ping, and its calls 
     controller.ControllerGetVolume({ volume_id: volumeIdFor('v', agent.tag) }),
   );
   t.is(code, 'UNAVAILABLE');
-  t.regex(message, /the connection to node 'node-a' was lost|is away/);
-  await until('node-a', 'away');
+  t.regex(message, /the connection to node 'node-a' was lost|has been unreachable/);
+  await until('node-a', 'unreachable');
   await agent.restore();
   await until('node-a', 'ready');
 });
@@ -142,7 +142,7 @@ test('a call ends before the deadline of its caller, and says that the node cont
   t.regex(message, /node 'node-a' has not answered within the deadline/);
 });
 
-test('nodes that are refused count as away since they were first refused', async (t) => {
+test('nodes that are refused count as unreachable since they were first refused', async (t) => {
   const one = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '1' }] } });
   const other = await startFakeAgent(t, 'node-a', { hello: { pools: [{ name: 'p', uuid: '2' }] } });
   const old = await startFakeAgent(t, 'node-b', { hello: { api_version: 0 } });
@@ -200,7 +200,7 @@ test('a node whose new agent goes before it was ready stays known, with the entr
   discovery.set([]);
   t.deepEqual(foreignIds(), [[foreign]]);
   discovery.set([at(never)]);
-  await until('node-a', 'away');
+  await until('node-a', 'unreachable');
   advance(700_000);
   t.deepEqual(foreignIds(), [[foreign]]);
   discovery.set([]);

@@ -93,12 +93,12 @@ test('a node that may have made the volume is asked again before any other', asy
   a.mishap = (rpc) => (rpc === 'CreateVolume' ? 'fail after' : undefined);
   t.is((await endOf(create(started, 'v', everywhere([a, b])))).code, 'UNAVAILABLE');
   await a.cut();
-  await started.until('node-a', 'away');
+  await started.until('node-a', 'unreachable');
   started.advance(200_000);
   const again = await endOf(create(started, 'v', everywhere([a, b])));
   t.is(again.code, 'UNAVAILABLE');
   t.regex(again.message, /^node 'node-a'/);
-  // Another name does not wait for a node that has been away for long.
+  // Another name does not wait for a node that has been unreachable for long.
   t.is((await create(started, 'w', everywhere([a, b]))).volume?.volume_id, volumeIdFor('w', b.tag));
   a.mishap = () => undefined;
   await a.restore();
@@ -107,11 +107,11 @@ test('a node that may have made the volume is asked again before any other', asy
   t.deepEqual(holders(agents, 'v'), ['node-a']);
 });
 
-test('a candidate that is away may have the volume, and is waited for until it is away for long', async (t) => {
+test('a candidate that is unreachable may have the volume, and is waited for until it is unreachable for long', async (t) => {
   const { agents, started } = await startThree(t);
   const [a, b] = agents;
   await a.cut();
-  await started.until('node-a', 'away');
+  await started.until('node-a', 'unreachable');
   t.is((await endOf(create(started, 'v', everywhere([a, b])))).code, 'UNAVAILABLE');
   started.advance(181_000);
   t.is((await create(started, 'v', everywhere([a, b]))).volume?.volume_id, volumeIdFor('v', b.tag));
@@ -138,10 +138,13 @@ test('a copy is made on the node of its source, and refused with both nodes if t
     /is on node 'node-c', and the request asks for 'node-a'; .*create it there/,
   );
   await c.cut();
-  await started.until('node-c', 'away');
-  const whileAway = await endOf(create(started, 'w', { ...everywhere([a]), ...from(onC) }));
-  t.is(whileAway.code, 'RESOURCE_EXHAUSTED');
-  t.regex(whileAway.message, /is on node 'node-c'.*node 'node-c' \(tag \w+\) is away since/);
+  await started.until('node-c', 'unreachable');
+  const whileUnreachable = await endOf(create(started, 'w', { ...everywhere([a]), ...from(onC) }));
+  t.is(whileUnreachable.code, 'RESOURCE_EXHAUSTED');
+  t.regex(
+    whileUnreachable.message,
+    /is on node 'node-c'.*node 'node-c' \(tag \w+\) has been unreachable for/,
+  );
   const onUnknown = from(snapshotIdFor('s', nodeTagOf('node-x')));
   const unnamed = await endOf(create(started, 'w', { ...everywhere([a]), ...onUnknown }));
   t.deepEqual(unnamed, {
@@ -188,12 +191,12 @@ test('no node has the topology: later, and elsewhere once all nodes have had tim
   t.regex(message, /no node with the topology topology\.loopcsi\.io\/node=node-x/);
 });
 
-test('an address that has never answered keeps a volume from being created only while it has not been away for long', async (t) => {
+test('an address that has never answered keeps a volume from being created only while it has not been unreachable for long', async (t) => {
   const { agents, started } = await startThree(t);
   const never = await startFakeAgent(t, 'node-never');
   await never.cut();
   started.discovery.set([...agents, never].map(({ address }) => address));
-  await started.until(never.address, 'away');
+  await started.until(never.address, 'unreachable');
   started.advance(181_000);
   const names = Array.from({ length: 10 }, (_, index) => `v${index}`);
   for (const name of names)

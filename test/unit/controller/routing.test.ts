@@ -13,7 +13,15 @@ import {
 import { type FakeAgent, startFakeAgent } from '../../helpers/fake-agent.ts';
 
 /** The states of a node, and an id that no node made. */
-const places = ['ready', 'away', 'hung', 'refused', 'forgotten', 'unknown', 'malformed'] as const;
+const places = [
+  'ready',
+  'unreachable',
+  'hung',
+  'refused',
+  'forgotten',
+  'unknown',
+  'malformed',
+] as const;
 type Place = (typeof places)[number];
 
 interface Target {
@@ -58,7 +66,7 @@ const drained = async (
 const gets = { forgotten: 'NOT_FOUND', malformed: 'NOT_FOUND' };
 const deletes = { forgotten: 'OK', malformed: 'OK' };
 
-/** Every RPC that is routed, and its code for a node in each state: that a node is away never looks like an entry that is gone. */
+/** Every RPC that is routed, and its code for a node in each state: that a node is unreachable never looks like an entry that is gone. */
 const rows: readonly Row[] = [
   {
     rpc: 'CreateVolume',
@@ -171,30 +179,30 @@ const rows: readonly Row[] = [
 ];
 
 test('every RPC × every state of its node', async (t) => {
-  const away = await startFakeAgent(t, 'node-away');
+  const unreachable = await startFakeAgent(t, 'node-unreachable');
   const hung = await startFakeAgent(t, 'node-hung');
   const refused = await startFakeAgent(t, 'node-refused');
-  const agents: FakeAgent[] = [await startFakeAgent(t, 'node-ready'), away, hung, refused];
+  const agents: FakeAgent[] = [await startFakeAgent(t, 'node-ready'), unreachable, hung, refused];
   const started = await startTestController(t, agents, {
     nodeStore: memoryNodeStore(forgottenText('node-forgotten')),
     timings: { pingIntervalMs: 500, pingTimeoutMs: 5_000 },
   });
   const { until, advance } = started;
   // Each has said once what it has: until then, an id of the forgotten node is not called missing.
-  for (const place of ['ready', 'away', 'hung', 'refused'] as const)
+  for (const place of ['ready', 'unreachable', 'hung', 'refused'] as const)
     await until(`node-${place}`, 'ready');
   refused.hello = { ...refused.hello, driver_name: 'other.io' };
   await refused.cut();
   await refused.restore();
   await until('node-refused', 'refused');
-  await away.cut();
+  await unreachable.cut();
   hung.hang();
-  await until('node-away', 'away');
+  await until('node-unreachable', 'unreachable');
   const expected = (row: Row, place: Place): string => {
     if (place === 'ready') return row.ready ?? 'OK';
     return place === 'forgotten' || place === 'malformed' ? row[place] : 'UNAVAILABLE';
   };
-  // After the time in which nodes may still appear, and before a node counts as away for long: nothing moves the clock on its own.
+  // After the time in which nodes may still appear, and before a node counts as unreachable for long: nothing moves the clock on its own.
   advance(125_000);
   for (const row of rows) {
     for (const place of places) {
@@ -204,7 +212,8 @@ test('every RPC × every state of its node', async (t) => {
         place === 'unknown' && isKnownEmpty
           ? row.forgotten
           : // Such a volume's node has not been ready for more than a minute.
-            row.rpc === 'ControllerGetVolumeHealth' && (place === 'away' || place === 'refused')
+            row.rpc === 'ControllerGetVolumeHealth' &&
+              (place === 'unreachable' || place === 'refused')
             ? 'OK'
             : expected(row, place);
       const target = targetOf(place);
@@ -218,14 +227,14 @@ test('every RPC × every state of its node', async (t) => {
   }
 });
 
-test('lists fail while a node is away, and say which', async (t) => {
+test('lists fail while a node is unreachable, and say which', async (t) => {
   const [one, other] = [await startFakeAgent(t, 'node-a'), await startFakeAgent(t, 'node-b')];
   const { until, controller } = await startTestController(t, [one, other]);
   await until('node-a', 'ready');
   await until('node-b', 'ready');
   t.deepEqual((await controller.ListVolumes({})).entries, []);
   await other.cut();
-  await until('node-b', 'away');
+  await until('node-b', 'unreachable');
   for (const call of [controller.ListVolumes({}), controller.ListSnapshots({})]) {
     const { code, message } = await endOf(call);
     t.is(code, 'UNAVAILABLE');
@@ -299,12 +308,12 @@ test('a group over several nodes is refused, and so is a comparison of snapshots
   t.deepEqual([one.calls, other.calls], [[], []]);
 });
 
-test('health of a volume whose node is away is reported after a minute', async (t) => {
+test('health of a volume whose node is unreachable is reported after a minute', async (t) => {
   const agent = await startFakeAgent(t, 'node-a');
   const { until, controller, advance } = await startTestController(t, [agent]);
   await until('node-a', 'ready');
   await agent.cut();
-  await until('node-a', 'away');
+  await until('node-a', 'unreachable');
   const request = { volume_id: volumeIdFor('v', agent.tag) };
   t.is((await endOf(controller.ControllerGetVolumeHealth(request))).code, 'UNAVAILABLE');
   advance(61_000);
@@ -312,7 +321,7 @@ test('health of a volume whose node is away is reported after a minute', async (
   t.like(volume_health?.health_statuses[0], { status: 'DEGRADED', reason: 'AgentUnreachable' });
 });
 
-test('capacity: of a segment, summed, kept while a node is away for a short time, and 0 later', async (t) => {
+test('capacity: of a segment, summed, kept while a node is unreachable for a short time, and 0 later', async (t) => {
   const [one, other] = [
     await startFakeAgent(t, 'node-a', { room: 5 }),
     await startFakeAgent(t, 'node-b', { room: 7 }),
@@ -329,7 +338,7 @@ test('capacity: of a segment, summed, kept while a node is away for a short time
   const elsewhere = { accessible_topology: { segments: { 'topology.loopcsi.io/node': 'node-c' } } };
   t.is((await endOf(controller.GetCapacity(elsewhere))).code, 'UNAVAILABLE');
   await other.cut();
-  await until('node-b', 'away');
+  await until('node-b', 'unreachable');
   t.is((await endOf(of(other))).code, 'UNAVAILABLE');
   advance(181_000);
   t.is((await of(other)).available_capacity, 0n);

@@ -53,13 +53,13 @@ test('a name of a snapshot that another node has is refused, and the same call f
   t.deepEqual(b.calls, []);
 });
 
-test('a node that is away or hangs does not keep others from making snapshots', async (t) => {
+test('a node that is unreachable or hangs does not keep others from making snapshots', async (t) => {
   const { agents, started, onA } = await startTwo(t);
   const [, b] = agents;
   b.hang();
   t.is((await endOf(snap(started, 's1', onA))).code, 'OK');
   await b.cut();
-  await started.until('node-b', 'away');
+  await started.until('node-b', 'unreachable');
   t.is((await endOf(snap(started, 's2', onA))).code, 'OK');
 });
 

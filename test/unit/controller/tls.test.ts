@@ -79,7 +79,7 @@ test('a controller without certificates waits for them, and follows their replac
   const node = await startFakeAgent(t, 'node-a', { tls: serverSide(agent, authority.certificate) });
   const credentials = await follow(t, directory);
   const { until, running } = await startTestController(t, [node], { credentials });
-  await until(node.address, 'away');
+  await until(node.address, 'unreachable');
   const other = await makeAuthority();
   const wrong = await issueCertificate(other, { driverName, role: 'controller' });
   await writeTlsFiles(directory, wrong, authority.certificate);
@@ -87,7 +87,7 @@ test('a controller without certificates waits for them, and follows their replac
     pollUntil(
       () => {
         const { absence } = running.agents.nodes()[0] ?? {};
-        return absence?.kind === 'away' && absence.problem.includes('its log says why');
+        return absence?.kind === 'unreachable' && absence.problem.includes('its log says why');
       },
       { timeoutMs: 60_000, pauseMs: 10 },
     );

@@ -9,7 +9,7 @@ import { StatusError } from '../../../src/rpc/status.ts';
 import { aCall, aContext, aCreateRequest, aNode } from '../../helpers/controller-context.ts';
 
 /** What happens to the next call of an agent. */
-const mishaps = ['none', 'fails before', 'fails after', 'away'] as const;
+const mishaps = ['none', 'fails before', 'fails after', 'unreachable'] as const;
 type Mishap = (typeof mishaps)[number];
 
 /** A node with the volumes that its driver has made. Its room only shrinks while volumes are created. */
@@ -26,7 +26,7 @@ type Step = (label: string) => Promise<void>;
 interface World {
   readonly nodes: readonly ModelNode[];
   readonly step: Step;
-  /** `node` is away for one controller, but perhaps not for the other. */
+  /** `node` is unreachable for one controller, but perhaps not for the other. */
   readonly nextMishap: () => Mishap;
 }
 
@@ -70,14 +70,14 @@ function makeController({ nodes, step, nextMishap }: World) {
   });
   const view = (): readonly Node[] =>
     nodes.map((node) => {
-      const isAway = nextMishap() === 'away';
+      const isUnreachable = nextMishap() === 'unreachable';
       return aNode(node.name, {
         segments: { node: node.name },
-        agent: isAway ? undefined : (agentOf(node) as never),
-        absence: isAway ? { kind: 'away', sinceMs: 0, problem: 'cut' } : undefined,
+        agent: isUnreachable ? undefined : (agentOf(node) as never),
+        absence: isUnreachable ? { kind: 'unreachable', sinceMs: 0, problem: 'cut' } : undefined,
       });
     });
-  // Its absences are shorter than the time after which a node that is away is passed over.
+  // Its absences are shorter than the time after which a node that is unreachable is passed over.
   return controllerMethods(aContext(view));
 }
 

@@ -153,7 +153,7 @@ function remedyForLost(cluster: Cluster, id: string): string {
 
 /** What a controller says about a node that it cannot ask. */
 const absence =
-  /, which has not been seen since|node '[^']+'(?: \(tag [0-9a-f]{8}\))? is (?:away since|refused:|being connected|not ready)/;
+  /, which has not been seen since|node '[^']+'(?: \(tag [0-9a-f]{8}\))? (?:has been unreachable for|is (?:refused:|being connected|not ready))/;
 
 /** A driver does not know the names of other nodes, but a node's tag is a hash of its name. */
 function nodeOfTag({ nodes }: Cluster, tag: string): string | undefined {

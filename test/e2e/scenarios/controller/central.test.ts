@@ -325,9 +325,9 @@ test.serial(
       t.deepEqual((await ask(volume_id)).volume_health?.health_statuses, []);
       t.is(await codeOf(t, ask(`no-${volume_id}`)), 'NOT_FOUND');
       process.kill(driver, 'SIGSTOP');
-      // Its own liveness probe ends the driver later: until then the node has been away for a minute.
+      // Its own liveness probe ends the driver later: until then the node has been unreachable for a minute.
       const told = await eventually(
-        'a volume whose node has been away for a minute',
+        'a volume whose node has been unreachable for a minute',
         async () => (await ask(volume_id)).volume_health?.health_statuses[0],
         { timeoutMs: 150_000 },
       );

@@ -30,8 +30,10 @@ async function assertTold(
 ): Promise<void> {
   if (!(await hasController())) return;
   const [name = ''] = waiting;
-  const away = new RegExp(`ProvisioningFailed.*Unavailable.*node '${node.name}' .*is away since`);
-  t.log(await scenario.event(name, away, 120_000));
+  const unreachable = new RegExp(
+    `ProvisioningFailed.*Unavailable.*node '${node.name}' .*has been unreachable for`,
+  );
+  t.log(await scenario.event(name, unreachable, 120_000));
   t.false(isBound(await scenario.get('PersistentVolumeClaim', name)));
 }
 
@@ -60,7 +62,7 @@ test.serial(
     await scenario.pod('copy', { claims: { '/data': 'copy' }, node: second.name });
     const tag = (await checker.volumeId()).split('.').at(-1) ?? '';
     const where = (await hasController())
-      ? `is on node '${third.name}'.*is away since`
+      ? `is on node '${third.name}'.*has been unreachable for`
       : `is on the node with tag ${tag},.*kubectl loopcsi doctor`;
     t.log(await scenario.event('copy', new RegExp(`ProvisioningFailed.*${where}`)));
     await elsewhere.assertWhole(t);

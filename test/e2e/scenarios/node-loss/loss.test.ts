@@ -1,4 +1,4 @@
-/** Nodes that are away for so long that Kubernetes acts on it, and nodes that are drained or deleted. */
+/** Nodes that are unreachable for so long that Kubernetes acts on it, and nodes that are drained or deleted. */
 import test from 'ava';
 import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
@@ -21,8 +21,8 @@ test.serial(
     const before = await provisioningTimes(scenario, 'before', first);
     await third.powerOff();
     await untilNotReady(third);
-    const away = await provisioningTimes(scenario, 'away', first);
-    assertNotSlower(t, before, away, 'a node that is not ready');
+    const unreachable = await provisioningTimes(scenario, 'unreachable', first);
+    assertNotSlower(t, before, unreachable, 'a node that is not ready');
     await scenario.claim('assigned', { assignedTo: third.name });
     await scenario.pod('assigned', { claims: { '/data': 'assigned' } });
     t.regex(await scenario.event('assigned', /FailedScheduling/), /untolerated taint/);

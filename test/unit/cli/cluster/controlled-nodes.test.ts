@@ -9,7 +9,7 @@ import { driverName, type FakeCluster, makeFakeCluster } from '../../../helpers/
 
 const tag = nodeTagOf('n7');
 const row = {
-  ...{ name: 'n7', tag, state: 'away', reason: 'cut', since: '2026-01-01T00:00:00.000Z' },
+  ...{ name: 'n7', tag, state: 'unreachable', reason: 'cut', since: '2026-01-01T00:00:00.000Z' },
   ...{ addresses: [], version: '1', pools: ['default'], volumeCount: 1, forgottenAt: null },
 };
 
@@ -63,7 +63,7 @@ const forgotten = { name: 'n7', tag, wasForgotten: false, wasKnown: true };
 
 test('node list asks a pod of the controller', async (t) => {
   const text = await run(clusterWith({ 'node list --json': [row] }), 'list');
-  t.regex(text, /n7 +\w{8} +away +2026-01-01T00:00:00Z +1 +default +cut/);
+  t.regex(text, /n7 +\w{8} +unreachable +2026-01-01T00:00:00Z +1 +default +cut/);
 });
 
 test('node forget names the claims whose data is given up, and deletes none', async (t) => {

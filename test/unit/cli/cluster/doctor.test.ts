@@ -309,7 +309,7 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
   cluster.objects['persistentvolumeclaims'] = [claim('data')];
   cluster.objects['pods']?.push(user('app', 'data'));
   const absences: readonly (Absence | undefined)[] = [
-    { kind: 'away', sinceMs: 0, problem: 'the connection was lost' },
+    { kind: 'unreachable', sinceMs: 0, problem: 'the connection was lost' },
     { kind: 'refused', sinceMs: 0, why: 'its driver is older' },
     { kind: 'connecting', sinceMs: 0 },
     undefined,
@@ -337,8 +337,8 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
     // Not about a source: the node itself is the only candidate.
     await becomes('Unavailable', error, /^do what the message says about that node/);
   }
-  const away = `volume 'v' cannot be created now, and another node should be chosen: ${errors[0] ?? ''}`;
-  await becomes('ResourceExhausted', away, /^another node is tried$/);
+  const unreachable = `volume 'v' cannot be created now, and another node should be chosen: ${errors[0] ?? ''}`;
+  await becomes('ResourceExhausted', unreachable, /^another node is tried$/);
 });
 
 test('why a claim is pending: each refusal of a controller has its remedy', async (t) => {

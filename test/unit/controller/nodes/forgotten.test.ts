@@ -14,7 +14,7 @@ import {
 import { memoryLog } from '../../../helpers/csi-server.ts';
 import { startFakeAgent } from '../../../helpers/fake-agent.ts';
 
-const longAwayMs = 11 * 60_000;
+const longAbsentMs = 11 * 60_000;
 
 async function rowOf({ nodes }: TestController, name: string) {
   return (await nodes.ListNodes({})).nodes.find((node) => node.name === name);
@@ -57,13 +57,16 @@ test('lost, forgotten, returned, remembered: what every controller with the same
   t.is(ready.code, 'FAILED_PRECONDITION');
   t.regex(ready.message, /node 'n7' is ready.*force/);
   await lost.cut();
-  for (const { until } of [one, two]) await until('n7', 'away');
+  for (const { until } of [one, two]) await until('n7', 'unreachable');
   const restarting = await endOf(one.nodes.ForgetNode({ name: 'n7' }));
   t.is(restarting.code, 'FAILED_PRECONDITION', restarting.message);
-  for (const { advance } of [one, two]) advance(longAwayMs);
-  const away = await endOf(one.controller.DeleteVolume({ volume_id }));
-  t.is(away.code, 'UNAVAILABLE');
-  t.regex(away.message, /its data is not lost.*if it never comes back: loopcsi node forget n7$/);
+  for (const { advance } of [one, two]) advance(longAbsentMs);
+  const unreachable = await endOf(one.controller.DeleteVolume({ volume_id }));
+  t.is(unreachable.code, 'UNAVAILABLE');
+  t.regex(
+    unreachable.message,
+    /its data is not lost.*if it never comes back: loopcsi node forget n7$/,
+  );
 
   t.like(await one.nodes.ForgetNode({ name: 'n7' }), { was_forgotten: false, was_known: true });
   t.like(await one.nodes.ForgetNode({ name: 'n7' }), { was_forgotten: true });
@@ -146,8 +149,8 @@ test('after a restart, the address of a forgotten node does not make lists incom
   const before = await startTestController(t, [lost, other], { nodeStore: store });
   await before.until('n7', 'ready');
   await lost.cut();
-  await before.until('n7', 'away');
-  before.advance(longAwayMs);
+  await before.until('n7', 'unreachable');
+  before.advance(longAbsentMs);
   await before.nodes.ForgetNode({ name: 'n7' });
   await before.running.stop();
   const after = await startTestController(t, [lost, other], { nodeStore: store });
@@ -182,7 +185,7 @@ test('a node at the address of a forgotten one is not hidden while it has not an
   await before.running.stop();
   await agent.cut();
   const after = await startTestController(t, [agent], { nodeStore: store });
-  await after.until(agent.address, 'away');
+  await after.until(agent.address, 'unreachable');
   t.is((await endOf(after.controller.ListVolumes({}))).code, 'UNAVAILABLE');
 });
 
@@ -262,7 +265,7 @@ test('an id of a forgotten node is not called missing before all nodes have said
   const nodeStore = memoryNodeStore(forgottenText('n7'));
   const controller = await startTestController(t, [has, other], { nodeStore });
   await controller.until('n9', 'ready');
-  await controller.until(has.address, 'away');
+  await controller.until(has.address, 'unreachable');
   const source = { type: 'snapshot', snapshot: { snapshot_id } } as const;
   const calls = {
     DeleteVolume: () => controller.controller.DeleteVolume({ volume_id }),
@@ -289,7 +292,7 @@ test('an id of a forgotten node is not called missing before all nodes have said
   for (const [rpc, call] of Object.entries(calls)) {
     const { code, message } = await endOf(call());
     t.is(code, 'UNAVAILABLE', rpc);
-    t.regex(message, /unless another node has it now.*is away since/, rpc);
+    t.regex(message, /unless another node has it now.*has been unreachable for/, rpc);
   }
   await has.restore();
   await controller.until('n8', 'ready');
@@ -304,9 +307,9 @@ test('an id of a forgotten node is not called missing before all nodes have said
   t.false(has.volumes.has(volume_id));
   t.is((await endOf(controller.controller.DeleteSnapshot({ snapshot_id }))).code, 'OK');
   await has.cut();
-  await controller.until('n8', 'away');
+  await controller.until('n8', 'unreachable');
   const after = await endOf(controller.controller.DeleteSnapshot({ snapshot_id }));
-  t.is(after.code, 'OK', 'what a node said stays known while it is away');
+  t.is(after.code, 'OK', 'what a node said stays known while it is unreachable');
 });
 
 test('a node that may be one whose agent has not spoken yet is forgotten by force only', async (t) => {
@@ -314,7 +317,7 @@ test('a node that may be one whose agent has not spoken yet is forgotten by forc
   silent.hang();
   const timings = { connectTimeoutMs: 600_000, helloTimeoutMs: 600_000 };
   const controller = await startTestController(t, [silent], { timings });
-  controller.advance(longAwayMs);
+  controller.advance(longAbsentMs);
   const refused = await endOf(controller.nodes.ForgetNode({ name: 'n7' }));
   t.is(refused.code, 'FAILED_PRECONDITION');
   t.regex(
@@ -331,7 +334,7 @@ test('an agent that was never seen is forgotten by its address and the id of its
   await agent.cut();
   const { address } = agent;
   const controller = await startTestController(t, [agent, other]);
-  await controller.until(address, 'away');
+  await controller.until(address, 'unreachable');
   await controller.until('n8', 'ready');
   const hint = new RegExp(`loopcsi node forget NODE --address ${address}$`);
   t.regex((await endOf(controller.controller.ListVolumes({}))).message, hint);
@@ -343,7 +346,7 @@ test('an agent that was never seen is forgotten by its address and the id of its
   t.regex(byAddress.message, /--address/);
   for (const wrong of [other.address, '10.0.0.99:9737'])
     t.is((await endOf(forget([wrong]))).code, 'INVALID_ARGUMENT');
-  controller.advance(longAwayMs);
+  controller.advance(longAbsentMs);
   t.like(await forget([]), { was_forgotten: false });
   t.is((await endOf(controller.controller.ListVolumes({}))).code, 'UNAVAILABLE');
   t.like(await forget([address]), { was_forgotten: true });
@@ -357,7 +360,7 @@ test('the topology of a forgotten node has no room, also while other nodes may s
   await agent.cut();
   const nodeStore = memoryNodeStore(forgottenText('n7'));
   const { controller, until } = await startTestController(t, [agent], { nodeStore });
-  await until(agent.address, 'away');
+  await until(agent.address, 'unreachable');
   const { segments } = agent.hello;
   const { available_capacity } = await controller.GetCapacity({
     accessible_topology: { segments },
@@ -427,27 +430,27 @@ test('no call is routed before the records have been read', async (t) => {
   await controller.until('n7', 'ready');
 });
 
-test('a volume for a node that has been away for ten minutes is refused so that it is created elsewhere', async (t) => {
-  const away = await startFakeAgent(t, 'n7');
-  const controller = await startTestController(t, [away, await startFakeAgent(t, 'n8')]);
+test('a volume for a node that has been unreachable for ten minutes is refused so that it is created elsewhere', async (t) => {
+  const unreachable = await startFakeAgent(t, 'n7');
+  const controller = await startTestController(t, [unreachable, await startFakeAgent(t, 'n8')]);
   await controller.until('n7', 'ready');
   await controller.until('n8', 'ready');
-  await away.cut();
-  await controller.until('n7', 'away');
+  await unreachable.cut();
+  await controller.until('n7', 'unreachable');
   const create = (source: boolean) =>
     endOf(
       controller.controller.CreateVolume({
         name: 'v',
         volume_capabilities: [aCapability],
         accessibility_requirements: {
-          requisite: [{ segments: away.hello.segments }],
+          requisite: [{ segments: unreachable.hello.segments }],
           preferred: [],
         },
         ...(source
           ? {
               volume_content_source: {
                 type: 'snapshot',
-                snapshot: { snapshot_id: snapshotIdFor('s', away.tag) },
+                snapshot: { snapshot_id: snapshotIdFor('s', unreachable.tag) },
               },
             }
           : {}),
@@ -458,9 +461,12 @@ test('a volume for a node that has been away for ten minutes is refused so that 
   controller.advance(2 * 60_000);
   const end = await create(false);
   t.is(end.code, 'RESOURCE_EXHAUSTED');
-  t.regex(end.message, /another node should be chosen: node 'n7' .* is away since 11 min/);
+  t.regex(
+    end.message,
+    /another node should be chosen: node 'n7' .* has been unreachable for 11 min/,
+  );
   t.is((await create(true)).code, 'UNAVAILABLE', 'a copy can be made nowhere else');
-  await away.restore();
+  await unreachable.restore();
   await controller.until('n7', 'ready');
   t.is((await create(false)).code, 'OK');
 });

@@ -73,7 +73,7 @@ async function begin(t: ExecutionContext, options: Partial<LossOptions> = {}) {
   };
 }
 
-test('a node that is only away is never forgotten, its claims get one event an hour with the command', async (t) => {
+test('a node that is only unreachable is never forgotten, its claims get one event an hour with the command', async (t) => {
   const { after, isForgotten, events, event, restart, api } = await begin(t);
   await after(1);
   t.deepEqual(
@@ -82,7 +82,7 @@ test('a node that is only away is never forgotten, its claims get one event an h
     'agents may still connect',
   );
   await after(4);
-  t.is(events().length, 0, 'not yet away for long');
+  t.is(events().length, 0, 'not yet unreachable for long');
   await after(6);
   t.like(event(), {
     type: 'Warning',
@@ -156,7 +156,7 @@ test('policy forget: a node whose agent is ready stays, although its Node object
   for (let round = 0; round < 5; round += 1) await after(60);
   t.false(agents.isForgotten(nodeTagOf('n8')));
   await agent.cut();
-  await controller.until('n8', 'away');
+  await controller.until('n8', 'unreachable');
   await after(1);
   await after(5);
   t.truthy(records.all().find(({ name }) => name === 'n8')?.objectDeletedAt);
