@@ -7,7 +7,10 @@ export interface NodeInventory {
   readonly nodeTag: string;
   /** The pools that are served. */
   readonly pools: readonly { readonly name: string; readonly uuid: string }[];
-  /** Usable volumes, snapshots and groups whose id ends in another node's tag, sorted. */
+  /**
+   * Usable volumes, snapshots and groups whose id ends in another node's tag, sorted. Also those of pools that were read but are not
+   * served now: without them, calls would go to the node of the tag, which would say that they do not exist.
+   */
   readonly foreignIds: readonly EntryId[];
   /** Number of volumes, inline volumes included, also of pools that were read but are not served now. */
   readonly volumeCount: number;
@@ -16,7 +19,7 @@ export interface NodeInventory {
 /** Reads only memory, so that a pool that hangs does not delay the answer. */
 export function inventoryOf(pools: Pools, nodeTag: string): NodeInventory {
   const { served } = pools;
-  const ids = served.flatMap(({ volumes, snapshots, groups }): readonly EntryId[] =>
+  const ids = pools.all.flatMap(({ volumes, snapshots, groups }): readonly EntryId[] =>
     [...volumes.values(), ...snapshots.values(), ...groups.values()].map(({ id }) => id),
   );
   return {

@@ -24,7 +24,11 @@ test('the inventory has the served pools, and the ids that end in the tag of ano
   const foreign = volumeIdFor('moved', nodeTagOf('other-node'));
   a?.volumes.put({ ...record, id: foreign, name: 'moved' });
   t.deepEqual(volumes.inventory().foreignIds, [foreign]);
-  a?.volumes.delete(foreign);
+  await a?.close();
+  t.deepEqual(volumes.inventory().foreignIds, [foreign], 'its pool is not served now');
+  // Its disk has no such entry.
+  t.true(await a?.open(async () => undefined));
+  t.deepEqual(volumes.inventory().foreignIds, []);
   // An inline volume, whose name the kubelet chooses.
   const inline = volumeIdFor('csi-0123', nodeTag);
   b?.ephemerals.put({ ...record, id: inline, name: 'csi-0123' });
