@@ -736,7 +736,7 @@ export interface ListLeftoversResponse {
 }
 
 export interface Leftover {
-  /** `loop-device`, `incomplete-entry`, `deleted-entry`, `mount-directory`, `copy-progress`, `entry-without-record` or `vanished-pool`. */
+  /** `loop-device`, `incomplete-entry`, `deleted-entry`, `mount-directory`, `copy-progress`, `entry-without-record`, `vanished-pool` or `known-volume`. */
   readonly kind: string;
   /** Path of the file, directory or device. */
   readonly path: string;

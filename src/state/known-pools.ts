@@ -49,6 +49,11 @@ export class KnownPools {
     return Object.keys((await this.#read()).pools);
   }
 
+  /** Returns the uuids of all pools that were seen and not forgotten. */
+  async uuids(): Promise<ReadonlySet<string>> {
+    return new Set(Object.values((await this.#read()).pools));
+  }
+
   async remember(directory: string, uuid: string): Promise<void> {
     if ((await this.seenAt(directory)) === uuid) return;
     await this.#change((pools) => ({ ...pools, [directory]: uuid }));

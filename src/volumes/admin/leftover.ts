@@ -14,7 +14,9 @@ type LeftoverKind =
   /** A file or directory of a pool that has no record. */
   | 'entry-without-record'
   /** A pool that was seen at a directory and is not there any more. */
-  | 'vanished-pool';
+  | 'vanished-pool'
+  /** The file that says that Docker knows a volume, of a pool that this node does not know any more. */
+  | 'known-volume';
 
 export interface Leftover {
   readonly kind: LeftoverKind;

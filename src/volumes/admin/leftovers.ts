@@ -1,11 +1,12 @@
 /** Finds what is left over on this node, and removes what the driver can recognize as its own. */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { isPrivateMountName } from '../../host/filesystem/private-mount-name.ts';
 import type { Host, ImageStatus, LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { foundName, type SnapshotId } from '../../ids.ts';
 import type { KnownPools } from '../../state/known-pools.ts';
+import { KnownVolumes } from '../docker/known-volumes.ts';
 import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import { entryFiles, imageFile, recordAreas } from '../pool/layout.ts';
@@ -93,6 +94,7 @@ async function findLeftovers(domain: Domain, deps: LeftoverDeps): Promise<readon
     ...found,
     ...(await leftMountDirectories(domain, deps, mounts)),
     ...(await vanishedPools(domain, deps)),
+    ...(await volumesOfUnknownPools(domain, deps)),
   ];
 }
 
@@ -300,6 +302,27 @@ async function vanishedPools(
     });
   }
   return found;
+}
+
+/**
+ * Volumes that Docker knows, of pools that are not known any more, because another pool was adopted at their directory. Docker would start a
+ * container with an empty volume if the file was removed while the pool can come back, so an operator decides.
+ */
+async function volumesOfUnknownPools(
+  domain: Domain,
+  { knownPools, stateDir }: LeftoverDeps,
+): Promise<readonly Found[]> {
+  const { host, log } = inLane(domain, { kind: 'state', id: stateDir });
+  const known = new KnownVolumes(stateDir, { host, log });
+  const found = await known.ofOtherPools(() => knownPools.uuids());
+  return found.map((path) => ({
+    kind: 'known-volume',
+    path,
+    pool: '',
+    bytes: 0n,
+    why: `Docker knows volume '${basename(path)}', whose pool this node does not know any more`,
+    remedy: `if its pool is lost for good: rm ${path}`,
+  }));
 }
 
 /** Space that the images directly in a directory occupy, or a file. */

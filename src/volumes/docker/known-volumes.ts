@@ -49,6 +49,21 @@ export class KnownVolumes {
     return this.#files.exists(join(this.#directory, id));
   }
 
+  /** Returns the paths of the files whose pool is none of those that `knownPools` returns. */
+  async ofOtherPools(knownPools: () => Promise<ReadonlySet<string>>): Promise<readonly string[]> {
+    const ids = await this.#ids();
+    // Read afterwards: a pool is known before its first volume is.
+    const uuids = await knownPools();
+    const paths: string[] = [];
+    for (const id of ids) {
+      const uuid = await this.#poolOf(id);
+      // A file of an earlier version does not tell.
+      if (uuid === undefined || uuid === '' || uuids.has(uuid)) continue;
+      paths.push(join(this.#directory, id));
+    }
+    return paths;
+  }
+
   /** Returns the ids of the known volumes of a pool. */
   async ofPool(uuid: string): Promise<readonly VolumeId[]> {
     const ids: VolumeId[] = [];

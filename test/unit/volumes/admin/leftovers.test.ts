@@ -362,3 +362,21 @@ test('a pool that vanished is reported, and not forgotten', async (t) => {
   const [result] = await administration.removeLeftovers([gone]);
   t.regex(result?.problem ?? '', /loopcsi pool forget NAME=/);
 });
+
+test('a volume that Docker knows, of a pool that another one has replaced, is reported, and not removed', async (t) => {
+  const { node, list, administration, pool } = await nodeInUse(t);
+  const known = join(node.directory, 'state', 'known-volumes');
+  await mkdir(known, { recursive: true });
+  const fileOf = async (name: string, uuid: string): Promise<string> => {
+    const path = join(known, `${name}.562f2833`);
+    await writeFile(path, `${uuid}\n`);
+    return path;
+  };
+  await fileOf('kept', pool.marker?.uuid ?? '');
+  const replaced = await fileOf('replaced', '00000000-0000-4000-8000-000000000000');
+  await writeFile(join(known, 'old.562f2833'), '\n');
+  t.deepEqual(await list(), [['known-volume', replaced, true]]);
+  const [result] = await administration.removeLeftovers([replaced]);
+  t.is(result?.problem, `if its pool is lost for good: rm ${replaced}`);
+  t.true((await stat(replaced)).isFile());
+});
