@@ -28,6 +28,11 @@ export async function showListOfPools<T>(
   for (const warning of warnings) session.terminal.printError(warning);
 }
 
+/** The warnings of this list in what a command has written to standard error. */
+export function unreadPoolWarnings(text: string): readonly string[] {
+  return text.match(/^What pool '[^']+' contains is missing here, .*$/gm) ?? [];
+}
+
 async function findUnreadPools(
   session: Session,
   { pool }: { readonly pool?: string },

@@ -115,7 +115,8 @@ function answer(
       const command = args.slice(args.indexOf('--') + 2).join(' ');
       const pod = args[args.indexOf('--') - 1] ?? '';
       const text = answers[pod.replace('loopcsi-node-', '')]?.[command];
-      return text === undefined ? failed('command terminated with exit code 1') : done(text);
+      if (text === undefined) return failed('command terminated with exit code 1');
+      return { ...done(text), stderr: answers[pod.replace('loopcsi-node-', '')]?.['stderr'] ?? '' };
     }
     default:
       return done(`${args.join(' ')}\n`);

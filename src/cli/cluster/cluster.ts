@@ -216,6 +216,8 @@ export interface NodeAnswer<T> {
   readonly node: string;
   readonly value: T | undefined;
   readonly problem: string;
+  /** What it wrote to standard error beside a value. */
+  readonly warnings: string;
 }
 
 export const concurrentNodes = 8;
@@ -228,20 +230,16 @@ export async function askNodes<T>(
   ...args: readonly string[]
 ): Promise<readonly NodeAnswer<T>[]> {
   return mapConcurrently(pods, concurrentNodes, async (pod) => {
-    const node = pod.spec.nodeName;
+    const asked = { pod, node: pod.spec.nodeName, problem: '', warnings: '' };
     try {
       const { stdout, stderr } = await kubectl.attempt(...execInto(pod, ...args, '--json'));
       // doctor prints its findings and exits with 1 if one of them is a failure.
       if (stdout.trim() === '')
-        return { pod, node, value: undefined, problem: stderr.trim() || 'no answer' };
-      return { pod, node, value: v.parse(schema, JSON.parse(stdout)), problem: '' };
+        return { ...asked, value: undefined, problem: stderr.trim() || 'no answer' };
+      return { ...asked, value: v.parse(schema, JSON.parse(stdout)), warnings: stderr };
     } catch (error) {
-      return {
-        pod,
-        node,
-        value: undefined,
-        problem: `its answer is not complete: ${messageOf(error)}`,
-      };
+      const problem = `its answer is not complete: ${messageOf(error)}`;
+      return { ...asked, value: undefined, problem };
     }
   });
 }

@@ -117,12 +117,13 @@ async function listVolumes(
   if (silent.length === 0) return;
   if (!session.isText) for (const one of silent) session.terminal.printError(silentText(one));
   throw new FailedError(
-    `${count(silent.length, 'node')} did not answer, so the list is incomplete`,
+    `${count(silent.length, 'node')} did not list all volumes, so the list is incomplete`,
   );
 }
 
-function silentText({ node, problem }: SilentNode): string {
-  return printable(`node ${node} did not answer: ${problem}`);
+function silentText({ node, problem, isPartial }: SilentNode): string {
+  const what = isPartial ? 'did not list all of its volumes' : 'did not answer';
+  return printable(`node ${node} ${what}: ${problem}`);
 }
 
 async function showNodes(

@@ -1,5 +1,6 @@
 /** The volumes that each node's driver lists. */
 import * as v from 'valibot';
+import { unreadPoolWarnings } from '../list-of-pools.ts';
 import { askNodes, isReady } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import type { Pod } from './objects.ts';
@@ -29,16 +30,20 @@ export interface NodeVolumes {
   /** The driver's pod there. */
   readonly pod: { readonly namespace: string; readonly name: string };
   readonly volumes: readonly NodeVolume[];
+  /** Whether its volumes are all of the node: the driver has read each of its pools. */
+  readonly isComplete: boolean;
 }
 
 export interface SilentNode {
   readonly node: string;
   readonly problem: string;
+  /** Whether it has listed the volumes of other pools. */
+  readonly isPartial: boolean;
 }
 
 export interface Volumes {
   readonly answers: readonly NodeVolumes[];
-  /** Nodes that did not answer, with the reason. */
+  /** Nodes of which not all volumes are known, with the reason. */
   readonly silent: readonly SilentNode[];
 }
 
@@ -54,10 +59,17 @@ export async function listNodeVolumes(
     .map(({ spec, metadata }) => ({
       node: spec.nodeName,
       problem: `the driver's pod ${metadata.name} is not ready`,
+      isPartial: false,
     }));
-  for (const { pod, node, value, problem } of found) {
-    if (value === undefined) silent.push({ node, problem });
-    else answers.push({ node, pod: pod.metadata, volumes: value });
+  for (const { pod, node, value, problem, warnings } of found) {
+    if (value === undefined) {
+      silent.push({ node, problem, isPartial: false });
+      continue;
+    }
+    const unread = unreadPoolWarnings(warnings);
+    const isComplete = unread.length === 0;
+    answers.push({ node, pod: pod.metadata, volumes: value, isComplete });
+    if (!isComplete) silent.push({ node, problem: unread.join('; '), isPartial: true });
   }
   return { answers, silent };
 }

@@ -130,7 +130,7 @@ function lostRow(
     sizeBytes: null,
     allocatedBytes: null,
     usedBytes: null,
-    status: isSilent ? 'unknown, the node did not answer' : 'not on its node',
+    status: isSilent ? 'unknown, the node did not list it' : 'not on its node',
   };
 }
 

@@ -90,8 +90,9 @@ function objectsWithoutVolume(
       ];
     }
     const answer = answers.find((one) => one.node === node);
-    if (answer === undefined || answer.volumes.some(({ id }) => id === spec.csi?.volumeHandle))
-      return [];
+    // It may be in a pool that the driver has not read; the doctor of the node reports that pool.
+    if (answer?.isComplete !== true) return [];
+    if (answer.volumes.some(({ id }) => id === spec.csi?.volumeHandle)) return [];
     return [
       fail(
         `pv:${metadata.name}`,

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { checkOrphans } from '../../../../src/cli/cluster/checks/orphans.ts';
 import { findDriver, loadCluster } from '../../../../src/cli/cluster/cluster.ts';
 import { listNodeVolumes } from '../../../../src/cli/cluster/node-volumes.ts';
 import { listNodes } from '../../../../src/cli/cluster/nodes.ts';
@@ -84,7 +85,37 @@ test('a volume of a node that did not answer is unknown, not lost', async (t) =>
   const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
   const found = await listNodeVolumes(fake.kubectl, cluster.driverPods);
   t.regex(found.silent[0]?.problem ?? '', /not complete/);
-  t.is(joinVolumes(cluster, found)[0]?.status, 'unknown, the node did not answer');
+  t.is(joinVolumes(cluster, found)[0]?.status, 'unknown, the node did not list it');
+});
+
+test('a volume that may be in a pool which its node has not read is unknown, not lost', async (t) => {
+  const fake = makeFakeCluster(['n1']);
+  const warning =
+    "What pool 'b' contains is missing here, because it has not been read since the driver started: pool 'b': /b is not mounted; mount it";
+  fake.answers['n1'] = {
+    ...fake.answers['n1'],
+    'volume list --json': JSON.stringify([nodeVolume('a.1')]),
+    stderr: `some line\n${warning}\n`,
+  };
+  fake.objects['persistentvolumes'] = [
+    persistentVolume('known', 'n1', 'a.1'),
+    persistentVolume('unread', 'n1', 'b.1'),
+  ];
+  const cluster = await loadCluster(fake.kubectl, await findDriver(fake.kubectl, driverName));
+  const found = await listNodeVolumes(fake.kubectl, cluster.driverPods);
+  t.deepEqual(found.silent, [{ node: 'n1', problem: warning, isPartial: true }]);
+  t.deepEqual(
+    joinVolumes(cluster, found).map(({ id, status }) => [id, status]),
+    [
+      ['a.1', 'ok'],
+      ['b.1', 'unknown, the node did not list it'],
+    ],
+  );
+  t.deepEqual(
+    checkOrphans(cluster, found.answers).filter(({ state }) => state === 'fail'),
+    [],
+    'no doctor says that its data is lost',
+  );
 });
 
 test('pods of other namespaces are not the driver, whatever their labels are', async (t) => {
