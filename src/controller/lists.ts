@@ -1,6 +1,7 @@
 /** Lists over nodes, page by page: the entries of one node after those of another, in the order of the node tags. */
 import { mapConcurrently } from '../async.ts';
 import { VolumeError } from '../errors.ts';
+import { StatusError } from '../rpc/status.ts';
 import type { Agent } from './agent.ts';
 import type { Agents, Node } from './agents.ts';
 import { absent, requireAgent } from './route.ts';
@@ -53,9 +54,13 @@ export async function listOver<T>(
     tag: tagOf(node, agents),
     agent: requireAgent(node, agents),
   }));
-  const askNode = ({ tag, agent }: Asked, max_entries: number): Promise<ListPage<T>> => {
+  const askNode = async ({ tag, agent }: Asked, max_entries: number): Promise<ListPage<T>> => {
     const starting_token = start?.tag === tag ? (start.token ?? '') : '';
-    return ask(agent, { max_entries, starting_token });
+    try {
+      return await ask(agent, { max_entries, starting_token });
+    } catch (error) {
+      throw withNode(error, agent);
+    }
   };
   const entries: T[] = [];
   let previous: Asked | undefined;
@@ -77,6 +82,13 @@ export async function listOver<T>(
       return { entries, next_token: `${previous?.tag ?? ''}!` };
   }
   return { entries, next_token: '' };
+}
+
+/** The caller has named no node, so the error of one that cannot list all that it has says which it is. */
+function withNode(error: unknown, { name }: Agent): unknown {
+  const subject = `node '${name}'`;
+  if (!(error instanceof StatusError) || error.message.includes(subject)) return error;
+  return new StatusError(error.code, `${subject}: ${error.message}`, { cause: error });
 }
 
 /** The first node alone, since it often fills the page; then more and more, since many may have no entries. */

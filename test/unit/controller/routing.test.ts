@@ -1,5 +1,6 @@
 import test from 'ava';
 import type { Client } from '../../../src/csi/client.ts';
+import { VolumeError } from '../../../src/errors.ts';
 import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../../src/ids.ts';
 import { topologyOfNode } from '../../../src/rpc/topology.ts';
 import {
@@ -224,6 +225,22 @@ test('every RPC × every state of its node', async (t) => {
       else t.is(code, want, name);
       if (want === 'UNAVAILABLE') t.regex(message, /node/, name);
     }
+  }
+});
+
+test('lists fail while the driver of a node has not read a pool, and say which node', async (t) => {
+  const [one, other] = [await startFakeAgent(t, 'node-a'), await startFakeAgent(t, 'node-b')];
+  const { until, controller } = await startTestController(t, [one, other]);
+  await until('node-a', 'ready');
+  await until('node-b', 'ready');
+  other.before = async () => {
+    throw new VolumeError('unavailable', "the list would be incomplete: pool 'a' is not mounted");
+  };
+  for (const call of [controller.ListVolumes({}), controller.ListSnapshots({})]) {
+    t.deepEqual(await endOf(call), {
+      code: 'UNAVAILABLE',
+      message: "node 'node-b': the list would be incomplete: pool 'a' is not mounted",
+    });
   }
 });
 
