@@ -130,7 +130,14 @@ function answersProbe(client: Client<'csi.v1.Identity'>): Promise<boolean> {
   );
 }
 
-/** Waits until the driver answers Probe. If it ends first or takes a minute, kills it and throws an error with its log. */
+async function isServing(driver: DriverProcess): Promise<boolean> {
+  return (await driver.log()).includes('"msg":"serving"');
+}
+
+/**
+ * Waits until the driver answers Probe and all its other sockets are open, which it logs. If it ends first or takes a minute, kills it
+ * and throws an error with its log.
+ */
 export async function untilReady(driver: DriverProcess): Promise<void> {
   const { endpoint, ended } = driver;
   const client = makeClient('csi.v1.Identity', `unix://${endpoint}`);
@@ -144,7 +151,9 @@ export async function untilReady(driver: DriverProcess): Promise<void> {
       Date.now() < deadline && end === undefined;
     ) {
       // After a refused connection, grpc-js waits a second before the next one.
-      if ((await accepts(endpoint)) && (await answersProbe(client))) return;
+      if ((await accepts(endpoint)) && (await answersProbe(client)) && (await isServing(driver))) {
+        return;
+      }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   } finally {

@@ -26,10 +26,10 @@ import {
 
 /** Number of runs over all pools. `LOOPCSI_SEEDS=1000` makes the full test, without a time limit. */
 const asked = process.env['LOOPCSI_SEEDS'];
-const seeds = Number(asked ?? 240);
+const seeds = Number(asked ?? 90);
 /** Otherwise, a busy machine makes fewer runs, but at least some, so that the other tests are not delayed. */
 const leastRuns = 10;
-const limit = asked === undefined ? { interruptAfterTimeLimit: 90_000 } : {};
+const limit = asked === undefined ? { interruptAfterTimeLimit: 25_000 } : {};
 
 const startBytes = Number(8n * MiB);
 const pageBytes = 4096;

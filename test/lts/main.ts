@@ -1,6 +1,7 @@
 /**
- * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from the version of all other tests: the
- * unit tests of the driver, and the tests on real devices that depend on Node (thread pool, kernel calls, sockets, signals).
+ * `npm run test:lts` runs tests with the Node version of the driver's image, which differs from the version of all other tests: those
+ * that depend on Node (thread pool, kernel calls, sockets, signals, certificates, streams), as unit tests and on real devices. The rules of
+ * volumes/ use only the language: here they run on real devices, and their unit tests run with the other version.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,8 +10,8 @@ import { nodeRelease } from '../../scripts/node-release.ts';
 import { cached, hashInputs, projectRoot } from '../e2e/cluster/cache.ts';
 import { installNode, nodeProgram } from '../images/node.ts';
 
-/** Folders and files of `test/unit` that run no code of the driver: they read files of the project, or test scripts and other tests. */
-const notOfDriver = [
+/** Folders and files of `test/unit` that do not depend on Node, or run no code of the driver but read files or test other tests. */
+const notHere = [
   'arrows.test.js',
   'chart-schema.test.js',
   'dockerfile.test.js',
@@ -22,6 +23,7 @@ const notOfDriver = [
   'scripts/**',
   'tidy*.test.js',
   'vm/**',
+  'volumes/**',
   'workflows.test.js',
 ];
 const onDevices = ['serve', 'life-cycle', 'snapshots', 'host/freeze/freezer', 'host/loop/devices'];
@@ -29,7 +31,7 @@ const onDevices = ['serve', 'life-cycle', 'snapshots', 'host/freeze/freezer', 'h
 const ava = join(projectRoot, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 const runFiles = join(projectRoot, 'dist', 'scripts', 'run-files.js');
 const suites = [
-  [ava, 'dist/test/unit/**/*.test.js', ...notOfDriver.map((path) => `!dist/test/unit/${path}`)],
+  [ava, 'dist/test/unit/**/*.test.js', ...notHere.map((path) => `!dist/test/unit/${path}`)],
   [runFiles, '--timeout=5m', ...onDevices.map((name) => `dist/test/integration/${name}.test.js`)],
 ];
 

@@ -1,5 +1,8 @@
-/** Nodes that are unreachable for so long that Kubernetes acts on it, and nodes that are drained or deleted. */
+/** Nodes that are unreachable for so long that Kubernetes acts on it, and nodes that are drained, deleted or given up. */
+import { join } from 'node:path';
 import test from 'ava';
+import { run } from '../../../../scripts/command.ts';
+import { projectRoot } from '../../cluster/cache.ts';
 import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes, driverName } from '../../kube/chart.ts';
@@ -8,8 +11,9 @@ import { driverPod } from '../../kube/driver-pods.ts';
 import { bringBack, nodeOfPod, threeNodes, untilNotReady } from '../../kube/nodes.ts';
 import { selectedNode } from '../../kube/objects.ts';
 import { assertNotSlower, provisioningTimes } from '../../kube/provisioning.ts';
-import { api, kubectl, Scenario } from '../../kube/scenario.ts';
+import { api, environment, kubectl, programs, Scenario } from '../../kube/scenario.ts';
 import { assertNodesServe } from '../../kube/serving.ts';
+import { hasController } from '../../kube/shape.ts';
 
 const [first, second, third] = threeNodes();
 
@@ -83,3 +87,55 @@ test.serial('a node is deleted and comes back: its volumes are usable again', as
   });
   await assertNodesServe(scenario, 'after', [third]);
 });
+
+/** kubectl's plugin, as the events of claims name it. */
+async function kubectlLoopcsi(...args: readonly string[]): Promise<string> {
+  const path = `${programs}:${process.env['PATH'] ?? ''}`;
+  return run(join(projectRoot, 'bin', 'kubectl-loopcsi'), args, {
+    env: { ...environment, PATH: path },
+  });
+}
+
+test.serial(
+  'a deleted node is given up: its claims can be deleted; it returns refused, and is remembered with its data',
+  async (t) => {
+    if (!(await hasController())) {
+      t.pass('without a controller, nobody answers for a node that is gone');
+      return;
+    }
+    const scenario = await Scenario.begin(t, 'given-up');
+    for (const name of ['lost', 'kept']) {
+      await scenario.claim(name, { storageClass: classes.ext4 });
+      const script = 'echo kept >/data/file && sync';
+      await scenario.readyPod(name, { claims: { '/data': name }, node: third.name, script });
+    }
+    const claim = await scenario.get('PersistentVolumeClaim', 'lost');
+    await third.powerOff();
+    await kubectl('delete', 'node', third.name);
+    for (const name of ['lost', 'kept']) {
+      await api.untilGone('Pod', scenario.namespace, name, 180_000);
+    }
+    const event = await scenario.event('lost', /^NodeDeleted/, 300_000);
+    t.regex(event, new RegExp(`kubectl loopcsi node forget ${third.name}`));
+    const back = async (): Promise<void> => {
+      await kubectlLoopcsi('node', 'remember', third.name);
+    };
+    t.teardown(back);
+    t.regex(await kubectlLoopcsi('node', 'list'), new RegExp(`${third.name}.*unreachable`));
+    await kubectlLoopcsi('node', 'forget', third.name, '--yes', '--force');
+    await scenario.delete('PersistentVolumeClaim', 'lost');
+    await api.untilGone('PersistentVolume', '', textAt(claim, 'spec.volumeName') ?? '', 180_000);
+    await assertNodesServe(scenario, 'during', [first, second]);
+
+    await bringBack(third);
+    await eventually('the node to be refused', async () =>
+      new RegExp(`${third.name}.*refused`).test(await kubectlLoopcsi('node', 'list'))
+        ? true
+        : undefined,
+    );
+    await back();
+    await scenario.readyPod('reader', { claims: { '/data': 'kept' } }, 180_000);
+    t.is(await scenario.sh('reader', 'cat /data/file'), 'kept');
+    await assertNodesServe(scenario, 'after', [third]);
+  },
+);
