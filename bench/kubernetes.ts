@@ -304,7 +304,6 @@ const only = flag < 0 ? undefined : process.argv[flag + 1];
 const chosen = (Object.keys(shapes) as readonly Shape[]).filter(
   (shape) => only === undefined || shape === only,
 );
-if (chosen.length === 0) throw new Error(`--shape ${only ?? ''}: use daemonset or controller`);
 await api.create('Namespace', '', { metadata: { name: namespace } });
 const measured: Measured[] = [];
 for (const shape of chosen) {

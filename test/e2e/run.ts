@@ -1,8 +1,8 @@
 /**
- * `npm run test:e2e [-- --nodes N [--controller]] [--tap] [STAGE...]`: starts a cluster from this machine's packages, runs the scenarios in it,
- * stage after stage, and removes everything. With one node, the first stage installs the chart as the README says, and the others
- * only run if it passes; with several, the chart is installed before the first stage, with `--controller` in the shape with a
- * controller. Other arguments that start with `-` are passed to AVA. Logs of a failed run are kept, and their path is printed last.
+ * `npm run test:e2e [-- --nodes N [--shape controller]] [--tap] [STAGE...]`: starts a cluster from this machine's packages, runs the
+ * scenarios in it, stage after stage, and removes everything. With one node, the first stage installs the chart as the README says, and
+ * the others only run if it passes; with several, the chart is installed before the first stage, in the shape `daemonset` or
+ * `controller`. Other arguments that start with `-` are passed to AVA. Logs of a failed run are kept, and their path is printed last.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -44,10 +44,11 @@ const lap = (what: string): void => {
 const words = process.argv.slice(2);
 const nodesFlag = words.indexOf('--nodes');
 const nodeCount = nodesFlag < 0 ? 1 : Number(words.splice(nodesFlag, 2)[1]);
-const controllerFlag = words.indexOf('--controller');
-const shape = controllerFlag < 0 ? [] : words.splice(controllerFlag, 1);
 const shapeFlag = words.indexOf('--shape');
-const benchFlags = shapeFlag < 0 ? [] : words.splice(shapeFlag, 2);
+const shape = shapeFlag < 0 ? [] : words.splice(shapeFlag, 2);
+if (shape.length > 0 && !['daemonset', 'controller'].includes(shape[1] ?? '')) {
+  throw new Error(`--shape ${shape[1] ?? ''}: use daemonset or controller`);
+}
 const avaFlags = words.filter((word) => word.startsWith('-'));
 const chosen = words.filter((word) => !word.startsWith('-'));
 
@@ -71,7 +72,7 @@ async function runStage(cluster: Cluster, stage: string): Promise<boolean> {
   const flags = [...bounds, ...early, ...avaFlags];
   const files = `dist/test/e2e/scenarios/${stage}/*.test.js`;
   const scenarios = ['node_modules/.bin/ava', ...flags, files];
-  const more = stage === 'bench' ? benchFlags : [];
+  const more = stage === 'bench' ? shape : [];
   const isGood = await runInside(cluster, [...(commands[stage] ?? scenarios), ...more]);
   lap(`stage ${stage} ended`);
   return isGood;

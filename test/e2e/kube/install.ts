@@ -1,6 +1,6 @@
 /**
- * Installs the tests' release in the cluster, and waits until every node serves it: run by test/e2e/run.ts. With `--controller`, in
- * the shape with a controller.
+ * Installs the tests' release in the cluster, and waits until every node serves it: run by test/e2e/run.ts. With `--shape controller`,
+ * in the shape with a controller.
  */
 
 import { scaledMs } from '../../helpers/slowness.ts';
@@ -19,6 +19,6 @@ const flags = [
   '--values',
   '-',
 ];
-const values = valuesOf(process.argv.includes('--controller'));
+const values = valuesOf(process.argv.slice(2).join(' ') === '--shape controller');
 const { exitCode, stdout, stderr } = await helm(['install', release, chartPath, ...flags], values);
 if (exitCode !== 0) throw new Error(stdout + stderr);
