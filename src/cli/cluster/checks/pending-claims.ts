@@ -117,7 +117,7 @@ function remedyFor(cluster: Cluster, { code, message }: Refusal): string {
       return remedyForMissing(cluster, message);
     case 'Unavailable':
       return absence.test(message)
-        ? 'do what the message says about that node; the claim is retried without a change to it'
+        ? 'do what the message says about that node; the claim is retried, and after ten minutes without that node another one is chosen'
         : 'do what the message says; the claim is retried without a change to it';
     case 'Aborted':
     case 'Canceled':

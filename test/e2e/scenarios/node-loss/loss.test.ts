@@ -17,8 +17,16 @@ import { hasController } from '../../kube/shape.ts';
 
 const [first, second, third] = threeNodes();
 
+/** kubectl's plugin, as the events of claims name it. */
+async function kubectlLoopcsi(...args: readonly string[]): Promise<string> {
+  const path = `${programs}:${process.env['PATH'] ?? ''}`;
+  return run(join(projectRoot, 'bin', 'kubectl-loopcsi'), args, {
+    env: { ...environment, PATH: path },
+  });
+}
+
 test.serial(
-  'a claim that is assigned to a lost node stays with it until the operator takes it away',
+  'a claim that is assigned to a lost node stays with it until the operator gives the node up',
   async (t) => {
     const scenario = await Scenario.begin(t, 'assigned');
     const checker = await Checker.start(scenario, 'check', classes.xfs, third);
@@ -30,10 +38,15 @@ test.serial(
     await scenario.claim('assigned', { assignedTo: third.name });
     await scenario.pod('assigned', { claims: { '/data': 'assigned' } });
     t.regex(await scenario.event('assigned', /FailedScheduling/), /untolerated taint/);
-    const claim = ['--namespace', scenario.namespace, 'pvc/assigned'];
-    await kubectl('annotate', ...claim, `${selectedNode}-`);
+    if (await hasController())
+      await kubectlLoopcsi('node', 'forget', third.name, '--yes', '--force');
+    else {
+      const claim = ['--namespace', scenario.namespace, 'pvc/assigned'];
+      await kubectl('annotate', ...claim, `${selectedNode}-`);
+    }
     await scenario.untilReady('assigned', 180_000);
     t.not((await nodeOfPod(scenario, 'assigned')).name, third.name);
+    if (await hasController()) await kubectlLoopcsi('node', 'remember', third.name);
     await bringBack(third);
     await scenario.untilReady('check', 180_000);
     await checker.assertWhole(t, 1);
@@ -87,14 +100,6 @@ test.serial('a node is deleted and comes back: its volumes are usable again', as
   });
   await assertNodesServe(scenario, 'after', [third]);
 });
-
-/** kubectl's plugin, as the events of claims name it. */
-async function kubectlLoopcsi(...args: readonly string[]): Promise<string> {
-  const path = `${programs}:${process.env['PATH'] ?? ''}`;
-  return run(join(projectRoot, 'bin', 'kubectl-loopcsi'), args, {
-    env: { ...environment, PATH: path },
-  });
-}
 
 test.serial(
   'a deleted node is given up: its claims can be deleted; it returns refused, and is remembered with its data',
