@@ -92,6 +92,15 @@ export class Checker {
     });
   }
 
+  /** Waits until the pod has written more rounds than `rounds`. After a reboot, what Kubernetes says about the pod can be from before. */
+  async untilBack(rounds: number): Promise<void> {
+    await eventually(
+      `${this.name} to be back`,
+      async () => ((await this.rounds()) > rounds ? true : undefined),
+      { timeoutMs: 180_000 },
+    );
+  }
+
   /** The longest pause between two rounds, in seconds. */
   async longestPause(): Promise<number> {
     const script = `awk 'NR > 1 && $2 - last > most {most = $2 - last} {last = $2} END {print most + 0}' /data/log`;

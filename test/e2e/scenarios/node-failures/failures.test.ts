@@ -67,8 +67,7 @@ test.serial(
     t.log(await scenario.event('copy', new RegExp(`ProvisioningFailed.*${where}`)));
     await elsewhere.assertWhole(t);
     await bringBack(third);
-    await scenario.untilReady('check', 180_000);
-    t.true((await checker.rounds()) >= rounds);
+    await checker.untilBack(rounds);
     await checker.assertWhole(t, 1);
     await untilClaimsBound(scenario);
     await assertNodesServe(scenario, 'after', [first, second, third]);

@@ -37,7 +37,7 @@ test.serial(
     assertNotSlower(t, before, unreachable, 'a node that is not ready');
     await scenario.claim('assigned', { assignedTo: third.name });
     await scenario.pod('assigned', { claims: { '/data': 'assigned' } });
-    t.regex(await scenario.event('assigned', /FailedScheduling/), /untolerated taint/);
+    await scenario.event('assigned', /FailedScheduling.*untolerated taint/);
     if (await hasController())
       await kubectlLoopcsi('node', 'forget', third.name, '--yes', '--force');
     else {
@@ -67,7 +67,7 @@ test.serial(
     await kubectl('drain', second.name, ...flags);
     t.is(await api.find('Pod', scenario.namespace, 'writer'), undefined);
     await scenario.pod('next', { claims });
-    t.regex(await scenario.event('next', /FailedScheduling/), /unschedulable|node affinity/);
+    await scenario.event('next', /FailedScheduling.*(unschedulable|node affinity)/);
     t.is((await driverPod(second)).name, driver.name, 'the DaemonSet stays');
     await kubectl('uncordon', second.name);
     await scenario.untilReady('next', 180_000);
@@ -87,7 +87,7 @@ test.serial('a node is deleted and comes back: its volumes are usable again', as
   await kubectl('delete', 'node', third.name);
   await api.untilGone('Pod', scenario.namespace, 'writer', 180_000);
   await scenario.pod('next', { claims });
-  t.regex(await scenario.event('next', /FailedScheduling/), /match PersistentVolume's node affinity/);
+  await scenario.event('next', /FailedScheduling.*match PersistentVolume's node affinity/);
   await assertNodesServe(scenario, 'during', [first, second]);
   t.is(await scenario.volumeId('data'), id, 'the claim keeps its volume');
   await bringBack(third);
