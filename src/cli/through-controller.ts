@@ -4,7 +4,7 @@
  */
 import type { Client } from '../csi/client.ts';
 import type { Snapshot, Topology, Volume } from '../csi/types.ts';
-import { FailedError, rephraseForCli } from './errors.ts';
+import { FailedError, rephraseForCli, UsageError } from './errors.ts';
 import { type ListOptions, showList } from './list.ts';
 import { collectPages, type PageRequest, requireField } from './lookup.ts';
 import { type Column, count, formatFields, formatPromisedSize } from './output.ts';
@@ -91,7 +91,7 @@ interface Kind<T> {
   readonly get: (controller: Controller, id: string) => Promise<T | null>;
   readonly page: (
     controller: Controller,
-    request: PageRequest,
+    request: PageRequest & { readonly source_volume_id?: string },
   ) => Promise<{ entries: readonly T[]; next_token: string }>;
   readonly remove: (controller: Controller, id: string) => Promise<unknown>;
 }
@@ -183,11 +183,46 @@ async function deleteAll<T>(
   if (!session.isText) await session.show(deleted, () => '');
 }
 
-export const listVolumes = (session: Session, options: ListOptions): Promise<void> =>
-  list(session, volumes, options);
+export async function listVolumes(
+  session: Session,
+  claim: string | undefined,
+  options: ListOptions & { readonly pool?: string },
+): Promise<void> {
+  if (claim !== undefined)
+    throw new UsageError(
+      `'${printable(claim)}': a controller does not know the claims of volumes; use kubectl loopcsi volumes`,
+    );
+  const { pool } = options;
+  const page: typeof volumes.page = async (controller, request) => {
+    const { entries, next_token } = await volumes.page(controller, request);
+    return {
+      entries: entries.filter((one) => pool === undefined || volumeAsJson(one).pool === pool),
+      next_token,
+    };
+  };
+  await list(session, { ...volumes, page }, options);
+}
 
-export const listSnapshots = (session: Session, options: ListOptions): Promise<void> =>
-  list(session, snapshots, options);
+export async function listSnapshots(
+  session: Session,
+  options: ListOptions & { readonly volume?: string; readonly pool?: string },
+): Promise<void> {
+  const { volume, pool } = options;
+  if (pool !== undefined)
+    throw new UsageError(
+      "--pool: a controller does not know the pools of snapshots; use the driver's socket on their node",
+    );
+  const source_volume_id = volume === undefined ? '' : await sourceIdOf(session, volume);
+  const page: typeof snapshots.page = (controller, request) =>
+    snapshots.page(controller, { ...request, source_volume_id });
+  await list(session, { ...snapshots, page }, options);
+}
+
+/** An id may be that of a volume that was deleted. */
+async function sourceIdOf(session: Session, idOrName: string): Promise<string> {
+  if (nameIn(idOrName) !== idOrName) return idOrName;
+  return (await find(session, volumes, idOrName)).volume_id;
+}
 
 export const deleteVolumes = (
   session: Session,

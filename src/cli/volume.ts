@@ -87,7 +87,7 @@ async function listVolumes(
   claim: string | undefined,
   options: ListOptions & { readonly pool?: string },
 ): Promise<void> {
-  if (await session.isController()) return routed.listVolumes(session, options);
+  if (await session.isController()) return routed.listVolumes(session, claim, options);
   const listing = {
     load: async () => {
       const { pool = '' } = options;

@@ -103,3 +103,30 @@ test('snapshot create waits for a copy, and fails if the copy does', async (t) =
   t.is(failed.exitCode, 1);
   t.regex(failed.stderr, /the copy failed, or snapshot 'failing\.[0-9a-f]{8}' was deleted/);
 });
+
+test('lists are filtered, or refuse a filter that a controller cannot apply', async (t) => {
+  const { run, createOn } = await start(t);
+  await createOn('one', 'node-a');
+  await createOn('two', 'node-b');
+  for (const name of ['one', 'two']) await run('snapshot', 'create', name, `of-${name}`);
+  const listed = async (...argv: readonly string[]): Promise<string> => {
+    const { exitCode, stdout, stderr } = await run(...argv, '-q');
+    t.is(exitCode, 0, stderr);
+    return stdout.trim().split('\n').sort().join(' ');
+  };
+  t.is(await listed('snapshot', 'list', '--volume', 'two'), 'of-two');
+  t.is(await listed('volume', 'list', '--pool', 'default'), 'one two');
+  t.is(await listed('volume', 'list', '--pool', 'other'), '');
+  const claim = await run('volume', 'list', 'shop/data');
+  t.is(claim.exitCode, 2);
+  t.regex(
+    claim.stderr,
+    /'shop\/data': a controller does not know the claims of volumes; use kubectl/,
+  );
+  const pool = await run('snapshot', 'list', '--pool', 'default');
+  t.is(pool.exitCode, 2);
+  t.regex(pool.stderr, /--pool: a controller does not know the pools of snapshots/);
+  const missing = await run('snapshot', 'list', '--volume', 'none');
+  t.is(missing.exitCode, 1);
+  t.regex(missing.stderr, /no node has a volume 'none'/);
+});
