@@ -20,7 +20,7 @@ export function isNoise(line: string): boolean {
   return /^(?:TAP version .*|1\.\.\d+|# (?:tests|pass|skip|fail) \d+|\s*)$/.test(line);
 }
 
-/** Matches the TAP comment in which test/conformance/sanity.test.ts reports the results of csi-sanity. */
+/** Matches the TAP comment in which test/conformance/run-sanity.ts reports the results of csi-sanity. */
 const sanitySummary = /^#\s+csi-sanity: (\d+) passed, (\d+) failed, (\d+) skipped/;
 
 /**
