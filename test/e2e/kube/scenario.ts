@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 import * as v from 'valibot';
 import { attempt, run } from '../../../scripts/command.ts';
 import { scaledMs } from '../../helpers/slowness.ts';
+import { projectRoot } from '../cluster/cache.ts';
 import { Cluster } from '../cluster/cluster.ts';
 import type { Layout } from '../cluster/layout.ts';
 import type { ClusterNode } from '../cluster/node.ts';
@@ -30,6 +31,15 @@ const longestCommandMs = scaledMs(360_000);
 
 export async function kubectl(...args: readonly string[]): Promise<string> {
   return run(join(programs, 'kubectl'), args, { env: environment, timeoutMs: longestCommandMs });
+}
+
+/** kubectl's plugin, as an operator calls it: `kubectl loopcsi …`. */
+export async function kubectlLoopcsi(...args: readonly string[]): Promise<string> {
+  const path = `${programs}:${process.env['PATH'] ?? ''}`;
+  return run(join(projectRoot, 'bin', 'kubectl-loopcsi'), args, {
+    env: { ...environment, PATH: path },
+    timeoutMs: longestCommandMs,
+  });
 }
 
 export async function helm(args: readonly string[], input = ''): ReturnType<typeof attempt> {

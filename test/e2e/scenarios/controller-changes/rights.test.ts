@@ -5,7 +5,7 @@ import { type AuditEvent, requestsOf } from '../../cluster/audit.ts';
 import { eventually } from '../../eventually.ts';
 import { classes, release, systemNamespace } from '../../kube/chart.ts';
 import { ClaimLoad } from '../../kube/claim-load.ts';
-import { api, layout, Scenario } from '../../kube/scenario.ts';
+import { api, kubectlLoopcsi, layout, Scenario } from '../../kube/scenario.ts';
 import { changeShape } from '../../kube/shape.ts';
 
 const account = `${release}-controller`;
@@ -63,6 +63,9 @@ test.serial(
     const load = new ClaimLoad(scenario, classes.immediate);
     await load.untilNextBound();
     await load.end(t);
+    // Each changes the records of nodes.
+    await kubectlLoopcsi('node', 'forget', 'never-seen', '--yes', '--force');
+    await kubectlLoopcsi('node', 'remember', 'never-seen');
     const rights = await rightsOf(account);
     t.true(rights.length > 0);
     await eventually(

@@ -1,8 +1,5 @@
 /** Nodes that are unreachable for so long that Kubernetes acts on it, and nodes that are drained, deleted or given up. */
-import { join } from 'node:path';
 import test from 'ava';
-import { run } from '../../../../scripts/command.ts';
-import { projectRoot } from '../../cluster/cache.ts';
 import { eventually } from '../../eventually.ts';
 import { textAt } from '../../kube/api.ts';
 import { classes, driverName } from '../../kube/chart.ts';
@@ -11,19 +8,11 @@ import { driverPod } from '../../kube/driver-pods.ts';
 import { bringBack, nodeOfPod, threeNodes, untilNotReady } from '../../kube/nodes.ts';
 import { selectedNode } from '../../kube/objects.ts';
 import { assertNotSlower, provisioningTimes } from '../../kube/provisioning.ts';
-import { api, environment, kubectl, programs, Scenario } from '../../kube/scenario.ts';
+import { api, kubectl, kubectlLoopcsi, Scenario } from '../../kube/scenario.ts';
 import { assertNodesServe } from '../../kube/serving.ts';
 import { hasController } from '../../kube/shape.ts';
 
 const [first, second, third] = threeNodes();
-
-/** kubectl's plugin, as the events of claims name it. */
-async function kubectlLoopcsi(...args: readonly string[]): Promise<string> {
-  const path = `${programs}:${process.env['PATH'] ?? ''}`;
-  return run(join(projectRoot, 'bin', 'kubectl-loopcsi'), args, {
-    env: { ...environment, PATH: path },
-  });
-}
 
 test.serial(
   'a claim that is assigned to a lost node stays with it until the operator gives the node up',
