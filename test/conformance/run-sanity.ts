@@ -17,6 +17,9 @@ type Kind = (typeof kinds)[number];
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
+/** Reasons that specs are skipped for only through a controller (src/controller/offered.ts). */
+export const reasonsOfController = ['ControllerListVolumeHealth not supported'] as const;
+
 /** Reasons of skipped specs, over all runs of this process. */
 export const skipped = new Set<string>();
 
