@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -14,6 +14,7 @@ import {
   programs,
 } from '../../../../src/host/programs/programs.ts';
 import { type EndedCommand, makeRun } from '../../../../src/host/programs/run.ts';
+import { until } from '../../../helpers/until.ts';
 
 /** e2fsck writes its version to standard error and exits with 0; for a missing file it exits with 8. */
 const timeoutMs = 30_000;
@@ -183,22 +184,34 @@ function reasonThrown(work: Promise<unknown>): Promise<unknown> {
 }
 
 for (const [end, options] of [
-  ['its signal was aborted', () => ({ timeoutMs, signal: AbortSignal.timeout(100) })],
-  ['its time limit passed', () => ({ timeoutMs: 100 })],
+  ['its signal was aborted', (signal: AbortSignal) => ({ timeoutMs, signal })],
+  // Long enough for the shell to begin.
+  ['its time limit passed', () => ({ timeoutMs: 3_000 })],
 ] as const) {
   test(`a program that runs on after ${end} gives its slot back, but its call waits for its end`, async (t) => {
     await withFifo(async (fifo) => {
       const run = makeRun({ maxConcurrent: 1, hungAfterMs: 50 });
       // The shell is killed. The process that it leaves keeps the output open, as a killed program does that the kernel blocks.
-      const script = 'exec 9<>"$1"; (head -c 1 <&9 >&2) & exec sleep 600';
+      const script = 'exec 9<>"$1"; (: >"$1.begun"; exec head -c 1 <&9 >&2) & exec sleep 600';
       const args = ['sh', '-c', script, 'sh', fifo];
+      const abort = new AbortController();
       let hasEnded = false;
       const hung = t
-        .throwsAsync(run(driverLane, 'setpriv', args, options()), { instanceOf: CommandError })
+        .throwsAsync(run(driverLane, 'setpriv', args, options(abort.signal)), {
+          instanceOf: CommandError,
+        })
         .then(() => {
           hasEnded = true;
         });
-      t.is((await run(driverLane, 'e2fsck', ['-V'], { timeoutMs })).exitCode, 0);
+      const next = run(driverLane, 'e2fsck', ['-V'], { timeoutMs });
+      await until('the process has begun that is left', async () =>
+        access(`${fifo}.begun`).then(
+          () => true,
+          () => false,
+        ),
+      );
+      abort.abort();
+      t.is((await next).exitCode, 0);
       t.false(hasEnded);
       await writeFile(fifo, 'x');
       await hung;
