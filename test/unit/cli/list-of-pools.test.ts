@@ -1,18 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { runCommandLine } from '../../../src/cli/program.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
+import { listenOnOwnSocket } from '../../helpers/listen.ts';
 
 type Callback = (error: null, response: object) => void;
 
 /** A driver without volumes, and with one pool that was read and one that was not. Returns its socket. */
 async function serveTwoPools(t: ExecutionContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-list-'));
-  const socket = join(directory, 'csi.sock');
   const server = new Server();
   const respond = (response: object) => (_call: unknown, callback: Callback) => {
     callback(null, response);
@@ -33,17 +29,7 @@ async function serveTwoPools(t: ExecutionContext): Promise<string> {
       ],
     }),
   });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix://${socket}`, ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else reject(error);
-    });
-  });
-  t.teardown(async () => {
-    server.forceShutdown();
-    await rm(directory, { recursive: true });
-  });
-  return socket;
+  return listenOnOwnSocket(t, server);
 }
 
 async function run(

@@ -1,16 +1,12 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { Server, ServerCredentials, status } from '@grpc/grpc-js';
+import { Server, status } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { runCommandLine } from '../../../src/cli/program.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
+import { listenOnOwnSocket } from '../../helpers/listen.ts';
 
 /** A driver in which no volume exists, and an import of 'imported' runs. Returns its socket and the ids that were deleted. */
 async function serveImporting(t: ExecutionContext) {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-delete-'));
-  const socket = join(directory, 'csi.sock');
   const deleted: string[] = [];
   const server = new Server();
   server.addService(serviceDefinition('csi.v1.Identity'), {
@@ -41,17 +37,7 @@ async function serveImporting(t: ExecutionContext) {
       else callback(null, {});
     },
   });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix://${socket}`, ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else reject(error);
-    });
-  });
-  t.teardown(async () => {
-    server.forceShutdown();
-    await rm(directory, { recursive: true });
-  });
-  return { socket, deleted };
+  return { socket: await listenOnOwnSocket(t, server), deleted };
 }
 
 async function deleteVolume(socket: string, name: string) {

@@ -1,13 +1,11 @@
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { ServiceError } from '@grpc/grpc-js';
-import { credentials, Client as RawClient, Server, ServerCredentials, status } from '@grpc/grpc-js';
+import { credentials, Client as RawClient, Server, status } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { type Client, makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
 import type { Handlers, ServiceName } from '../../../src/csi/rpc-types.ts';
+import { listenOnOwnSocket } from '../../helpers/listen.ts';
 
 /** Serves one service on its own socket until the test ends. */
 async function serve<N extends ServiceName>(
@@ -15,21 +13,9 @@ async function serve<N extends ServiceName>(
   name: N,
   handlers: Handlers<N>,
 ): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-client-'));
-  const address = `unix://${join(directory, 'csi.sock')}`;
   const server = new Server();
   server.addService(serviceDefinition(name), handlers);
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else reject(error);
-    });
-  });
-  t.teardown(async () => {
-    server.forceShutdown();
-    await rm(directory, { recursive: true });
-  });
-  return address;
+  return `unix://${await listenOnOwnSocket(t, server)}`;
 }
 
 function connect<N extends ServiceName>(t: ExecutionContext, name: N, address: string): Client<N> {

@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { makeClient } from '../../../src/csi/client.ts';
 import { serviceDefinition } from '../../../src/csi/codec.ts';
@@ -10,14 +7,13 @@ import { type AdminContext, adminService } from '../../../src/rpc/admin.ts';
 import { limitCalls } from '../../../src/rpc/call.ts';
 import { type Implementation, makeHandlers } from '../../../src/rpc/handlers.ts';
 import { codeOf, memoryLog } from '../../helpers/csi-server.ts';
+import { listenOnOwnSocket } from '../../helpers/listen.ts';
 
 type Metadata = Implementation<'csi.v1.SnapshotMetadata'>;
 const calls = new Map([['GetMetadataAllocated', { logClass: 'read', offered: true } as const]]);
 
 /** Serves csi.v1.SnapshotMetadata with the given methods. */
 async function serveStream(t: ExecutionContext, implementation: Metadata, limit = 10) {
-  const directory = await mkdtemp(join(tmpdir(), 'loopcsi-stream-'));
-  const address = `unix://${join(directory, 's.sock')}`;
   const { log } = memoryLog();
   const hooks = { log, callEnded: () => undefined, admit: limitCalls(limit), fieldsOf: () => ({}) };
   const handlers = makeHandlers('csi.v1.SnapshotMetadata', implementation, hooks, {
@@ -26,18 +22,11 @@ async function serveStream(t: ExecutionContext, implementation: Metadata, limit 
   });
   const server = new Server();
   server.addService(serviceDefinition('csi.v1.SnapshotMetadata'), handlers);
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else reject(error);
-    });
-  });
-  const client = makeClient('csi.v1.SnapshotMetadata', address);
-  t.teardown(async () => {
-    client.close();
-    server.forceShutdown();
-    await rm(directory, { recursive: true, force: true });
-  });
+  const client = makeClient(
+    'csi.v1.SnapshotMetadata',
+    `unix://${await listenOnOwnSocket(t, server)}`,
+  );
+  t.teardown(() => client.close());
   return client;
 }
 

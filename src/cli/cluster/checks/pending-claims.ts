@@ -134,8 +134,7 @@ function remedyFor(cluster: Cluster, { code, message }: Refusal): string {
 /** The source of a copy does not exist on any node that is asked. */
 function remedyForMissing(cluster: Cluster, message: string): string {
   const id = /(?:snapshot|volume) '(\S+)' (?:does not exist|belongs to)/.exec(message)?.[1];
-  const tag = id === undefined ? undefined : tagOfId(id);
-  const home = tag === undefined ? undefined : nodeOfTag(cluster, tag);
+  const home = id === undefined ? undefined : nodeOfId(cluster, id);
   const remember =
     home === undefined
       ? ''
@@ -145,9 +144,7 @@ function remedyForMissing(cluster: Cluster, message: string): string {
 
 /** Its node was forgotten, and it is not known yet whether another node has it, for example because its disk was moved there. */
 function remedyForLost(cluster: Cluster, id: string): string {
-  const tag = tagOfId(id);
-  const home = tag === undefined ? undefined : nodeOfTag(cluster, tag);
-  const node = home ?? 'NODE';
+  const node = nodeOfId(cluster, id) ?? 'NODE';
   return `it is decided once the node at the end of the message answers, or was forgotten too: see 'kubectl loopcsi node list'; to use the forgotten node of the source again: kubectl loopcsi node remember ${node}; if its data is given up: delete the claim`;
 }
 
@@ -158,6 +155,11 @@ const absence =
 /** A driver does not know the names of other nodes, but a node's tag is a hash of its name. */
 function nodeOfTag({ nodes }: Cluster, tag: string): string | undefined {
   return nodes.map(({ metadata }) => metadata.name).find((name) => nodeTagOf(name) === tag);
+}
+
+function nodeOfId(cluster: Cluster, id: string): string | undefined {
+  const tag = tagOfId(id);
+  return tag === undefined ? undefined : nodeOfTag(cluster, tag);
 }
 
 /** A copy can only be made on the node of its source, so no other node helps while that one cannot be asked. */
