@@ -31,9 +31,11 @@ async function grow(scenario: Scenario, claim: string, storage: string): Promise
   });
 }
 
+/** Deletes a claim, its volume, and the pod of the same name that uses it. */
 async function deleteAll(scenario: Scenario, claim: string): Promise<void> {
   const bound = await scenario.get('PersistentVolumeClaim', claim);
   const volume = textAt(bound, 'spec.volumeName') ?? '';
+  await scenario.delete('Pod', claim);
   await scenario.delete('PersistentVolumeClaim', claim);
   await api.untilGone('PersistentVolume', '', volume, 120_000);
 }
@@ -90,7 +92,6 @@ test.serial(
       { claims: { '/data': 'back' }, script: 'echo ok >/data/file' },
       120_000,
     );
-    await scenario.delete('Pod', 'back');
     await deleteAll(scenario, 'back');
     await scenario.delete('VolumeSnapshot', 'during');
     await checker.assertWhole(t);
