@@ -34,6 +34,8 @@ const classes = 5;
 /** As many calls for capacities at a time as the chart's provisioner makes (controller.provisioner.capacityThreads). */
 const capacityThreads = 4;
 const createRounds = 50;
+/** With few nodes, the whole list is read several times for so many pages. */
+const pages = 200;
 const idleSeconds = 60;
 /** Longer than it takes the controller to notice agents that do not answer. */
 const hungMs = 30_000;
@@ -166,7 +168,7 @@ const capability = { access_mode, access_type: 'mount', mount: { fs_type: 'ext4'
 async function createVolume(
   client: Client<'csi.v1.Controller'>,
   name: string,
-  accessibility_requirements: TopologyRequirement | null,
+  accessibility_requirements: TopologyRequirement,
 ): Promise<void> {
   await client.CreateVolume({
     name,
@@ -181,6 +183,13 @@ function topologyOf(index: number) {
   return { segments: { [key]: value } };
 }
 
+/** All nodes, in another order for every volume, as a provisioner asks for a claim with Immediate binding. */
+function anyOf(count: number, volume: number): TopologyRequirement {
+  const requisite = Array.from({ length: count }, (_, index) => topologyOf(index));
+  const first = (volume * 37) % count;
+  return { requisite, preferred: [...requisite.slice(first), ...requisite.slice(0, first)] };
+}
+
 async function sweepCapacities(client: Client<'csi.v1.Controller'>, count: number): Promise<void> {
   const asked = Array.from({ length: classes * count }, (_, index) => index);
   await mapConcurrently(asked, capacityThreads, async (index) => {
@@ -193,8 +202,14 @@ async function sweepCapacities(client: Client<'csi.v1.Controller'>, count: numbe
   });
 }
 
-/** Lists all volumes in pages, and returns the milliseconds of each. */
+/** Lists all volumes in pages, again and again until there are enough pages, and returns the milliseconds of each. */
 async function timePages(client: Client<'csi.v1.Controller'>, volumes: number): Promise<number[]> {
+  const times: number[] = [];
+  while (times.length < pages) times.push(...(await timeList(client, volumes)));
+  return times;
+}
+
+async function timeList(client: Client<'csi.v1.Controller'>, volumes: number): Promise<number[]> {
   const times: number[] = [];
   let listed = 0;
   let starting_token = '';
@@ -219,12 +234,12 @@ async function timeEach(
 }
 
 /** Creates volumes at once, and repeats those that failed, as the provisioner does. Returns how many calls had to be repeated. */
-async function createAtOnce(client: Client<'csi.v1.Controller'>, prefix: string): Promise<number> {
+async function createAtOnce(client: Client<'csi.v1.Controller'>, count: number): Promise<number> {
   let failures = 0;
-  const names = Array.from({ length: 100 }, (_, index) => `${prefix}-${index}`);
   await Promise.all(
-    names.map(async (name) => {
-      while ((await codeOf(createVolume(client, name, null))) !== 'OK') {
+    Array.from({ length: 100 }, async (_, index) => {
+      const create = () => createVolume(client, `many-${index}`, anyOf(count, index));
+      while ((await codeOf(create())) !== 'OK') {
         failures += 1;
         await delay(1_000);
       }
@@ -241,22 +256,24 @@ export async function measureCalls(
 > {
   const client = makeClient('csi.v1.Controller', endpoint);
   try {
-    const pages = await timePages(client, count * volumesPerNode);
+    const listed = await timePages(client, count * volumesPerNode);
     const empty = await timeEach(10, () => client.ListSnapshots({ max_entries: pageSize }));
     const sweep = await elapsedMs(() => sweepCapacities(client, count));
     const creates = await timeEach(createRounds, (round) => {
       const topology = topologyOf(round % count);
       return createVolume(client, `one-${round}`, { requisite: [topology], preferred: [topology] });
     });
-    const immediate = await timeEach(10, (round) => createVolume(client, `any-${round}`, null));
+    const immediate = await timeEach(10, (round) =>
+      createVolume(client, `any-${round}`, anyOf(count, round)),
+    );
     let immediateFailures = 0;
     const many = await elapsedMs(async () => {
-      immediateFailures = await createAtOnce(client, 'many');
+      immediateFailures = await createAtOnce(client, count);
     });
     return {
       sweepS: sweep / 1000,
-      pageMs: percentile(pages, 50),
-      pageSlowMs: percentile(pages, 99),
+      pageMs: percentile(listed, 50),
+      pageSlowMs: percentile(listed, 99),
       emptyMs: percentile(empty, 50),
       createMs: percentile(creates, 50),
       createSlowMs: percentile(creates, 99),

@@ -16,6 +16,7 @@ export interface Node {
   readonly name: string;
   /** The end of its ids; undefined while neither the discovery nor the agent has said which node it is. */
   readonly tag: string | undefined;
+  /** Of its topology, with keys in lower case. */
   readonly segments: Readonly<Record<string, string>>;
   /** The agent that gets new calls, or why there is none. */
   readonly agent: Agent | undefined;
@@ -284,8 +285,9 @@ export class Agents {
     const node: Node = {
       name: nodeId ?? best.name,
       tag,
-      segments:
+      segments: withLowerKeys(
         hello?.segments ?? (expected === undefined ? {} : { [expected.key]: expected.value }),
+      ),
       agent: best.state.kind === 'ready' ? best : undefined,
       absence: best.state.kind === 'ready' ? undefined : best.state,
       foreignIds: (best.acceptedHello ?? accepted ?? hello)?.foreign_ids ?? [],
@@ -356,7 +358,7 @@ function departedNode({ hello, sinceMs }: Departed): Node {
   return {
     name: hello.node_id,
     tag: hello.node_tag,
-    segments: hello.segments,
+    segments: withLowerKeys(hello.segments),
     agent: undefined,
     absence: { kind: 'unreachable', sinceMs, problem: 'its agent is not announced any more' },
     foreignIds: hello.foreign_ids,
@@ -364,6 +366,12 @@ function departedNode({ hello, sinceMs }: Departed): Node {
     addresses: [],
     hello,
   };
+}
+
+function withLowerKeys(segments: Node['segments']): Node['segments'] {
+  return Object.fromEntries(
+    Object.entries(segments).map(([key, value]) => [key.toLowerCase(), value]),
+  );
 }
 
 function byTag(a: Node, b: Node): number {

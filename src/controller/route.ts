@@ -1,4 +1,5 @@
 /** Which node an id belongs to, and the errors for nodes that cannot be asked. */
+import type { Topology } from '../csi/types.ts';
 import { VolumeError } from '../errors.ts';
 import { missing, tagOfId } from '../ids.ts';
 import type { Agent } from './agent.ts';
@@ -123,9 +124,35 @@ function durationText(ms: number): string {
 }
 
 /** Whether all segments that are asked for are those of the node. Keys are case-insensitive (CSI spec, "Topology"). */
-export function isIn(node: Node, asked: Readonly<Record<string, string>>): boolean {
-  const own = new Map(
-    Object.entries(node.segments).map(([key, value]) => [key.toLowerCase(), value]),
-  );
-  return Object.entries(asked).every(([key, value]) => own.get(key.toLowerCase()) === value);
+export function isIn({ segments }: Node, asked: Topology['segments']): boolean {
+  return Object.entries(asked).every(([key, value]) => segments[key.toLowerCase()] === value);
+}
+
+/**
+ * Returns the function that tells the index of the first of these topologies that a node is in; undefined if it is in none. With
+ * Immediate binding a provisioner names every node of the cluster, so a node is not compared with each of them.
+ */
+export function firstPlace(topologies: readonly Topology[]): (node: Node) => number | undefined {
+  const bySegment = new Map<
+    string,
+    { readonly index: number; readonly segments: Topology['segments'] }[]
+  >();
+  for (const [index, { segments }] of topologies.entries()) {
+    const [first] = Object.entries(segments);
+    const known = bySegment.get(textOfSegment(first));
+    if (known === undefined) bySegment.set(textOfSegment(first), [{ index, segments }]);
+    else known.push({ index, segments });
+  }
+  return (node) => {
+    const own = [undefined, ...Object.entries(node.segments)];
+    const places = own
+      .flatMap((segment) => bySegment.get(textOfSegment(segment)) ?? [])
+      .filter(({ segments }) => isIn(node, segments));
+    return places.length === 0 ? undefined : Math.min(...places.map(({ index }) => index));
+  };
+}
+
+/** Topologies without segments are those of every node. */
+function textOfSegment(segment: readonly [string, string] | undefined): string {
+  return segment === undefined ? '' : `${segment[0].toLowerCase()}=${segment[1]}`;
 }

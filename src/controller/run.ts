@@ -8,6 +8,7 @@ import { manageCertificates, parseCertificates } from './certificates/manage.ts'
 import { type RunningController, startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
 import { withFileLimit } from './discovery/open-files.ts';
+import { limitHeapGrowth } from './heap.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
 import { leadByLease } from './kube/lease.ts';
 import { openRecords, parseRecords, type RecordsOption } from './nodes/records-option.ts';
@@ -52,8 +53,9 @@ export async function runController(
   { log, version, variables }: Surroundings,
 ): Promise<{ stop(): Promise<void> }> {
   const { endpoint, driverName, httpAddress, tlsDir, shutdownTimeout } = config;
-  const agents = parseAgents(config.agents);
   const { manageCertificates: secrets, nodeRecords } = config;
+  limitHeapGrowth();
+  const agents = parseAgents(config.agents);
   const kept = secrets === undefined ? undefined : parseCertificates(secrets);
   let client: KubeClient | undefined;
   const kube = (): KubeClient => (client ??= makeKubeClient(inClusterAccess(variables)));
@@ -62,10 +64,8 @@ export async function runController(
   const watched = watchedRecords(config, records);
   const nodeStore = records === undefined ? undefined : await openRecords(records, { log, kube });
   log.info({ version, config }, 'starting');
-  const followed = await FollowedCredentials.follow({
-    ...{ directory: tlsDir, driverName, log },
-    role: 'controller',
-  });
+  const trust = { directory: tlsDir, driverName, log, role: 'controller' } as const;
+  const followed = await FollowedCredentials.follow(trust);
   const running = await startController({
     endpoint,
     driverName,

@@ -1,7 +1,7 @@
 /** Chooses the node of a new volume. */
 import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import type { CreateVolumeRequest, CreateVolumeResponse, Topology } from '../../csi/types.ts';
+import type { CreateVolumeRequest, CreateVolumeResponse } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { missing, volumeIdFor } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
@@ -9,7 +9,7 @@ import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
 import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
-import { absent, isIn, requireAgent, routeOf, undecided } from '../route.ts';
+import { absent, firstPlace, requireAgent, routeOf, undecided } from '../route.ts';
 import { askNodes, type ControllerContext, type CreateMemory, forward } from './context.ts';
 
 const service = 'csi.v1.Controller';
@@ -86,14 +86,16 @@ function requireCandidate(
 /** The nodes that the request allows, those that it prefers first. A node without tag has no id to ask for. */
 function candidatesOf(request: CreateVolumeRequest, agents: Agents): readonly Node[] {
   const { requisite = [], preferred = [] } = request.accessibility_requirements ?? {};
+  const allowedPlace = firstPlace(requisite);
+  const preferredPlace = firstPlace(preferred);
   const isAllowed = (node: Node): boolean =>
-    requisite.length === 0 || requisite.some(({ segments }) => isIn(node, segments));
+    requisite.length === 0 || allowedPlace(node) !== undefined;
   const nodes = agents.nodes().filter(isAllowed);
   // A caller that asks for no topology does not choose the node for its volume either, so an operator's order decides (docs/decisions/0027).
   const isTopologyAsked = requisite.length + preferred.length > 0;
   const ranked = nodes.map((node) => ({
     node,
-    preference: preferenceOf(node, preferred),
+    preference: preferredPlace(node) ?? preferred.length,
     rank: isTopologyAsked ? 0 : (node.rank ?? Number.MAX_SAFE_INTEGER),
     score: scoreOf(node, request.name),
   }));
@@ -101,11 +103,6 @@ function candidatesOf(request: CreateVolumeRequest, agents: Agents): readonly No
     (a, b) => a.preference - b.preference || a.rank - b.rank || (a.score < b.score ? -1 : 1),
   );
   return ranked.map(({ node }) => node);
-}
-
-function preferenceOf(node: Node, preferred: readonly Topology[]): number {
-  const index = preferred.findIndex(({ segments }) => isIn(node, segments));
-  return index < 0 ? preferred.length : index;
 }
 
 /** Rendezvous hashing: spreads names over nodes, and the order of the other nodes stays when one joins or leaves. */
