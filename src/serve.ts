@@ -3,6 +3,7 @@ import { withTimeout } from './async.ts';
 import { type Config, configForLog } from './config/load.ts';
 import { flagOf } from './config/options.ts';
 import type { RunningPlugin } from './docker/server.ts';
+import { limitHeapGrowth } from './heap.ts';
 import type { DeviceLimits } from './host/host.ts';
 import { nodeTagOf } from './ids.ts';
 import type { HttpListener } from './observe/http.ts';
@@ -53,6 +54,7 @@ export interface RunningDriver {
  * address cannot be bound, and the errors of `openVolumes`.
  */
 export async function serve(config: Config, options: ServeOptions = {}): Promise<RunningDriver> {
+  limitHeapGrowth();
   const log = options.log ?? createLog({ level: config.logLevel });
   const version = await readVersion();
   log.info({ version, config: configForLog(config) }, 'starting');

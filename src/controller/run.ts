@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { VolumeError } from '../errors.ts';
+import { limitHeapGrowth } from '../heap.ts';
 import type { Logger } from '../observe/log.ts';
 import { FollowedCredentials } from '../tls/credentials.ts';
 import { manageCertificates, parseCertificates } from './certificates/manage.ts';
 import { type RunningController, startController } from './controller.ts';
 import { openDiscovery, parseAgents } from './discovery/agents-option.ts';
 import { withFileLimit } from './discovery/open-files.ts';
-import { limitHeapGrowth } from './heap.ts';
 import { inClusterAccess, type KubeClient, makeKubeClient } from './kube/client.ts';
 import { leadByLease } from './kube/lease.ts';
 import { openRecords, parseRecords, type RecordsOption } from './nodes/records-option.ts';

@@ -12,6 +12,8 @@ const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'loopcsi');
 /** The built driver as a separate process, as an operator runs it. */
 export interface DriverProcess {
   readonly endpoint: string;
+  /** Paths of its sockets. */
+  readonly sockets: readonly string[];
   readonly pid: number;
   /** Sends SIGTERM and waits until the process has ended. */
   stop(): Promise<void>;
@@ -89,6 +91,7 @@ export async function spawnDriver(
   };
   return {
     endpoint,
+    sockets: [endpoint, ...flags.flatMap((flag) => /^--docker-socket=(.+)$/.exec(flag)?.[1] ?? [])],
     pid: child.pid ?? 0,
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
@@ -130,13 +133,18 @@ function answersProbe(client: Client<'csi.v1.Identity'>): Promise<boolean> {
   );
 }
 
-async function isServing(driver: DriverProcess): Promise<boolean> {
-  return (await driver.log()).includes('"msg":"serving"');
+async function isServing(
+  { sockets }: DriverProcess,
+  client: Client<'csi.v1.Identity'>,
+): Promise<boolean> {
+  const accepting = await Promise.all(sockets.map(accepts));
+  // After a refused connection, grpc-js waits a second before the next one.
+  return accepting.every(Boolean) && answersProbe(client);
 }
 
 /**
- * Waits until the driver answers Probe and all its other sockets are open, which it logs. If it ends first or takes a minute, kills it
- * and throws an error with its log.
+ * Waits until the driver answers Probe, and the socket for Docker, if it has one, is open too. If it ends first or takes a minute,
+ * kills it and throws an error with its log.
  */
 export async function untilReady(driver: DriverProcess): Promise<void> {
   const { endpoint, ended } = driver;
@@ -150,10 +158,7 @@ export async function untilReady(driver: DriverProcess): Promise<void> {
       const deadline = Date.now() + scaledMs(60_000);
       Date.now() < deadline && end === undefined;
     ) {
-      // After a refused connection, grpc-js waits a second before the next one.
-      if ((await accepts(endpoint)) && (await answersProbe(client)) && (await isServing(driver))) {
-        return;
-      }
+      if (await isServing(driver, client)) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   } finally {

@@ -1,12 +1,13 @@
 /**
- * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance`. Runs in the cluster's network
- * namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS selects tests; LOOPCSI_SUITE_WRITE=FILE also
+ * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance [-- --nodes 3 [--shape controller]]`. Runs in
+ * the cluster's network namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS selects tests; LOOPCSI_SUITE_WRITE=FILE also
  * writes a table of all tests to FILE, as Markdown.
  */
 import { writeFile } from 'node:fs/promises';
 import { suitePrograms } from '../cluster/programs.ts';
 import { driverName } from '../kube/chart.ts';
 import { api } from '../kube/scenario.ts';
+import { hasController } from '../kube/shape.ts';
 import type { Outcome } from './junit.ts';
 import { labelPreProvisioned } from './preprovisioned.ts';
 import { reportOf } from './report.ts';
@@ -16,7 +17,8 @@ import { left, modifyingClass, testDriver } from './test-driver.ts';
 /** Concurrent runs of the suite: each test has its own namespace. */
 const sideBySide = 3;
 
-const suite = await Suite.of(await suitePrograms(), testDriver);
+const isCentral = await hasController();
+const suite = await Suite.of(await suitePrograms(), testDriver(isCentral));
 const focus = new RegExp(process.env['LOOPCSI_SUITE_FOCUS'] ?? '');
 const all = (await suite.names()).filter((name) => focus.test(name));
 const leftOut = (name: string): boolean => left.some(({ pattern }) => pattern.test(name));
@@ -38,7 +40,8 @@ const alone = chosen.filter(is('[Serial]'));
 const slow = chosen.filter((name) => is('[Slow]')(name) && !is('[Serial]')(name));
 const others = chosen.filter((name) => !alone.includes(name) && !slow.includes(name));
 const ended = new AbortController();
-const labelling = labelPreProvisioned(ended.signal);
+// A central snapshotter needs no label.
+const labelling = isCentral ? undefined : labelPreProvisioned(ended.signal);
 await runSideBySide(others, 'fast');
 await runAndTell(alone, 'serial-');
 await writeReport();

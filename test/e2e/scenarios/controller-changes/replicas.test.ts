@@ -91,18 +91,23 @@ test.serial(
     t.regex(await evict(second?.metadata.name), /disruption budget/);
     // The replacement needs a node, if the cluster has no other. `kubectl drain` would cordon it again.
     await kubectl('uncordon', ...nodes);
-    const evicted = eventually(
-      'the disruption budget to allow the second eviction',
-      async () => ((await evict(second?.metadata.name)) === 'evicted' ? true : undefined),
-      { timeoutMs: 240_000 },
-    );
-    const fewest = await fewestReadyDuring(evicted);
+    const fewest = await fewestReadyDuring(untilEvicted(second?.metadata.name));
     t.true(fewest >= 1, `${fewest} were ready`);
     await assertReplaced(t, before);
     await load.untilNextBound();
     await load.end(t);
   },
 );
+
+/** Waits until the disruption budget allows the eviction of a pod, and until the pod has ended. */
+async function untilEvicted(name = ''): Promise<void> {
+  await eventually(
+    'the disruption budget to allow an eviction',
+    async () => ((await evict(name)) === 'evicted' ? true : undefined),
+    { timeoutMs: 240_000 },
+  );
+  await api.untilGone('Pod', systemNamespace, name, 120_000);
+}
 
 /** Asks for the eviction of a pod, as a drain does. Returns the reason of a refusal. */
 async function evict(name = ''): Promise<string> {
