@@ -77,7 +77,7 @@ export async function cancelDetach(
   { volumeId, pool, device }: OpenDevice,
   isInUse: (domain: Domain) => Promise<boolean>,
 ): Promise<void> {
-  const unlock = domain.operations.locks.tryAcquire(
+  const unlock = domain.operations.locks.acquireForCheck(
     { exclusive: [volumeLock(volumeId)] },
     'a check of its devices',
   );

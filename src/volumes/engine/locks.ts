@@ -5,6 +5,8 @@ interface Lock {
   readonly mode: 'exclusive' | 'shared';
   count: number;
   readonly sinceMs: number;
+  /** Of a check: resolves when it has ended. */
+  readonly ended?: Promise<void>;
 }
 
 /** The key of the lock of a volume. `id` is the one by which calls name the volume (`callIdOf` in pool/contents.ts). */
@@ -19,7 +21,7 @@ export interface LockPlan {
 }
 
 /**
- * Exclusive and shared locks of operations, by key. A caller that finds a conflicting lock is refused with `busy`, never queued
+ * Exclusive and shared locks of operations, by key. A caller that finds the lock of another call is refused with `busy`, never queued
  * (CSI spec, "Concurrency"). Keys are `volume:ID`, `target:PATH`, `snapshot:ID`, `group:ID` and `pool:NAME`.
  */
 export class Locks {
@@ -35,26 +37,24 @@ export class Locks {
    * it is idempotent.
    */
   acquire(plan: LockPlan, operation: string): () => void {
-    const exclusive = new Set(plan.exclusive ?? []);
-    const shared = (plan.shared ?? []).filter((key) => !exclusive.has(key));
-    const wanted = [
-      ...[...exclusive].map((key) => ({ key, mode: 'exclusive' as const })),
-      ...[...new Set(shared)].map((key) => ({ key, mode: 'shared' as const })),
-    ].sort((a, b) => (a.key < b.key ? -1 : 1));
-    for (const { key, mode } of wanted) {
-      const current = this.#locks.get(key);
-      if (current !== undefined && (mode === 'exclusive' || current.mode === 'exclusive')) {
-        throw new VolumeError(
-          'busy',
-          `${current.operation} is in progress for ${key.replace(':', ' ')}${this.#ageOf(current)}; try again when it has ended`,
-        );
-      }
+    return this.#acquire(plan, { operation });
+  }
+
+  #acquire(plan: LockPlan, holder: Pick<Lock, 'operation' | 'ended'>): () => void {
+    const wanted = wantedBy(plan);
+    const current = this.#conflict(wanted);
+    if (current !== undefined) {
+      const { operation, key } = current;
+      throw new VolumeError(
+        'busy',
+        `${operation} is in progress for ${key.replace(':', ' ')}${this.#ageOf(current)}; try again when it has ended`,
+      );
     }
     for (const { key, mode } of wanted) {
-      const current = this.#locks.get(key);
-      if (current === undefined)
-        this.#locks.set(key, { operation, mode, count: 1, sinceMs: this.#nowMs() });
-      else current.count += 1;
+      const held = this.#locks.get(key);
+      if (held === undefined)
+        this.#locks.set(key, { ...holder, mode, count: 1, sinceMs: this.#nowMs() });
+      else held.count += 1;
     }
     let isReleased = false;
     return () => {
@@ -64,14 +64,32 @@ export class Locks {
     };
   }
 
-  /** Acquires all locks of the plan, or returns undefined if one of them is taken. */
-  tryAcquire(plan: LockPlan, operation: string): (() => void) | undefined {
-    try {
-      return this.acquire(plan, operation);
-    } catch (error) {
-      if (error instanceof VolumeError) return undefined;
-      throw error;
+  /** For a short check of the driver itself. Returns undefined if one of the locks is taken; a call that comes meanwhile waits. */
+  acquireForCheck(plan: LockPlan, check: string): (() => void) | undefined {
+    if (this.#conflict(wantedBy(plan)) !== undefined) return undefined;
+    let end = (): void => undefined;
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const release = this.#acquire(plan, { operation: check, ended });
+    return () => {
+      release();
+      end();
+    };
+  }
+
+  /** Resolves when the check has ended that has locked one of these keys; undefined if none has. */
+  checkOf(plan: LockPlan): Promise<void> | undefined {
+    return this.#conflict(wantedBy(plan))?.ended;
+  }
+
+  #conflict(wanted: readonly Wanted[]): (Lock & { readonly key: string }) | undefined {
+    for (const { key, mode } of wanted) {
+      const current = this.#locks.get(key);
+      if (current !== undefined && (mode === 'exclusive' || current.mode === 'exclusive'))
+        return { ...current, key };
     }
+    return undefined;
   }
 
   #release(key: string): void {
@@ -95,4 +113,18 @@ export class Locks {
   get size(): number {
     return this.#locks.size;
   }
+}
+
+interface Wanted {
+  readonly key: string;
+  readonly mode: Lock['mode'];
+}
+
+function wantedBy(plan: LockPlan): readonly Wanted[] {
+  const exclusive = new Set(plan.exclusive ?? []);
+  const shared = new Set((plan.shared ?? []).filter((key) => !exclusive.has(key)));
+  return [
+    ...[...exclusive].map((key) => ({ key, mode: 'exclusive' as const })),
+    ...[...shared].map((key) => ({ key, mode: 'shared' as const })),
+  ].sort((a, b) => (a.key < b.key ? -1 : 1));
 }

@@ -46,6 +46,9 @@ interface OperationPlan extends LockPlan {
   readonly request?: unknown;
 }
 
+/** A call waits for a check of the driver itself, which takes milliseconds, unless a disk hangs. */
+const maxCheckMs = 1_000;
+
 interface Running {
   readonly name: string;
   readonly fingerprint: string | undefined;
@@ -103,6 +106,9 @@ export class Operations {
     plan: OperationPlan,
     work: (deps: Deps, operation: Operation) => Promise<T>,
   ): Promise<T> {
+    // No await without a check: two equal calls must not both find that none runs.
+    const check = this.locks.checkOf(plan);
+    if (check !== undefined) await withTimeout(check, maxCheckMs);
     if (call.signal.aborted) throw cancelledError(plan.name);
     if (this.#closed) {
       throw new VolumeError(

@@ -129,8 +129,8 @@ function isAnyLimited({ pools }: Domain): boolean {
 }
 
 /**
- * Skips a volume that a call has locked: that call sets its limits. A volume with the right limits is not locked, because calls are
- * refused meanwhile, and its pool is not asked.
+ * Skips a volume that a call has locked: that call sets its limits. A volume with the right limits is not locked, because calls wait
+ * meanwhile, and its pool is not asked.
  */
 async function repair(domain: Domain, device: LoopDevice): Promise<void> {
   const present = (await domain.host.deviceLimits.list()).get(device.majorMinor) ?? noLimits;
@@ -140,7 +140,7 @@ async function repair(domain: Domain, device: LoopDevice): Promise<void> {
   const found = await volumeAttachedTo(domain, device, domainOf);
   if (found === undefined || !differs(found)) return;
   const volumeId = callIdOf(found);
-  const unlock = domain.operations.locks.tryAcquire(
+  const unlock = domain.operations.locks.acquireForCheck(
     { exclusive: [volumeLock(volumeId)] },
     'a check of its I/O limits',
   );

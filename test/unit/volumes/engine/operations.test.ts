@@ -245,3 +245,43 @@ test('a lock outside of operations is released once the system calls of its lane
   operations.releaseWhenReturned({ kind: 'device', id: 'w' }, other);
   t.is(operations.locks.lockedBy('volume:w'), undefined);
 });
+
+test('calls wait for a check of the driver itself, and equal ones then share one run', async (t) => {
+  const operations = newOperations();
+  const release = operations.locks.acquireForCheck({ exclusive: ['volume:v'] }, 'a check');
+  let runs = 0;
+  const work = async (): Promise<number> => {
+    runs += 1;
+    return runs;
+  };
+  const calls = [1, 2].map(() => operations.run(deps, callOf(), plan({ name: 'v' }), work));
+  t.is(runs, 0);
+  release?.();
+  t.deepEqual(await Promise.all(calls), [1, 1]);
+});
+
+test('a call that waits for a check can be cancelled, and one that does not end makes it busy', async (t) => {
+  const operations = newOperations();
+  const release = operations.locks.acquireForCheck({ exclusive: ['volume:v'] }, 'a check');
+  const aborted = new AbortController();
+  const cancelled = operations.run(deps, callOf(aborted.signal), plan(), async () => 1);
+  aborted.abort();
+  const busy = operations.run(deps, callOf(), plan(), async () => 1);
+  t.is(await reasonOf(cancelled), 'cancelled');
+  await t.throwsAsync(busy, { message: /^a check is in progress for volume v, started 1 s ago/ });
+  release?.();
+  t.is(await operations.run(deps, callOf(), plan(), async () => 1), 1);
+});
+
+test('a check is skipped while a call has the lock', async (t) => {
+  const { locks } = newOperations();
+  const release = locks.acquire({ shared: ['volume:v'] }, 'CreateSnapshot');
+  const check = () => locks.acquireForCheck({ exclusive: ['volume:v'] }, 'a check');
+  t.is(check(), undefined);
+  t.is(locks.checkOf({ exclusive: ['volume:v'] }), undefined);
+  release();
+  const end = check();
+  t.truthy(end);
+  end?.();
+  t.is(locks.size, 0);
+});

@@ -84,10 +84,10 @@ test('a volume that has its limits is neither locked nor looked up in its pool',
     throw new Error('not expected');
   };
   const { locks } = domain.operations;
-  const tryAcquire = locks.tryAcquire.bind(locks);
-  locks.tryAcquire = (plan, operation) => {
+  const acquireForCheck = locks.acquireForCheck.bind(locks);
+  locks.acquireForCheck = (plan, operation) => {
     if (operation === 'a check of its I/O limits') asked.push(operation);
-    return tryAcquire(plan, operation);
+    return acquireForCheck(plan, operation);
   };
   await check.run();
   t.deepEqual(asked, []);
