@@ -1,7 +1,7 @@
 /**
  * Kubernetes' own storage suite against the installed driver: `npm run test:e2e:conformance [-- --nodes 3 [--shape controller]]`. Runs in
- * the cluster's network namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS selects tests; LOOPCSI_SUITE_WRITE=FILE also
- * writes a table of all tests to FILE, as Markdown.
+ * the cluster's network namespace, started by test/e2e/run.ts. A regular expression in LOOPCSI_SUITE_FOCUS selects tests;
+ * LOOPCSI_SUITE_WRITE=FILE also writes a table of all tests to FILE, as Markdown.
  */
 import { writeFile } from 'node:fs/promises';
 import { suitePrograms } from '../cluster/programs.ts';

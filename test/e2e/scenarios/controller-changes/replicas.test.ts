@@ -77,7 +77,7 @@ test.serial(
 );
 
 test.serial(
-  'a drain of all nodes with controllers leaves one until the other is replaced',
+  'the eviction of all controllers leaves one until the other is replaced',
   async (t) => {
     const scenario = await Scenario.begin(t, 'drain');
     const load = new ClaimLoad(scenario, classes.immediate);
