@@ -4,7 +4,7 @@ import { execa } from 'execa';
 
 const heap = join(import.meta.dirname, '..', '..', 'src', 'heap.js');
 
-/** V8 tells of a flag that it does not know on standard error, and goes on. */
+/** V8 reports a flag that it does not know on standard error, and goes on. */
 async function complaintAbout(program: string): Promise<string> {
   return (await execa(process.execPath, ['--input-type=module', '--eval', program])).stderr;
 }

@@ -1,22 +1,12 @@
 import test from 'ava';
-import type { Node } from '../../../src/controller/agents.ts';
 import { firstPlace } from '../../../src/controller/route.ts';
+import { aNode } from '../../helpers/controller-context.ts';
 
-const node = (segments: Readonly<Record<string, string>>): Node => ({
-  name: 'n1',
-  tag: undefined,
-  segments,
-  agent: undefined,
-  absence: undefined,
-  foreignIds: [],
-  rank: undefined,
-  addresses: [],
-  hello: undefined,
-});
 const placeOf = (
   topologies: readonly Readonly<Record<string, string>>[],
   own: Readonly<Record<string, string>>,
-): number | undefined => firstPlace(topologies.map((segments) => ({ segments })))(node(own));
+): number | undefined =>
+  firstPlace(topologies.map((segments) => ({ segments })))(aNode('n1', { segments: own }));
 
 test('the first of the topologies that a node is in', (t) => {
   const own = { zone: 'a', node: 'n1' };

@@ -76,28 +76,25 @@ test.serial(
   },
 );
 
-test.serial(
-  'the eviction of all controllers leaves one until the other is replaced',
-  async (t) => {
-    const scenario = await Scenario.begin(t, 'drain');
-    const load = new ClaimLoad(scenario, classes.immediate);
-    await load.untilNextBound();
-    const before = await untilControllersReady(replicas);
-    const nodes = [...new Set(before.map((pod) => nodeOf(pod).name))];
-    t.teardown(async () => kubectl('uncordon', ...nodes));
-    await kubectl('cordon', ...nodes);
-    const [first, second] = before;
-    t.is(await evict(first?.metadata.name), 'evicted');
-    t.regex(await evict(second?.metadata.name), /disruption budget/);
-    // The replacement needs a node, if the cluster has no other. `kubectl drain` would cordon it again.
-    await kubectl('uncordon', ...nodes);
-    const fewest = await fewestReadyDuring(untilEvicted(second?.metadata.name));
-    t.true(fewest >= 1, `${fewest} were ready`);
-    await assertReplaced(t, before);
-    await load.untilNextBound();
-    await load.end(t);
-  },
-);
+test.serial('the eviction of all controllers leaves one until the other is replaced', async (t) => {
+  const scenario = await Scenario.begin(t, 'drain');
+  const load = new ClaimLoad(scenario, classes.immediate);
+  await load.untilNextBound();
+  const before = await untilControllersReady(replicas);
+  const nodes = [...new Set(before.map((pod) => nodeOf(pod).name))];
+  t.teardown(async () => kubectl('uncordon', ...nodes));
+  await kubectl('cordon', ...nodes);
+  const [first, second] = before;
+  t.is(await evict(first?.metadata.name), 'evicted');
+  t.regex(await evict(second?.metadata.name), /disruption budget/);
+  // The replacement needs a node, if the cluster has no other. `kubectl drain` would cordon it again.
+  await kubectl('uncordon', ...nodes);
+  const fewest = await fewestReadyDuring(untilEvicted(second?.metadata.name));
+  t.true(fewest >= 1, `${fewest} were ready`);
+  await assertReplaced(t, before);
+  await load.untilNextBound();
+  await load.end(t);
+});
 
 /** Waits until the disruption budget allows the eviction of a pod, and until the pod has ended. */
 async function untilEvicted(name = ''): Promise<void> {

@@ -263,6 +263,9 @@ test('calls wait for a check of the driver itself, and equal ones then share one
 test('a call that waits for a check can be cancelled, and one that does not end makes it busy', async (t) => {
   const operations = newOperations();
   const release = operations.locks.acquireForCheck({ exclusive: ['volume:v'] }, 'a check');
+  const lockedAtMs = performance.now();
+  // A timer may expire a millisecond early; the lock is older than the wait in any case.
+  await until('the lock has an age', () => performance.now() > lockedAtMs + 5);
   const aborted = new AbortController();
   const cancelled = operations.run(deps, callOf(aborted.signal), plan(), async () => 1);
   aborted.abort();
