@@ -5,20 +5,23 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { suitePrograms } from '../cluster/programs.ts';
-import { driverName } from '../kube/chart.ts';
+import { classes, driverName } from '../kube/chart.ts';
 import { api } from '../kube/scenario.ts';
 import { hasController } from '../kube/shape.ts';
 import type { Outcome } from './junit.ts';
 import { labelPreProvisioned } from './preprovisioned.ts';
 import { reportOf } from './report.ts';
 import { Suite } from './suite.ts';
-import { left, modifyingClass, testDriver } from './test-driver.ts';
+import { left, modifyingClass, needsImmediateBinding, testDriver } from './test-driver.ts';
 
 /** Concurrent runs of the suite: each test has its own namespace. */
 const sideBySide = 3;
 
 const isCentral = await hasController();
-const suite = await Suite.of(await suitePrograms(), testDriver(isCentral));
+const suiteWith = async (storageClass: string): Promise<Suite> =>
+  Suite.of(await suitePrograms(), testDriver(isCentral, storageClass), storageClass);
+const suite = await suiteWith(classes.suite);
+const immediateSuite = await suiteWith(classes.immediateReflink);
 const focus = new RegExp(process.env['LOOPCSI_SUITE_FOCUS'] ?? '');
 const all = (await suite.names()).filter((name) => focus.test(name));
 const leftOut = (name: string): boolean => left.some(({ pattern }) => pattern.test(name));
@@ -36,14 +39,17 @@ const is =
   (mark: string) =>
   (name: string): boolean =>
     name.includes(mark);
-const alone = chosen.filter(is('[Serial]'));
-const slow = chosen.filter((name) => is('[Slow]')(name) && !is('[Serial]')(name));
-const others = chosen.filter((name) => !alone.includes(name) && !slow.includes(name));
+const immediate = chosen.filter((name) => needsImmediateBinding.test(name));
+const delayed = chosen.filter((name) => !immediate.includes(name));
+const alone = delayed.filter(is('[Serial]'));
+const slow = delayed.filter((name) => is('[Slow]')(name) && !is('[Serial]')(name));
+const others = delayed.filter((name) => !alone.includes(name) && !slow.includes(name));
 const ended = new AbortController();
 // A central snapshotter needs no label.
 const labelling = isCentral ? undefined : labelPreProvisioned(ended.signal);
 await runSideBySide(others, 'fast');
 await runAndTell(alone, 'serial-');
+await runAndTell(immediate, 'immediate-', immediateSuite);
 await writeReport();
 await runSideBySide(slow, 'slow');
 await writeReport();
@@ -58,9 +64,13 @@ async function runSideBySide(names: readonly string[], label: string): Promise<v
   await Promise.all(shards.map(async (some, shard) => runAndTell(some, `${label}${shard}-`)));
 }
 
-async function runAndTell(names: readonly string[], label: string): Promise<void> {
+async function runAndTell(
+  names: readonly string[],
+  label: string,
+  runner: Suite = suite,
+): Promise<void> {
   if (names.length === 0) return;
-  for (const outcome of await suite.run(names, label)) {
+  for (const outcome of await runner.run(names, label)) {
     outcomes.push(outcome);
     console.log(`${outcome.status} (${outcome.seconds.toFixed(0)} s): ${outcome.name}`);
     if (outcome.status === 'failed') console.log(outcome.message);

@@ -9,25 +9,30 @@ import { layout, programs } from '../kube/scenario.ts';
 import { type Outcome, outcomesOf } from './junit.ts';
 
 const reports = join(layout.logs, 'suite');
-const driverFile = join(layout.state, 'test-driver.json');
 
 export class Suite {
   readonly #program: string;
+  readonly #driverFile: string;
 
-  private constructor(program: string) {
+  private constructor(program: string, driverFile: string) {
     this.#program = program;
+    this.#driverFile = driverFile;
   }
 
-  /** `directory` is `suitePrograms()`, `driver` the content of the suite's test-driver file. */
-  static async of(directory: string, driver: object): Promise<Suite> {
+  /** `directory` is `suitePrograms()`, `driver` the content of the suite's test-driver file, which gets that name. */
+  static async of(directory: string, driver: object, name: string): Promise<Suite> {
+    const driverFile = join(layout.state, `${name}.json`);
     await mkdir(reports, { recursive: true });
     await writeFile(driverFile, JSON.stringify(driver));
-    return new Suite(join(directory, 'e2e.test'));
+    return new Suite(join(directory, 'e2e.test'), driverFile);
   }
 
   /** Full names of the suite's tests for this driver. */
   async names(): Promise<readonly string[]> {
-    const listed = await run(this.#program, ['-list-tests', `-storage.testdriver=${driverFile}`]);
+    const listed = await run(this.#program, [
+      '-list-tests',
+      `-storage.testdriver=${this.#driverFile}`,
+    ]);
     return listed
       .split('\n')
       .flatMap((line) => / {4}\S+:\d+: (External[. ]Storage .*)$/.exec(line)?.[1] ?? []);
@@ -41,7 +46,7 @@ export class Suite {
       provider: 'skeleton',
       'num-nodes': String(layout.nodes.length),
       'allowed-not-ready-nodes': '0',
-      'storage.testdriver': driverFile,
+      'storage.testdriver': this.#driverFile,
       'kubelet-root-dir': nodePaths.kubelet,
       'report-dir': reports,
       'report-prefix': label,

@@ -1,5 +1,5 @@
 /** The features that Kubernetes' storage suite tests, and the tests that are left out, each with its reason. */
-import { classes, driverName, release } from '../kube/chart.ts';
+import { driverName, release } from '../kube/chart.ts';
 
 /**
  * The class of the suite's tests of VolumeAttributesClass. It changes `trim`, whose value can be changed on any node: the nodes
@@ -7,13 +7,16 @@ import { classes, driverName, release } from '../kube/chart.ts';
  */
 export const modifyingClass = { name: 'loopcsi-modified', parameters: { trim: 'off' } } as const;
 
+/** These tests modify claims that have no pod yet, which must be bound for that. */
+export const needsImmediateBinding = /volume-modify-stress/;
+
 /**
  * The suite's test-driver file; JSON is valid YAML. Only a controller expands a volume while no pod uses it
  * (docs/kubernetes.md, "With a controller").
  */
-export const testDriver = (hasController: boolean): object => ({
+export const testDriver = (hasController: boolean, storageClass: string): object => ({
   ShortName: 'loopcsi',
-  StorageClass: { FromExistingClassName: classes.suite },
+  StorageClass: { FromExistingClassName: storageClass },
   SnapshotClass: { FromExistingClassName: release },
   VolumeAttributesClass: { FromExistingClassName: modifyingClass.name },
   InlineVolumes: [{ Attributes: { size: '64Mi' }, Shared: false, ReadOnly: false }],
