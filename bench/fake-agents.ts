@@ -9,6 +9,7 @@ import { mapConcurrently } from '../src/async.ts';
 import { missing, nodeTagOf, snapshotIdFor, volumeIdFor } from '../src/ids.ts';
 import { serveAgent } from '../src/rpc/agent/server.ts';
 import type { CsiContext } from '../src/rpc/context.ts';
+import { RemoteSources } from '../src/rpc/remote-sources.ts';
 import { topologyOfNode } from '../src/rpc/topology.ts';
 import { MiB } from '../src/units.ts';
 import type { Volume } from '../src/volumes/model.ts';
@@ -94,6 +95,7 @@ async function serveNode(options: FakeAgentsOptions, index: number): Promise<voi
     },
     version: '1.0.0',
     volumes: volumesInMemory(nodeId, volumesPerNode),
+    remoteSources: new RemoteSources(),
     thisNode: topologyOfNode(driverName, nodeId),
   };
   await serveAgent({

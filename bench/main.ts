@@ -13,6 +13,7 @@ import { benchList } from './list.ts';
 import { benchMetrics } from './metrics.ts';
 import { benchSnapshots } from './snapshots.ts';
 import { benchStartUp } from './start-up.ts';
+import { benchTransfers } from './transfers.ts';
 
 const sections: Readonly<Record<string, (directory: string) => Promise<string>>> = {
   'life-cycle': benchLifeCycle,
@@ -21,6 +22,7 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   metrics: benchMetrics,
   snapshots: benchSnapshots,
   controller: benchController,
+  transfers: benchTransfers,
   docker: benchDocker,
 };
 

@@ -13,6 +13,7 @@ import type { RunningAgent } from './rpc/agent/server.ts';
 import type { CsiContext } from './rpc/context.ts';
 import type { RunningServer } from './rpc/grpc-server.ts';
 import type { Registration } from './rpc/registration.ts';
+import { RemoteSources } from './rpc/remote-sources.ts';
 import type * as ServerModule from './rpc/server.ts';
 import { requireNoListener } from './unix-socket.ts';
 import { readVersion } from './version.ts';
@@ -163,6 +164,10 @@ function domainSettings(config: Config): DomainSettings {
     maxVolumesPerNode: config.maxVolumes,
     guardFreezeLimitMs: config.guardFreezeLimit,
     trimBytesPerSecond: config.trimRate,
+    transfers: {
+      parallel: config.agentAddress === undefined ? 0 : config.transfers,
+      bytesPerSecond: config.transferRate ?? 0n,
+    },
     withoutStaging: config.withoutStaging,
     podsCgroup: config.podsCgroup,
   };
@@ -179,7 +184,9 @@ async function startCsi(
     import('./rpc/admin.ts'),
   ]);
   const thisNode = topologyOfNode(config.driverName, config.nodeId);
-  const context: CsiContext = { settings: config, version, volumes: opened.volumes, thisNode };
+  const { volumes } = opened;
+  const remoteSources = new RemoteSources();
+  const context: CsiContext = { settings: config, version, volumes, remoteSources, thisNode };
   const running = await serveCsi({
     endpoint: config.endpoint,
     context,

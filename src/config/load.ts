@@ -22,7 +22,8 @@ type OptionalKey =
   | 'registrationDir'
   | 'kubeletSocket'
   | 'dockerSocket'
-  | 'tlsDir';
+  | 'tlsDir'
+  | 'transferRate';
 
 /**
  * The validated, frozen configuration. Flags override environment variables, which override the file, which overrides

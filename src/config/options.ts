@@ -11,6 +11,7 @@ import { parseBytes, parseDuration } from '../units.ts';
 import {
   parseAbsolutePath,
   parseAddress,
+  parseCount,
   parseDriverName,
   parseHttpAddress,
   parseNodeId,
@@ -186,6 +187,20 @@ export const optionTable = {
     value: 'SIZE',
     default: '1Gi',
     help: 'Maximum number of bytes per second that trims return to a pool; the trims of a pool that runs full are not limited.',
+    schema: textParsedBy(parseRate),
+  },
+  transfers: {
+    kind: 'value',
+    value: 'NUMBER',
+    default: '2',
+    help: 'Number of copies that are received from other nodes at a time, and of those that are sent; 0 allows none. For nodes with `--agent-address`.',
+    schema: textParsedBy(parseCount),
+  },
+  transferRate: {
+    kind: 'value',
+    value: 'SIZE',
+    defaultText: 'no limit',
+    help: 'Maximum number of bytes per second that all copies to other nodes send together.',
     schema: textParsedBy(parseRate),
   },
   maxVolumes: {

@@ -73,6 +73,12 @@ export function parseNodeId(value: string): string {
   return value;
 }
 
+export function parseCount(value: string): number {
+  if (!/^\d{1,4}$/.test(value))
+    throw new Error(`'${value}' is not a number from 0 to 9999; use a value such as 2`);
+  return Number(value);
+}
+
 export function parsePositiveInteger(value: string): number {
   if (!/^[1-9]\d{0,8}$/.test(value))
     throw new Error(`'${value}' is not a whole number above 0; use a value such as 512`);

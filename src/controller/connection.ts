@@ -8,14 +8,7 @@ import {
 import { makeClientOn } from '../csi/client.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
-
-/** Is told about the certificate of the peer of a channel. */
-export interface PeerListener {
-  /** Why it is refused. */
-  readonly onRefused: (why: string) => void;
-  /** When it expires, in milliseconds since 1970, if it is accepted. */
-  readonly onAccepted: (expiresAtMs: number) => void;
-}
+import type { PeerListener } from '../tls/agent-channel.ts';
 
 /** The TLS side of the connections to agents. */
 export interface AgentCredentials {

@@ -1,8 +1,6 @@
 /** The connections to agents with mutual TLS: only an agent of this driver, by the role in its certificate, is talked to. */
-import { X509Certificate } from 'node:crypto';
-import { credentials } from '@grpc/grpc-js';
+import { agentChannelCredentials } from '../tls/agent-channel.ts';
 import type { FollowedCredentials } from '../tls/credentials.ts';
-import { findPeerProblem } from '../tls/roles.ts';
 import type { AgentCredentials } from './connection.ts';
 import { makeHandshakes } from './handshakes.ts';
 
@@ -13,21 +11,12 @@ export function tlsCredentials(
 ): AgentCredentials {
   const handshakes = makeHandshakes();
   return {
-    forChannel: ({ onRefused, onAccepted }) => {
+    forChannel: (listener) => {
       const { current } = followed;
       if (current === undefined) {
         throw new Error(followed.problem ?? 'the TLS certificates have not been read yet');
       }
-      const made = credentials.createFromSecureContext(current.context, {
-        checkServerIdentity: (_host, { raw }) => {
-          const certificate = new X509Certificate(raw);
-          const problem = findPeerProblem(certificate, { driverName, role: 'agent' });
-          if (problem === undefined) onAccepted(Date.parse(certificate.validTo));
-          else onRefused(problem.message);
-          return problem;
-        },
-      });
-      return handshakes.limit(made);
+      return handshakes.limit(agentChannelCredentials(current.context, driverName, listener));
     },
     watch: (onChange) => {
       // The first call is at once, about the certificates that are in use already.

@@ -9,7 +9,21 @@ export const descriptor: object = {
           nested: {
             v1: {
               nested: {
-                Agent: { methods: { Hello: { requestType: 'HelloRequest', responseType: 'HelloResponse' } } },
+                csi_secret: { type: 'bool', id: 1059, extend: 'google.protobuf.FieldOptions' },
+                Agent: {
+                  methods: {
+                    Hello: { requestType: 'HelloRequest', responseType: 'HelloResponse' },
+                    OpenSource: { requestType: 'OpenSourceRequest', responseType: 'OpenSourceResponse' },
+                    OfferSource: { requestType: 'OfferSourceRequest', responseType: 'OfferSourceResponse' },
+                    CloseSource: { requestType: 'CloseSourceRequest', responseType: 'CloseSourceResponse' },
+                  },
+                },
+                Sources: {
+                  methods: {
+                    Describe: { requestType: 'DescribeRequest', responseType: 'DescribeResponse' },
+                    Read: { requestType: 'ReadRequest', responseType: 'ReadResponse', responseStream: true },
+                  },
+                },
                 HelloRequest: {
                   fields: { api_version: { type: 'int32', id: 1 }, controller_version: { type: 'string', id: 2 } },
                 },
@@ -24,15 +38,88 @@ export const descriptor: object = {
                     pools: { rule: 'repeated', type: 'Pool', id: 7 },
                     foreign_ids: { rule: 'repeated', type: 'string', id: 8 },
                     volume_count: { type: 'google.protobuf.Int64Value', id: 9 },
+                    peer_addresses: { rule: 'repeated', type: 'string', id: 10 },
                   },
                 },
                 Pool: { fields: { name: { type: 'string', id: 1 }, uuid: { type: 'string', id: 2 } } },
+                Source: {
+                  fields: {
+                    kind: { type: 'string', id: 1 },
+                    id: { type: 'string', id: 2 },
+                    copy_name: { type: 'string', id: 3 },
+                  },
+                },
+                OpenSourceRequest: {
+                  fields: {
+                    source: { type: 'Source', id: 1 },
+                    peer_addresses: { rule: 'repeated', type: 'string', id: 2 },
+                  },
+                },
+                OpenSourceResponse: { fields: { ticket: { type: 'string', id: 1, options: { '(csi_secret)': true } } } },
+                OfferSourceRequest: {
+                  fields: {
+                    source: { type: 'Source', id: 1 },
+                    node_id: { type: 'string', id: 2 },
+                    address: { type: 'string', id: 3 },
+                    ticket: { type: 'string', id: 4, options: { '(csi_secret)': true } },
+                  },
+                },
+                OfferSourceResponse: { fields: {} },
+                CloseSourceRequest: { fields: { source: { type: 'Source', id: 1 } } },
+                CloseSourceResponse: { fields: {} },
+                DescribeRequest: {
+                  fields: {
+                    ticket: { type: 'string', id: 1, options: { '(csi_secret)': true } },
+                    source: { type: 'Source', id: 2 },
+                    state: { type: 'string', id: 3 },
+                  },
+                },
+                DescribeResponse: {
+                  fields: {
+                    state: { type: 'string', id: 1 },
+                    kind: { type: 'string', id: 2 },
+                    fs_type: { type: 'string', id: 3 },
+                    sector_size: { type: 'int32', id: 4 },
+                    provisioning: { type: 'string', id: 5 },
+                    size_bytes: { type: 'int64', id: 6 },
+                    allocated_bytes: { type: 'int64', id: 7 },
+                    growth_limit: { type: 'GrowthLimit', id: 8 },
+                  },
+                },
+                GrowthLimit: { fields: { max_bytes: { type: 'int64', id: 1 }, factor: { type: 'int32', id: 2 } } },
+                ReadRequest: {
+                  fields: {
+                    ticket: { type: 'string', id: 1, options: { '(csi_secret)': true } },
+                    source: { type: 'Source', id: 2 },
+                    state: { type: 'string', id: 3 },
+                    offset: { type: 'int64', id: 4 },
+                    digest: { type: 'bytes', id: 5 },
+                  },
+                },
+                ReadResponse: {
+                  fields: {
+                    offset: { type: 'int64', id: 1 },
+                    digest: { type: 'bytes', id: 2 },
+                    data: { type: 'bytes', id: 3 },
+                    end: { type: 'End', id: 4 },
+                  },
+                },
+                End: { fields: { size_bytes: { type: 'int64', id: 1 }, digest: { type: 'bytes', id: 2 } } },
               },
             },
           },
         },
       },
     },
-    google: { nested: { protobuf: { nested: { Int64Value: { fields: { value: { type: 'int64', id: 1 } } } } } } },
+    google: {
+      nested: {
+        protobuf: {
+          nested: {
+            FieldOptions: { fields: {}, extensions: [[1000, 536870911]] },
+            Int64Value: { fields: { value: { type: 'int64', id: 1 } } },
+          },
+        },
+      },
+    },
   },
 };

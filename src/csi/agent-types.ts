@@ -1,16 +1,31 @@
 // Generated from csi-proto/agent.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { Unary } from './rpc-kinds.ts';
+import type { ServerStream, Unary } from './rpc-kinds.ts';
 
 /** The services of loopcsi.agent.v1, by their full names. */
 export interface AgentServices {
   readonly 'loopcsi.agent.v1.Agent': AgentService;
+  readonly 'loopcsi.agent.v1.Sources': SourcesService;
 }
 
 /** Served only to the controller, on the agent's network address and never on the CSI socket. */
 export interface AgentService {
   /** Says which node this is, what it has and which version it speaks. The controller asks it on every connection and once a minute. */
   readonly Hello: Unary<HelloRequest, HelloResponse>;
+  /** Allows one other node to read a snapshot or volume of this node for a while. NOT_FOUND if this node does not have it. */
+  readonly OpenSource: Unary<OpenSourceRequest, OpenSourceResponse>;
+  /** Says where this node may read a snapshot or volume of another node. The next CreateVolume of that copy reads it there. */
+  readonly OfferSource: Unary<OfferSourceRequest, OfferSourceResponse>;
+  /** The copy exists: what this node has kept for it is removed. */
+  readonly CloseSource: Unary<CloseSourceRequest, CloseSourceResponse>;
+}
+
+/** Served only to other agents, on the agent's network address: reading the sources that the controller has opened for them. */
+export interface SourcesService {
+  /** What a new volume has to know before the data is read. */
+  readonly Describe: Unary<DescribeRequest, DescribeResponse>;
+  /** The data of the image in ascending order, without holes, and at last its end. */
+  readonly Read: ServerStream<ReadRequest, ReadResponse>;
 }
 
 export interface HelloRequest {
@@ -38,11 +53,106 @@ export interface HelloResponse {
   readonly foreign_ids: readonly string[];
   /** The number of its volumes, inline volumes included; absent if the driver is older than this field. */
   readonly volume_count: Int64Value | null;
+  /** IP addresses of the node, from which it connects to other agents. Empty if it allows no copies between nodes, or if its driver is older than this field. */
+  readonly peer_addresses: readonly string[];
 }
 
 export interface Pool {
   readonly name: string;
   readonly uuid: string;
+}
+
+/** A source and what it is read for. */
+export interface Source {
+  /** `snapshot` or `volume`. */
+  readonly kind: string;
+  readonly id: string;
+  /** The name of the volume that is made of it. */
+  readonly copy_name: string;
+}
+
+export interface OpenSourceRequest {
+  readonly source: Source | null;
+  /** IP addresses of the node that may read it. */
+  readonly peer_addresses: readonly string[];
+}
+
+export interface OpenSourceResponse {
+  /** Proves to this agent that the controller allows the reading. Valid for one source, one copy, one node, and six hours. Secret: masked in every log. */
+  readonly ticket: string;
+}
+
+export interface OfferSourceRequest {
+  readonly source: Source | null;
+  /** The node's id and the address of its agent, HOST:PORT. */
+  readonly node_id: string;
+  readonly address: string;
+  /** Secret: masked in every log. */
+  readonly ticket: string;
+}
+
+export type OfferSourceResponse = Readonly<Record<string, never>>;
+
+export interface CloseSourceRequest {
+  readonly source: Source | null;
+}
+
+export type CloseSourceResponse = Readonly<Record<string, never>>;
+
+export interface DescribeRequest {
+  /** Secret: masked in every log. */
+  readonly ticket: string;
+  readonly source: Source | null;
+  /** The state of an interrupted copy that can go on; empty if the copy begins, so that a volume is captured anew. */
+  readonly state: string;
+}
+
+export interface DescribeResponse {
+  /** Identifies the data: if it differs, what was read earlier is of no use. */
+  readonly state: string;
+  /** `mount` or `block`. */
+  readonly kind: string;
+  /** Empty for a block volume. */
+  readonly fs_type: string;
+  readonly sector_size: number;
+  /** `thin` or `thick`. */
+  readonly provisioning: string;
+  readonly size_bytes: bigint;
+  readonly allocated_bytes: bigint;
+  /** How far the filesystem can grow at once; absent if there is no limit. */
+  readonly growth_limit: GrowthLimit | null;
+}
+
+export interface GrowthLimit {
+  readonly max_bytes: bigint;
+  readonly factor: number;
+}
+
+export interface ReadRequest {
+  /** Secret: masked in every log. */
+  readonly ticket: string;
+  readonly source: Source | null;
+  /** The state that Describe told. FAILED_PRECONDITION if it is another one now. */
+  readonly state: string;
+  /** Where the reading begins, and the digest of what was read before; 32 zero bytes at the beginning. */
+  readonly offset: bigint;
+  readonly digest: Buffer;
+}
+
+/** Bytes of the image at an offset, or, as the last message, its end. What lies between two messages is a hole. The fields are not in messages of their own, because each would be one more copy of the data in memory. */
+export interface ReadResponse {
+  readonly offset: bigint;
+  /** The digest of all data up to and including this one: SHA-256 of the digest before it, the offset (64 bits, big-endian) and the SHA-256 of the data. */
+  readonly digest: Buffer;
+  readonly data: Buffer;
+  /** Absent before the end. */
+  readonly end: End | null;
+}
+
+export interface End {
+  readonly size_bytes: bigint;
+  /** The digest of all data. */
+  readonly digest: Buffer;
 }
 
 /** An integer that can be absent. */

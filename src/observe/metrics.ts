@@ -87,6 +87,12 @@ export class Metrics implements DomainObserver {
     });
   }
 
+  transferred(direction: 'sent' | 'received', bytes: number): void {
+    this.#record(({ transferBytes }) => {
+      transferBytes.inc({ direction }, bytes);
+    });
+  }
+
   /** Loads prom-client. Call this soon after start, because measurements are queued in memory until then. */
   async load(): Promise<Loaded> {
     this.#loading ??= this.#load();

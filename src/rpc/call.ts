@@ -20,6 +20,8 @@ import { type CallStatus, codeName, toStatus } from './status.ts';
 export interface RpcCall extends Call {
   /** When the caller gives up, in milliseconds since 1970; Infinity if it never does. */
   readonly deadlineMs: number;
+  /** The address of the caller and its port; what it is on a unix socket depends on grpc-js. */
+  readonly peer: string;
 }
 
 /** Dependencies that all methods of a server share. */
@@ -74,7 +76,11 @@ class RunningCall {
   constructor(
     method: Method,
     hooks: ServerHooks,
-    { request, deadline }: { readonly request: unknown; readonly deadline: Date | number },
+    {
+      request,
+      deadline,
+      peer,
+    }: { readonly request: unknown; readonly deadline: Date | number; readonly peer: string },
   ) {
     this.#method = method;
     this.#hooks = hooks;
@@ -84,6 +90,7 @@ class RunningCall {
       log: hooks.log.child(fields),
       signal: this.#abort.signal,
       deadlineMs: Number(deadline),
+      peer,
     };
     if (this.context.log.isLevelEnabled('trace')) {
       this.context.log.trace({ request: method.redactRequest(request) }, 'call started');
@@ -144,9 +151,11 @@ function levelOf(logClass: LogClass): 'info' | 'debug' | 'trace' {
 function startCall(
   method: Method,
   hooks: ServerHooks,
-  call: { readonly request: unknown; getDeadline(): Date | number },
+  call: { readonly request: unknown; getDeadline(): Date | number; getPeer(): string },
 ): RunningCall {
-  return new RunningCall(method, hooks, { request: call.request, deadline: call.getDeadline() });
+  const { request } = call;
+  const [deadline, peer] = [call.getDeadline(), call.getPeer()];
+  return new RunningCall(method, hooks, { request, deadline, peer });
 }
 
 /** Creates the grpc-js handler of a unary method. `handle` may throw anything. */
@@ -206,6 +215,7 @@ export function makeRequestStreamHandler<S>(
     const running = new RunningCall(method, hooks, {
       request: undefined,
       deadline: call.getDeadline(),
+      peer: call.getPeer(),
     });
     const { signal } = running.context;
     call.on('cancelled', () => {

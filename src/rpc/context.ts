@@ -1,6 +1,7 @@
 import type { FsType } from '../host/host.ts';
 import type { Volumes } from '../volumes/api.ts';
 import type { Features } from './advertised.ts';
+import type { RemoteSources } from './remote-sources.ts';
 import type { NodeTopology } from './topology.ts';
 
 /** Configuration of the CSI services. The fields have the names of the options. */
@@ -17,5 +18,7 @@ export interface CsiContext {
   /** Version of the driver. */
   readonly version: string;
   readonly volumes: Volumes;
+  /** Snapshots and volumes of other nodes that this one may read. */
+  readonly remoteSources: RemoteSources;
   readonly thisNode: NodeTopology;
 }

@@ -96,7 +96,7 @@ function volumeMethods(context: CsiContext): Methods {
 
 function parseCreateVolume(
   request: CreateVolumeRequest,
-  { settings, thisNode }: CsiContext,
+  { settings, thisNode, remoteSources }: CsiContext,
 ): CreateVolumeInput {
   const { name, capabilities, range, source } = parseCreateVolumeForm(request);
   const { kind, fsType } = combineCapabilities(capabilities, settings.defaultFstype);
@@ -116,6 +116,7 @@ function parseCreateVolume(
     parameters,
     source,
     mentionedNodeIds: mentionedNodeIds(request.accessibility_requirements, thisNode),
+    remote: source === null ? undefined : remoteSources.take({ source, copyName: name }),
   };
 }
 

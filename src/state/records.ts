@@ -219,8 +219,18 @@ export const restoreProgress = looseRecord({
       inode: v.string(),
     }),
     importSource,
+    looseRecord({
+      kind: v.literal('remote'),
+      /** `snapshot:ID` or `volume:ID`. */
+      source: v.string(),
+      nodeId: v.string(),
+      /** Identifies the data, as the other node has told. */
+      state: v.string(),
+    }),
   ]),
   doneBytes: byteCount,
+  /** The digest of what was received from another node so far, in hexadecimal. Absent for copies within this node. */
+  digest: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))),
 });
 export type RestoreProgress = Readonly<v.InferOutput<typeof restoreProgress>>;
 

@@ -12,17 +12,23 @@ import type {
   CreateGroupSnapshotInput,
   CreateSnapshotInput,
   CreateVolumeInput,
+  DescribeOptions,
+  End,
   ExpandInput,
   Expansion,
   GroupSnapshot,
   ModifyInput,
   NodeExpandInput,
   Page,
+  Piece,
   PoolCapacity,
   PublishInput,
+  ReadPosition,
+  SentCopy,
   Snapshot,
   SnapshotFilter,
   SnapshotProgress,
+  SourceFacts,
   StageInput,
   StorageCondition,
   Volume,
@@ -106,6 +112,18 @@ export interface Volumes {
       batchSize: number;
     },
   ): Promise<BlockRanges>;
+
+  /** What another node has to know about a source on this one. Throws `not-found`, `unavailable`, `busy`, `wrong-state`. */
+  describeSource(call: Call, copy: SentCopy, options: DescribeOptions): Promise<SourceFacts>;
+  /** Reads a source for another node: the pieces from that position on, and their end. Throws as `describeSource`. */
+  readSource(
+    call: Call,
+    request: { copy: SentCopy; state: string; from: ReadPosition },
+  ): AsyncIterable<Piece | End>;
+  /** Removes what was kept of a volume for a copy that exists now. */
+  closeSource(copy: SentCopy): Promise<void>;
+  /** Whether copies between this node and others are allowed. */
+  readonly allowsTransfers: boolean;
 
   stageVolume(call: Call, input: StageInput): Promise<void>;
   unstageVolume(call: Call, input: { volumeId: string; stagingTargetPath: string }): Promise<void>;

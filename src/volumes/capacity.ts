@@ -15,7 +15,7 @@ export function minBytesOf(filesystems: Host['filesystems'], fsType: FsType | nu
 }
 
 /** The maximum size to which a filesystem can grow in one step. */
-interface GrowthLimit {
+export interface GrowthLimit {
   readonly factor: bigint;
   readonly presentBytes: bigint;
   readonly maxBytes: bigint;
@@ -33,6 +33,15 @@ export async function findGrowthLimit(
   const superblock = await filesystem.readSuperblock(image.path);
   const presentBytes = superblock?.sizeBytes ?? image.sizeBytes;
   return { factor, presentBytes, maxBytes: presentBytes * factor };
+}
+
+/** As `findGrowthLimit`, for an image that may have no filesystem. */
+export async function growthLimitOf(
+  filesystems: Host['filesystems'],
+  fsType: FsType | null,
+  image: { readonly path: string; readonly sizeBytes: bigint },
+): Promise<GrowthLimit | undefined> {
+  return fsType === null ? undefined : findGrowthLimit(filesystems[fsType], image);
 }
 
 export interface CapacityRange {

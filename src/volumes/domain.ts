@@ -6,8 +6,10 @@ import type { Operations } from './engine/operations.ts';
 import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import type { InterruptedRestores } from './jobs/interrupted-restores.ts';
 import type { OpenDevices } from './jobs/open-devices.ts';
+import type { SentVolumes } from './jobs/sent-volumes.ts';
 import type { SnapshotCopies } from './jobs/snapshot-copies.ts';
 import type { SpaceGuard } from './jobs/space-guard.ts';
+import type { TransferLimits, Transfers } from './jobs/transfers.ts';
 import type { Trash } from './jobs/trash.ts';
 import type { TrimClock } from './jobs/trim-clock.ts';
 import type { Trims } from './jobs/trims.ts';
@@ -28,6 +30,7 @@ export interface DomainSettings {
   readonly guardFreezeLimitMs: number;
   /** Maximum rate at which trims return bytes to a pool, except those of the guard. */
   readonly trimBytesPerSecond: bigint;
+  readonly transfers: TransferLimits;
   /** Whether NodePublishVolume first stages the volume below `mountDir`, and the last NodeUnpublishVolume unstages it. */
   readonly withoutStaging: boolean;
   /** `--pods-cgroup`, for the report of doctor; undefined if it is not set. */
@@ -44,8 +47,15 @@ export interface Domain {
   readonly snapshotCopies: SnapshotCopies;
   readonly interruptedRestores: InterruptedRestores;
   readonly interruptedCreates: InterruptedCreates;
-  /** Directories in `tmp/` from which exports read. Exports are no operations, so `operations.runningCount` leaves them out. */
-  readonly exportCaptures: Set<string>;
+  /**
+   * Directories in `tmp/` from which exports, and copies to other nodes, read. These are no operations, so `operations.runningCount`
+   * leaves them out.
+   */
+  readonly openCaptures: Set<string>;
+  /** Copies from and to other nodes. */
+  readonly transfers: Transfers;
+  /** Volumes that are being copied to other nodes. */
+  readonly sentVolumes: SentVolumes;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
   readonly trimClock: TrimClock;

@@ -2,9 +2,10 @@
  * Inputs and results of the domain. They use the terms of the CSI spec, but not the types of any protocol: rpc/, docker/ and cli/
  * convert their own. The fronts have validated the form of all inputs; the domain checks whatever depends on a volume.
  */
+import { VolumeError } from '../errors.ts';
 import type { FsType, IoLimits, SectorSize } from '../host/host.ts';
 import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
-import type { CapacityRange } from './capacity.ts';
+import type { CapacityRange, GrowthLimit } from './capacity.ts';
 
 /** Part of error messages. The command line replaces it with its own flag. */
 export const freezeAdvice = "snapshot class parameter freeze: 'yes'; then restore that snapshot";
@@ -72,6 +73,8 @@ export interface CreateVolumeInput {
   readonly source: VolumeSource | null;
   /** Node ids that occur in the request; only used to name another node in a message. */
   readonly mentionedNodeIds?: readonly string[];
+  /** The source on another node, if this node may read it there. */
+  readonly remote?: RemoteSource | undefined;
   /** Whether the request names no filesystem. A copy then has the filesystem of its source, whatever `fsType` is. */
   readonly isFsTypeUnset?: boolean;
   /**
@@ -165,6 +168,71 @@ export interface SnapshotProgress {
 export interface BlockRange {
   readonly offset: bigint;
   readonly length: bigint;
+}
+
+/** Bytes of an image at an offset. What lies between two pieces is a hole. */
+export interface Piece {
+  readonly offset: bigint;
+  readonly data: Buffer;
+  /** The digest of all pieces up to and including this one. */
+  readonly digest: Buffer;
+}
+
+/** Follows the last piece. */
+export interface End {
+  /** The size of the image. */
+  readonly sizeBytes: bigint;
+  /** The digest of all pieces. */
+  readonly digest: Buffer;
+}
+
+/** A source, and the name of the volume that is made of it. */
+export interface SentCopy {
+  readonly source: VolumeSource;
+  readonly copyName: string;
+}
+
+/** What a new volume has to know about its source before the data is read. */
+export interface SourceFacts {
+  /** Identifies the data: if it has changed, or is that of a later snapshot with the same id, it has another state. */
+  readonly state: string;
+  readonly kind: VolumeKind;
+  readonly fsType: FsType | null;
+  readonly sectorSize: SectorSize;
+  readonly provisioning: SnapshotRecord['provisioning'];
+  readonly sizeBytes: bigint;
+  readonly allocatedBytes: bigint;
+  readonly growthLimit: Pick<GrowthLimit, 'factor' | 'maxBytes'> | undefined;
+}
+
+export interface DescribeOptions {
+  /** The state of an interrupted copy that can go on; undefined if the copy begins, so that a volume is captured anew. */
+  readonly state: string | undefined;
+}
+
+/** Where a reading begins. */
+export interface ReadPosition {
+  readonly offset: bigint;
+  /** The digest of the pieces before the offset. */
+  readonly digest: Buffer;
+}
+
+/** A snapshot or volume on another node, which that node lets this one read. */
+export interface RemoteSource {
+  /** The id of the other node, for messages. */
+  readonly nodeId: string;
+  /** Throws `not-found`, `busy`, `wrong-state` for a damaged snapshot or a volume that cannot be captured, and SourceLostError. */
+  describe(signal: AbortSignal, options: DescribeOptions): Promise<SourceFacts>;
+  /** The pieces from that position on, and their end. Throws as `describe`, and `wrong-state` if the data has another state. */
+  read(state: string, from: ReadPosition, signal: AbortSignal): AsyncIterable<Piece | End>;
+}
+
+/** The other node does not answer, or its answer ended early. What was received remains of use. */
+export class SourceLostError extends VolumeError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('unavailable', message, options);
+    this.name = 'SourceLostError';
+  }
 }
 
 /** Ranges of a snapshot, in ascending order and without overlap. They are read while the caller iterates over them. */

@@ -1,4 +1,5 @@
 import { withTimeout } from '../async.ts';
+import { messageOf } from '../errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Logger } from '../observe/log.ts';
 import { type DomainObserver, noObserver } from '../observe/metrics/events.ts';
@@ -18,8 +19,10 @@ import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { InterruptedRestores } from './jobs/interrupted-restores.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
 import { trimPeriodically } from './jobs/periodic-trim.ts';
+import { SentVolumes } from './jobs/sent-volumes.ts';
 import { SnapshotCopies } from './jobs/snapshot-copies.ts';
 import { SpaceGuard } from './jobs/space-guard.ts';
+import { Transfers } from './jobs/transfers.ts';
 import { Trash } from './jobs/trash.ts';
 import { TrimClock } from './jobs/trim-clock.ts';
 import { Trims } from './jobs/trims.ts';
@@ -46,6 +49,7 @@ import { createGroupSnapshot } from './snapshot/group-create.ts';
 import { deleteGroupSnapshot } from './snapshot/group-delete.ts';
 import { getGroupSnapshot } from './snapshot/group-get.ts';
 import { getSnapshot, listSnapshots, watchSnapshot } from './snapshot/list.ts';
+import { closeSource, describeSource, readSource } from './snapshot/read-source.ts';
 import { createVolume } from './volume/create.ts';
 import { deleteVolume } from './volume/delete.ts';
 import { expandVolume } from './volume/expand.ts';
@@ -149,7 +153,11 @@ async function makeDomain(
     snapshotCopies: new SnapshotCopies({ host, log, reached, trash, locks }),
     interruptedRestores: new InterruptedRestores({ host, log }),
     interruptedCreates: new InterruptedCreates({ host, log }),
-    exportCaptures: new Set(),
+    openCaptures: new Set(),
+    transfers: new Transfers(settings.transfers),
+    sentVolumes: new SentVolumes((key, error) => {
+      log.warn({ copy: key, problem: messageOf(error) }, 'a capture could not be removed');
+    }),
     guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs, observer }),
     trims,
     trimClock: new TrimClock(),
@@ -197,6 +205,7 @@ async function closeDomain(domain: Domain, timeoutMs: number): Promise<void> {
   // Before the operations are drained: an operation that waits for a frozen filesystem would never end.
   await domain.guard.stop();
   await domain.operations.drain(timeoutMs);
+  await domain.sentVolumes.closeAll();
   await domain.trash.stop();
   await domain.openDevices.closeAll();
   await Promise.all(domain.pools.all.map((pool) => pool.close()));
@@ -247,5 +256,17 @@ function volumesOf(domain: Domain): Volumes {
     getGroupSnapshot: async (groupId, ids) => getGroupSnapshot(domain, groupId, ids),
     allocatedRanges: (call, request) => allocatedRanges(domain, call, request),
     changedRanges: (call, request) => changedRanges(domain, call, request),
+    ...transfersOf(domain),
+  };
+}
+
+function transfersOf(
+  domain: Domain,
+): Pick<Volumes, 'describeSource' | 'readSource' | 'closeSource' | 'allowsTransfers'> {
+  return {
+    describeSource: (call, copy, options) => describeSource(domain, call, copy, options),
+    readSource: (call, request) => readSource(domain, call, request),
+    closeSource: (copy) => closeSource(domain, copy),
+    allowsTransfers: domain.settings.transfers.parallel > 0,
   };
 }

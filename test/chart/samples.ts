@@ -14,6 +14,7 @@ export const everything = (from: object = image): object => ({
   driver: {
     ephemeral: { enabled: true },
     ioLimits: { enabled: true, podsCgroup: '/sys/fs/cgroup/kubelet.slice' },
+    transfers: { parallel: 3, maxBandwidth: '50Mi' },
     maxVolumes: 20,
     extraArgs: ['--log-level=debug'],
     extraEnv: [{ name: 'TZ', value: 'UTC' }],

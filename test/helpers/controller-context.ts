@@ -15,7 +15,8 @@ const silent = pino({ level: 'silent' });
 
 /** A call without a deadline whose caller stays. */
 export function aCall(): RpcCall {
-  return { log: silent.child({}), signal: new AbortController().signal, deadlineMs: Infinity };
+  const { signal } = new AbortController();
+  return { log: silent.child({}), signal, deadlineMs: Infinity, peer: '127.0.0.1:1' };
 }
 
 /** A request for a volume of any size on any node. */

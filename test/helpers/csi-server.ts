@@ -9,6 +9,7 @@ import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { CallMeasurement } from '../../src/observe/metrics.ts';
 import type { CsiContext, CsiSettings } from '../../src/rpc/context.ts';
 import type { RunningServer } from '../../src/rpc/grpc-server.ts';
+import { RemoteSources } from '../../src/rpc/remote-sources.ts';
 import { serveCsi } from '../../src/rpc/server.ts';
 import { topologyOfNode } from '../../src/rpc/topology.ts';
 import type { Volumes } from '../../src/volumes/api.ts';
@@ -28,6 +29,7 @@ export function csiContext(volumes: Volumes, settings: Partial<CsiSettings> = {}
     settings: { ...csiSettings, ...settings },
     version: '1.2.3',
     volumes,
+    remoteSources: new RemoteSources(),
     thisNode: topologyOfNode(csiSettings.driverName, 'node-a'),
   };
 }

@@ -35,6 +35,8 @@ export interface FakeAgent {
   readonly tag: string;
   readonly volumes: Map<string, Volume>;
   readonly snapshots: Map<string, Snapshot>;
+  /** Tickets of sources on other nodes, by their ids. CreateVolume takes one. */
+  readonly offers: Map<string, string>;
   /** The names of the RPCs that were called, without Hello. */
   readonly calls: string[];
   /** What Hello answers; changes take effect at the next Hello. */
@@ -76,6 +78,7 @@ export async function startFakeAgent(
     pools: [{ name: 'default', uuid: `uuid-of-${nodeId}` }],
     foreign_ids: [],
     volume_count: { value: 0n },
+    peer_addresses: [],
     ...options.hello,
   };
   const state = {
@@ -83,6 +86,7 @@ export async function startFakeAgent(
     tag: nodeTagOf(nodeId),
     volumes: new Map<string, Volume>(),
     snapshots: new Map<string, Snapshot>(),
+    offers: new Map<string, string>(),
     calls: [] as string[],
     hello,
     room: options.room ?? 1_000,
@@ -127,12 +131,15 @@ function servicesOf(state: State) {
         checksSizeLimits: true,
       }),
     );
-  const agent: Implementation<'loopcsi.agent.v1.Agent'> = { Hello: async () => state.hello };
   return [
     makeService(
       'loopcsi.agent.v1.Agent',
-      makeHandlers('loopcsi.agent.v1.Agent', agent, hooks, {
-        calls: new Map([['Hello', { logClass: 'polling', offered: true } as const]]),
+      makeHandlers('loopcsi.agent.v1.Agent', agentOf(state), hooks, {
+        calls: new Map(
+          ['Hello', 'OpenSource', 'OfferSource', 'CloseSource'].map(
+            (rpc) => [rpc, { logClass: 'polling', offered: true }] as const,
+          ),
+        ),
         checksSizeLimits: false,
       }),
     ),
@@ -140,6 +147,25 @@ function servicesOf(state: State) {
     csi('csi.v1.GroupController', watched(state, groupControllerOf(state))),
     csi('csi.v1.SnapshotMetadata', metadataOf(state)),
   ];
+}
+
+function agentOf(state: State): Implementation<'loopcsi.agent.v1.Agent'> {
+  const opening: Implementation<'loopcsi.agent.v1.Agent'> = {
+    async OpenSource({ source, peer_addresses }) {
+      const id = source?.id ?? '';
+      if (source?.kind === 'volume') volumeOf(state, id);
+      else found(state.snapshots, 'snapshot', id);
+      return { ticket: `${id} of ${state.nodeId} for ${peer_addresses.join(' ')}` };
+    },
+    async OfferSource({ source, ticket }) {
+      state.offers.set(source?.id ?? '', ticket);
+      return {};
+    },
+    async CloseSource() {
+      return {};
+    },
+  };
+  return { Hello: async () => state.hello, ...watched(state, opening) };
 }
 
 /** Records each call, and lets it fail before or after its effect. */
@@ -187,7 +213,8 @@ function controllerOf(state: State): Implementation<'csi.v1.Controller'> {
       if (known !== undefined) return { volume: known };
       const sourceId = source?.snapshot?.snapshot_id ?? source?.volume?.volume_id ?? '';
       const sourceTag = otherNodeTagIn(sourceId, state.tag);
-      if (sourceTag !== undefined && !state.hello.foreign_ids.includes(sourceId))
+      const isOffered = state.offers.delete(sourceId);
+      if (sourceTag !== undefined && !isOffered && !state.hello.foreign_ids.includes(sourceId))
         throw new VolumeError('no-space', `its source is on the node with tag ${sourceTag}`);
       if (state.room <= 0) throw new VolumeError('no-space', `no room on ${state.nodeId}`);
       state.room -= 1;

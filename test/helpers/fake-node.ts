@@ -20,6 +20,7 @@ export const fakeSettings = {
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
   trimBytesPerSecond: 1024n ** 4n,
+  transfers: { parallel: 2, bytesPerSecond: 0n },
 } as const satisfies OpenDeps['settings'];
 
 /** A node in memory whose pools are directories of the test; needs no root. */

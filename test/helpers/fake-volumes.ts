@@ -8,6 +8,7 @@ import type {
   Snapshot,
   Volume,
 } from '../../src/volumes/model.ts';
+import { noPieces } from '../../src/volumes/snapshot/pieces.ts';
 
 /** A call made to the fake. */
 export interface Recorded {
@@ -144,6 +145,21 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     getGroupSnapshot: async () => aGroup,
     allocatedRanges: async () => rangesOf([{ offset: 0n, length: 4096n }]),
     changedRanges: async () => rangesOf([{ offset: 4096n, length: 4096n }]),
+    describeSource: async () => ({
+      state: 'pool:1:2',
+      kind: 'mount',
+      fsType: 'ext4',
+      sectorSize: 4096,
+      provisioning: 'thin',
+      sizeBytes: 1n << 30n,
+      allocatedBytes: 4096n,
+      growthLimit: undefined,
+    }),
+    async *readSource() {
+      yield { sizeBytes: 1n << 30n, digest: noPieces };
+    },
+    closeSource: async () => undefined,
+    allowsTransfers: false,
     volumeStats: async () => ({
       kind: 'mount',
       totalBytes: 100n,

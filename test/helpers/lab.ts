@@ -7,10 +7,12 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
+import { poolFiles } from '../../src/volumes/pool/layout.ts';
 import { type Service, startService } from '../docker/processes.ts';
 import { launcher } from './command-line.ts';
 import { type DriverProcess, startDriver } from './driver.ts';
 import { onScratch } from './root-scratch.ts';
+import { devicesBelow } from './scratch-pool.ts';
 import { until } from './until.ts';
 
 const port = 9737;
@@ -18,6 +20,8 @@ const addressOf = (index: number): string => `10.253.0.${index}`;
 
 export interface LabNode {
   readonly id: string;
+  /** Its pool is in the subdirectory `pool`. */
+  readonly directory: string;
   /** The driver that runs now. */
   driver(): DriverProcess;
   /** Starts the driver again after `kill`. */
@@ -52,8 +56,8 @@ export interface Lab {
 interface LabOptions {
   readonly nodeCount: number;
   readonly controllerCount?: number;
-  /** Flags of the drivers. */
-  readonly flags?: readonly string[];
+  /** Flags of the drivers; a function gets the directory of the node. */
+  readonly flags?: readonly string[] | ((directory: string) => readonly string[]);
 }
 
 /** A test in a lab, in a directory of its own. */
@@ -191,7 +195,7 @@ async function makeNode(
     readonly hub: Service;
     readonly directory: string;
     readonly tlsDir: string;
-    readonly flags: readonly string[];
+    readonly flags: NonNullable<LabOptions['flags']>;
   },
 ): Promise<LabNode> {
   const { index, hub } = given;
@@ -210,7 +214,7 @@ async function makeNode(
     `--agent-address=${addressOf(index)}:${port}`,
     `--tls-dir=${join(given.tlsDir, 'agent')}`,
     '--http-address=off',
-    ...given.flags,
+    ...(typeof given.flags === 'function' ? given.flags(directory) : given.flags),
   ];
   const start = () => startDriver(directory, flags, { enter: enter(namespace) });
   let driver = await start();
@@ -221,10 +225,12 @@ async function makeNode(
   t.teardown(async () => {
     signal('SIGCONT');
     await driver.stop();
+    await dropEmbeddedPool(join(directory, 'pool'));
   });
   const setLink = (state: 'up' | 'down') => inNamespace(hub, 'ip', 'link', 'set', link, state);
   return {
     id,
+    directory,
     driver: () => driver,
     start: async () => {
       driver = await start();
@@ -235,4 +241,13 @@ async function makeNode(
     cut: () => setLink('down'),
     mend: () => setLink('up'),
   };
+}
+
+/** The mount of an embedded pool outlives the driver, with its device. */
+async function dropEmbeddedPool(pool: string): Promise<void> {
+  const { embeddedImage, embeddedMount } = poolFiles;
+  await execa('umount', [join(pool, embeddedMount)], { reject: false });
+  for (const { device, image } of await devicesBelow(pool)) {
+    if (image === join(pool, embeddedImage)) await execa('losetup', ['--detach', device]);
+  }
 }

@@ -87,6 +87,7 @@ async function labelsByName(): Promise<ReadonlyMap<string, ReadonlySet<string>>>
   metrics.guardActed('a', 'trim');
   metrics.freezeEnded({ cause: 'guard', durationMs: 1 });
   metrics.trimEnded({ pool: 'a', durationMs: 1 });
+  metrics.transferred('sent', 1);
   const { body } = await metrics.render();
   metrics.close();
   return labelsIn(body);

@@ -13,6 +13,7 @@ export const serviceNames = Object.keys({
   'loopcsi.v1.Admin': true,
   'loopcsi.v1.Nodes': true,
   'loopcsi.agent.v1.Agent': true,
+  'loopcsi.agent.v1.Sources': true,
   'pluginregistration.Registration': true,
 } satisfies Record<ServiceName, true>) as readonly ServiceName[];
 

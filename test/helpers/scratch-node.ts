@@ -141,6 +141,7 @@ export const testSettings = {
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
   trimBytesPerSecond: 1024n ** 4n,
+  transfers: { parallel: 2, bytesPerSecond: 0n },
 } as const satisfies OpenDeps['settings'];
 
 /** Stages and publishes a volume, and returns both paths. */

@@ -140,6 +140,7 @@ export async function subjectOn(
         maxVolumesPerNode: 100,
         guardFreezeLimitMs: 60_000,
         trimBytesPerSecond: 1024n ** 4n,
+        transfers: { parallel: 2, bytesPerSecond: 0n },
       },
       kubeletDir: undefined,
       pools: [

@@ -140,6 +140,10 @@ spec:
     - --expansion=both
     - --agent-address=[$(POD_IP)]:{{ $values.controller.agentPort }}
     - --tls-dir=/tls
+    - --transfers={{ $driver.transfers.parallel }}
+    {{- with $driver.transfers.maxBandwidth }}
+    - --transfer-rate={{ . }}
+    {{- end }}
     {{- else }}
     # The kubelet expands volumes, because the resizer leader runs on one node and cannot reach pools on other nodes.
     - --expansion=node

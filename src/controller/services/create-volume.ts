@@ -11,6 +11,7 @@ import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, firstPlace, requireAgent, routeOf, undecided } from '../route.ts';
 import { askNodes, type ControllerContext, type CreateMemory, forward } from './context.ts';
+import { canCopy, mayCopy, withOfferedSource } from './offer-source.ts';
 
 const service = 'csi.v1.Controller';
 
@@ -64,7 +65,7 @@ export async function createVolume(
 
 /**
  * The agent of the only candidate. After UNAVAILABLE a provisioner keeps the claim on that node, so when the node has been unreachable for
- * long, `no-space` lets the scheduler choose another one. A copy can only be made on the node of its source, so it waits. What an
+ * long, `no-space` lets the scheduler choose another one. A copy of a source on that node waits, because its source is there. What an
  * earlier call may have made there is reported when the node is back, and not deleted (docs/decisions/0025).
  */
 function requireCandidate(
@@ -76,11 +77,17 @@ function requireCandidate(
   if (agent !== undefined) return agent;
   const problem = absent(node, agents);
   const isLong = absence !== undefined && agents.absentForMs(absence) > abandonedMs;
-  if (!isLong || source !== null) throw problem;
+  if (!isLong || (source !== null && isOn(source, node, agents))) throw problem;
   throw new VolumeError(
     'no-space',
     `volume '${name}' cannot be created now, and another node should be chosen: ${problem.message}`,
   );
+}
+
+/** Whether the source is on that node, as far as is known. */
+function isOn({ id }: NonNullable<Source>, { tag }: Node, agents: Agents): boolean {
+  const route = routeOf(id, agents);
+  return route.kind === 'node' && tag !== undefined && route.node.tag === tag;
 }
 
 /** The nodes that the request allows, those that it prefers first. A node without tag has no id to ask for. */
@@ -135,10 +142,28 @@ async function createOnOnly(
   node: Node,
   call: RpcCall,
 ): Promise<CreateVolumeResponse> {
+  return createOrCopy(
+    agents,
+    creation,
+    { node, agent: requireCandidate(node, creation, agents) },
+    call,
+  );
+}
+
+/**
+ * Asks the agent for the volume. If its source is on another node, the agent says so, because it is not the first to be asked: it may have
+ * the volume already, or be making it. Only then it is told where the source can be read.
+ */
+async function createOrCopy(
+  agents: Agents,
+  creation: Creation,
+  { node, agent }: { readonly node: Node; readonly agent: Agent },
+  call: RpcCall,
+): Promise<CreateVolumeResponse> {
   const { request, source } = creation;
-  const agent = requireCandidate(node, creation, agents);
+  const create = () => forward(agent, { service, rpc: 'CreateVolume', request }, call);
   try {
-    return await forward(agent, { service, rpc: 'CreateVolume', request }, call);
+    return await create();
   } catch (error) {
     const isNoSpace = error instanceof StatusError && error.code === status.RESOURCE_EXHAUSTED;
     if (!isNoSpace || source === null) throw error;
@@ -147,7 +172,11 @@ async function createOnOnly(
     if (route.kind === 'nowhere') throw missing(source.kind, source.id);
     if (route.kind === 'unheard') throw undecided(source.id, source.kind, route, agents);
     if (route.kind !== 'node' || route.node.tag === node.tag) throw error;
-    throw sourceElsewhere(agents, creation, source, route.node);
+    if (route.node.hello !== undefined && !canCopy(route.node, node))
+      throw sourceElsewhere(agents, creation, source, route.node);
+    const copied = { kind: source.kind, id: source.id, copy_name: creation.name };
+    const way = { source: copied, from: route.node, to: { node, agent } };
+    return withOfferedSource(agents, way, call, create);
   }
 }
 
@@ -168,7 +197,7 @@ async function createOnOne(
   const answers = await whoHasIt(context, creation, call);
   const owner = candidates.find((node) => answers.get(node) === 'has it');
   if (owner !== undefined) return createOn(context, creation, owner, call);
-  const allowed = source === null ? candidates : [requireSourceNode(agents, creation, source)];
+  const allowed = source === null ? candidates : candidatesWith(agents, creation, source);
   const undecidedTag = context.createdNames.undecided.get(name);
   // A node that has never answered has no tag.
   const undecided =
@@ -308,13 +337,14 @@ const maybeCodes: ReadonlySet<status> = new Set([
 
 async function createOn(
   { agents, createdNames: { undecided } }: ControllerContext,
-  { request, name }: Creation,
+  creation: Creation,
   node: Node,
   call: RpcCall,
 ): Promise<CreateVolumeResponse> {
+  const { name } = creation;
   const agent = requireAgent(node, agents);
   try {
-    const response = await forward(agent, { service, rpc: 'CreateVolume', request }, call);
+    const response = await createOrCopy(agents, creation, { node, agent }, call);
     undecided.delete(name);
     return response;
   } catch (error) {
@@ -332,20 +362,29 @@ function remember(undecided: Map<string, string>, name: string, tag: string): vo
   if (undecided.size > maxUndecided && oldest !== undefined) undecided.delete(oldest);
 }
 
-/** The candidate that has the source. Throws `no-space` if it is another node: a copy is made where its source is. */
-function requireSourceNode(
+/**
+ * The candidates where a copy of the source can be made: its own node, where that needs no network, before others. Throws `no-space` if
+ * there is none.
+ */
+function candidatesWith(
   agents: Agents,
   { candidates, name }: Creation,
-  { kind, id }: NonNullable<Source>,
-): Node {
+  source: NonNullable<Source>,
+): readonly Node[] {
+  const { kind, id } = source;
   const route = routeOf(id, agents);
   if (route.kind === 'nowhere') throw missing(kind, id);
-  // The nodes are new objects whenever an agent has told something new, so only the tag says that two are the same.
-  const sourceTag = route.kind === 'node' ? route.node.tag : undefined;
-  const here = candidates.find(({ tag }) => tag !== undefined && tag === sourceTag);
-  if (here !== undefined) return here;
   if (route.kind !== 'node') throw undecided(id, kind, route, agents);
-  throw sourceElsewhere(agents, { candidates, name }, { kind, id }, route.node);
+  const home = route.node;
+  // The nodes are new objects whenever an agent has told something new, so only the tag says that two are the same.
+  const isHome = ({ tag }: Node): boolean => tag !== undefined && tag === home.tag;
+  const usable = [
+    ...candidates.filter(isHome),
+    // A node that has not said what it allows is waited for.
+    ...candidates.filter((node) => !isHome(node) && mayCopy(home, node)),
+  ];
+  if (usable.length > 0) return usable;
+  throw sourceElsewhere(agents, { candidates, name }, source, home);
 }
 
 function sourceElsewhere(

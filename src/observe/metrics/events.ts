@@ -26,6 +26,8 @@ export interface DomainObserver {
   /** A filesystem was thawed by the one who had frozen it. */
   freezeEnded(freeze: { readonly cause: 'guard' | 'snapshot'; readonly durationMs: number }): void;
   trimEnded(trim: { readonly pool: string; readonly durationMs: number }): void;
+  /** Data of a copy between nodes was sent or received. */
+  transferred(direction: 'sent' | 'received', bytes: number): void;
 }
 
 /** Used where nothing counts events. */
@@ -33,6 +35,7 @@ export const noObserver: DomainObserver = {
   guardActed: () => undefined,
   freezeEnded: () => undefined,
   trimEnded: () => undefined,
+  transferred: () => undefined,
 };
 
 /** The instruments that events increment. */
@@ -82,6 +85,9 @@ export function makeEventInstruments(library: typeof Library, registry: Registry
       'action',
     ]),
     freezeSeconds: histogram('loopcsi_freeze_duration_seconds', 'Duration of freezes', ['cause']),
+    transferBytes: counter('loopcsi_transfer_bytes_total', 'Bytes of copies between nodes', [
+      'direction',
+    ]),
     trimSeconds: histogram('loopcsi_trim_duration_seconds', 'Duration of trims', ['pool']),
   };
 }

@@ -53,6 +53,7 @@ export interface ListenerOptions {
 
 /** A connection whose peer was verified. */
 interface Verified {
+  readonly role: Role;
   readonly server: GrpcServer;
   /** When the first certificate of its chain expires. */
   readonly expiresAtMs: number;
@@ -219,9 +220,12 @@ export class AgentListener {
     if (server === undefined)
       return { reason: 'wrong-role', problem: `this node serves nothing to role ${role}` };
     const { maxConnections } = this.#limits;
-    if (this.#verified.size >= maxConnections)
-      return { reason: 'too-many-connections', problem: `${maxConnections} are open` };
-    return { server, ...chainOf(socket.getPeerCertificate(true)) };
+    // Other agents leave room for the controller.
+    const limit = role === 'agent' ? maxConnections / 2 : maxConnections;
+    const open = [...this.#verified.values()].filter((one) => one.role === role).length;
+    if (open >= limit || this.#verified.size >= maxConnections)
+      return { reason: 'too-many-connections', problem: `${open} of role ${role} are open` };
+    return { role, server, ...chainOf(socket.getPeerCertificate(true)) };
   }
 
   #refuse(socket: Socket, refusal: Refusal): void {

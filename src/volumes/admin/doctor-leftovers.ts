@@ -192,7 +192,7 @@ async function leftoversInPools(
 async function incompleteEntries(domain: Domain, pool: Pool): Promise<readonly Finding[]> {
   const directory = pool.directoryOf('tmp');
   const entries = (await domain.host.files.list(directory)).filter(
-    (entry) => !domain.exportCaptures.has(join(directory, entry)),
+    (entry) => !domain.openCaptures.has(join(directory, entry)),
   );
   if (entries.length === 0) return [];
   return [

@@ -131,7 +131,7 @@ async function leftInTmp(
 /** Whether a running export, or a call that can be repeated, needs the entry of `tmp/`. */
 function isInUseByCall(domain: Domain, path: string): boolean {
   return (
-    domain.exportCaptures.has(path) ||
+    domain.openCaptures.has(path) ||
     domain.interruptedRestores.isKept(path) ||
     domain.interruptedCreates.isKept(path)
   );

@@ -15,12 +15,20 @@ const defaultKeepMs = 10 * 60_000;
 
 export type CopySource = RestoreProgress['source'];
 
-/** A copy that an earlier run of the driver started and did not finish. */
-export interface InterruptedRestore {
+/** How far a copy is. */
+export interface CopyPosition {
+  readonly doneBytes: bigint;
+  /** The digest of what was received so far; undefined for a copy within this node. */
+  readonly digest?: string | undefined;
+}
+
+export const noneCopied: CopyPosition = { doneBytes: 0n };
+
+/** A copy that was started and did not finish, by an earlier run of the driver, or because its source was lost. */
+export interface InterruptedRestore extends CopyPosition {
   readonly pool: Pool;
   readonly directory: string;
   readonly source: CopySource;
-  readonly doneBytes: bigint;
   readonly allocatedBytes: bigint;
 }
 
@@ -39,7 +47,7 @@ export class InterruptedRestores {
     this.#keepMs = keepMs;
   }
 
-  /** Called by the recovery for each entry of `tmp/`. Returns whether the entry is kept. */
+  /** Called by the recovery for each entry of `tmp/`, and when the source of a copy is lost. Returns whether the entry is kept. */
   async keep(host: Host, pool: Pool, entry: string): Promise<boolean> {
     const { log } = this.#deps;
     const path = join(pool.directoryOf('tmp'), entry);
@@ -49,7 +57,7 @@ export class InterruptedRestores {
       join(path, entryFiles.restoreProgress),
     ).catch(() => undefined);
     if (progress === undefined) return false;
-    const { volumeId, source, doneBytes } = progress;
+    const { volumeId, source, doneBytes, digest } = progress;
     const other = this.#kept.get(volumeId);
     if (pool.volumes.get(volumeId) !== undefined || (other !== undefined && other.pool !== pool)) {
       return false;
@@ -59,9 +67,10 @@ export class InterruptedRestores {
     await host.files.renameNoReplace(path, directory);
     const { allocatedBytes } = await host.files.imageStatus(join(directory, imageFile));
     clearTimeout(other?.timer);
-    const timer = setTimeout(() => void this.discard(volumeId), this.#keepMs);
-    timer.unref();
-    this.#kept.set(volumeId, { pool, directory, source, doneBytes, allocatedBytes, timer });
+    if (other !== undefined) await host.files.removeTree(other.directory);
+    const timer = this.#discardLater(volumeId);
+    const position = { doneBytes, digest };
+    this.#kept.set(volumeId, { pool, directory, source, ...position, allocatedBytes, timer });
     log.info({ pool: pool.name, volumeId, doneBytes }, 'an interrupted copy was kept');
     return true;
   }
@@ -79,6 +88,31 @@ export class InterruptedRestores {
     const found = this.#kept.get(volumeId);
     if (found?.pool !== wanted.pool) return undefined;
     return isDeepStrictEqual(found.source, wanted.source) ? found : undefined;
+  }
+
+  /** The pool of an interrupted copy for that volume; undefined if there is none. */
+  poolOf(volumeId: VolumeId): Pool | undefined {
+    return this.#kept.get(volumeId)?.pool;
+  }
+
+  /** What the interrupted copy for that volume is a copy of; undefined if there is none. */
+  sourceOf(volumeId: VolumeId): CopySource | undefined {
+    return this.#kept.get(volumeId)?.source;
+  }
+
+  /** Keeps the copy until the returned function is called, for an operation that waits before it resumes it. */
+  hold(volumeId: VolumeId): () => void {
+    clearTimeout(this.#kept.get(volumeId)?.timer);
+    return () => {
+      const kept = this.#kept.get(volumeId);
+      if (kept === undefined) return;
+      clearTimeout(kept.timer);
+      this.#kept.set(volumeId, { ...kept, timer: this.#discardLater(volumeId) });
+    };
+  }
+
+  #discardLater(volumeId: VolumeId): NodeJS.Timeout {
+    return setTimeout(() => void this.discard(volumeId), this.#keepMs).unref();
   }
 
   /** Passes the ownership of the copy to the caller, which now removes or commits its directory. */

@@ -15,6 +15,7 @@ import type { Call } from '../engine/operations.ts';
 import type { BlockRange, BlockRanges } from '../model.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { alignedBatches, blockStart, mergeRanges, metadataBlockBytes } from './block-ranges.ts';
+import { readySnapshot } from './ready-snapshot.ts';
 
 /** How many times part of an extent map is read while blocks are being moved, for example by a btrfs balance. */
 const maxMapAttempts = 10;
@@ -80,16 +81,6 @@ export async function changedRanges(
     return alignedBatches(changed, { from, end, batchSize });
   });
   return { volumeBytes: end, batches };
-}
-
-function readySnapshot(domain: Domain, snapshotId: string): FoundSnapshot {
-  const found = domain.pools.getSnapshot(snapshotId);
-  found.pool.requireServed();
-  if (found.record.state === 'ready') return found;
-  throw new VolumeError(
-    'unavailable',
-    `snapshot '${snapshotId}' is still being copied; try again when it is ready to use`,
-  );
 }
 
 /** The start of the block that contains the offset. An offset equal to the size of the volume is allowed; the answer is then empty. */

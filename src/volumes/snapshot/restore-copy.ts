@@ -1,4 +1,5 @@
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { messageOf } from '../../errors.ts';
 import type { Files, Host, ImageStatus } from '../../host/host.ts';
 import type { SnapshotId, VolumeId } from '../../ids.ts';
 import {
@@ -10,8 +11,14 @@ import {
 import type { Domain } from '../domain.ts';
 import type { Reached } from '../engine/fault-points.ts';
 import type { Operation } from '../engine/operations.ts';
-import type { CopySource, InterruptedRestore } from '../jobs/interrupted-restores.ts';
+import {
+  type CopyPosition,
+  type CopySource,
+  type InterruptedRestore,
+  noneCopied,
+} from '../jobs/interrupted-restores.ts';
 import { copyResumably } from '../jobs/resumable-copy.ts';
+import { SourceLostError } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
 import { entryFiles, imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -60,10 +67,16 @@ export async function copyForVolume(
       await reached('restore:advanced');
     },
   });
-  if (!isRecorded) return;
-  // From now on the image changes, for example by a new UUID, so the copy must not be resumed, not even after a power cut.
-  await host.files.removeFile(progressFile);
-  await host.files.sync(directory);
+  if (isRecorded) await forgetProgress(host.files, directory);
+}
+
+/**
+ * Called at the end of a copy: from now on the image changes, for example by a new UUID, so the copy must not be resumed, not even after
+ * a power cut.
+ */
+export async function forgetProgress(files: Files, directory: string): Promise<void> {
+  await files.removeFile(join(directory, entryFiles.restoreProgress));
+  await files.sync(directory);
 }
 
 /** A volume that is made of a copy, which an earlier run of the driver may have begun. */
@@ -76,11 +89,14 @@ export interface CopiedVolume {
   readonly sharedBytes?: bigint;
   /** Whether the blocks of the image must be free now. */
   readonly allocate?: boolean;
-  /** Makes the image in the directory; its copy starts at the offset. */
-  readonly build: (directory: string, resumeFrom: bigint) => Promise<void>;
+  /** Makes the image in the directory; its copy starts at the position. */
+  readonly build: (directory: string, from: CopyPosition) => Promise<void>;
 }
 
-/** Reserves the space that the copy still needs, builds the volume and commits it. A copy that the driver's end interrupts is kept. */
+/**
+ * Reserves the space that the copy still needs, builds the volume and commits it. A copy that the end of the driver or the loss of its
+ * source interrupts is kept.
+ */
 export async function commitCopiedVolume(
   domain: Domain,
   operation: Operation,
@@ -92,6 +108,8 @@ export async function commitCopiedVolume(
   const bytes = (missing > 0n ? missing : 0n) + sharedBytes;
   const reservation = await pool.space.reserve(bytes, subject, { allocate });
   if (interrupted !== undefined) domain.interruptedRestores.claim(id);
+  let isSourceLost = false;
+  let kept: string | undefined;
   try {
     return await commitNew(domain, {
       pool,
@@ -100,16 +118,41 @@ export async function commitCopiedVolume(
       schema: volumeRecord,
       images: [imageFile],
       resumeDirectory: interrupted?.directory,
-      keepOnFailure: async (directory) =>
-        operation.isClosing() && (await hasInterruptedCopy(domain.host.files, directory)),
+      keepOnFailure: async (directory) => {
+        if (!isSourceLost && !operation.isClosing()) return false;
+        if (!(await hasInterruptedCopy(domain.host.files, directory))) return false;
+        kept = directory;
+        return true;
+      },
       build: async (directory) => {
-        await build(directory, interrupted?.doneBytes ?? 0n);
+        try {
+          await build(directory, interrupted ?? noneCopied);
+        } catch (error) {
+          isSourceLost = error instanceof SourceLostError;
+          throw error;
+        }
         return record;
       },
     });
   } finally {
+    // The next start finds what the end of the driver has left.
+    if (kept !== undefined && isSourceLost) await keepForRepeat(domain, pool, kept);
     // Some blocks of the source are now shared, so its exclusive bytes have changed.
     pool.space.invalidate();
     reservation.release();
+  }
+}
+
+/** Keeps a partial copy for the repeated call, or removes it if that is not possible. Never throws. */
+async function keepForRepeat(domain: Domain, pool: Pool, directory: string): Promise<void> {
+  const { host, interruptedRestores, log } = domain;
+  try {
+    if (!(await interruptedRestores.keep(host, pool, basename(directory))))
+      await host.files.removeTree(directory);
+  } catch (error) {
+    log.warn(
+      { pool: pool.name, path: directory, problem: messageOf(error) },
+      'a partial copy could not be kept; the next start removes it',
+    );
   }
 }

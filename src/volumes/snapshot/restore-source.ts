@@ -2,10 +2,9 @@ import { VolumeError } from '../../errors.ts';
 import type { FsType, Host, ImageStatus, SectorSize } from '../../host/host.ts';
 import type { VolumeRecord } from '../../state/records.ts';
 import { formatBytes } from '../../units.ts';
-import { chooseCapacity, findGrowthLimit, minBytesOf } from '../capacity.ts';
-import type { Domain } from '../domain.ts';
+import { chooseCapacity, type GrowthLimit, minBytesOf } from '../capacity.ts';
 import type { Operation } from '../engine/operations.ts';
-import type { CopySource } from '../jobs/interrupted-restores.ts';
+import type { CopyPosition, CopySource } from '../jobs/interrupted-restores.ts';
 import type { CreateVolumeInput, VolumeKind } from '../model.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -13,16 +12,19 @@ import type { Pool } from '../pool/pool.ts';
 export interface Origin {
   /** For messages. */
   readonly subject: string;
-  readonly pool: Pool;
+  /** Undefined if the source is on another node. */
+  readonly pool: Pool | undefined;
   readonly kind: VolumeKind;
   readonly fsType: FsType | null;
   readonly sectorSize: SectorSize;
   readonly provisioning: VolumeRecord['provisioning'];
-  readonly image: ImageStatus;
+  readonly image: Pick<ImageStatus, 'sizeBytes' | 'allocatedBytes'>;
+  /** How far its filesystem can grow at once; undefined if that is not limited. */
+  readonly growthLimit: Pick<GrowthLimit, 'factor' | 'maxBytes'> | undefined;
   /** Present for a snapshot. Since a snapshot never changes, a copy of it can be resumed after a restart. */
   readonly copySource?: CopySource;
-  /** Copies the data into a new file, or into an unfinished copy, starting at `resumeFrom`. */
-  readonly copyTo: (to: string, operation: Operation, resumeFrom: bigint) => Promise<void>;
+  /** Copies the data into a new file, or into an unfinished copy, starting at the position. */
+  readonly copyTo: (to: string, operation: Operation, from: CopyPosition) => Promise<void>;
   /** Blocks of a source volume that become shared with the clone: the source needs new ones when it rewrites them. */
   readonly sharedBytes: bigint;
 }
@@ -82,26 +84,15 @@ export function chooseSize(
   return chooseCapacity(input.range, { minBytes, defaultBytes: minBytes, subject });
 }
 
-/** Throws `out-of-range` if the filesystem in the image `path` would have to grow by a larger factor than it can at once. */
-export async function requireGrowable(
-  domain: Domain,
-  path: string,
-  growth: {
-    origin: Pick<Origin, 'subject' | 'fsType' | 'image'>;
-    sizeBytes: bigint;
-    subject: string;
-  },
-): Promise<void> {
-  const { origin, sizeBytes, subject } = growth;
-  const { fsType } = origin;
-  if (fsType === null) return;
-  const limit = await findGrowthLimit(domain.host.filesystems[fsType], {
-    path,
-    sizeBytes: origin.image.sizeBytes,
-  });
-  if (limit === undefined || sizeBytes <= limit.maxBytes) return;
+/** Throws `out-of-range` if the filesystem of the source would have to grow by a larger factor than it can at once. */
+export function requireGrowable(
+  { subject: source, fsType, growthLimit }: Pick<Origin, 'subject' | 'fsType' | 'growthLimit'>,
+  sizeBytes: bigint,
+  subject: string,
+): void {
+  if (fsType === null || growthLimit === undefined || sizeBytes <= growthLimit.maxBytes) return;
   throw new VolumeError(
     'out-of-range',
-    `${subject}: the ${fsType} filesystem of ${origin.subject} can grow at most by a factor of ${limit.factor} at once, to ${formatBytes(limit.maxBytes)}; request that size, and expand the volume afterwards`,
+    `${subject}: the ${fsType} filesystem of ${source} can grow at most by a factor of ${growthLimit.factor} at once, to ${formatBytes(growthLimit.maxBytes)}; request that size, and expand the volume afterwards`,
   );
 }

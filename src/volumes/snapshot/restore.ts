@@ -4,18 +4,20 @@ import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { FsType, ImageStatus } from '../../host/host.ts';
 import type { VolumeId } from '../../ids.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { formatBytes } from '../../units.ts';
+import { growthLimitOf } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
-import { type InterruptedRestore } from '../jobs/interrupted-restores.ts';
-import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
+import type { CopyPosition, InterruptedRestore } from '../jobs/interrupted-restores.ts';
+import type { CreateVolumeInput, RemoteSource, Volume, VolumeSource } from '../model.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { imageFile } from '../pool/layout.ts';
 import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
+import { damagedSourceError, requireWholeImage } from './ready-snapshot.ts';
+import { remoteOrigin } from './remote-origin.ts';
 import { commitCopiedVolume, copyForVolume, copySourceOf } from './restore-copy.ts';
 import {
   chooseSize,
@@ -24,6 +26,13 @@ import {
   requireSameFormat,
   withSourceDefaults,
 } from './restore-source.ts';
+
+/** A volume that is to be made from a source. */
+interface SourceDraft {
+  readonly id: VolumeId;
+  readonly input: CreateVolumeInput;
+  readonly source: VolumeSource;
+}
 
 /**
  * Restores a snapshot or clones a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of the new volume
@@ -34,33 +43,73 @@ import {
 export async function createFromSource(
   domain: Domain,
   operation: Operation,
-  draft: { id: VolumeId; input: CreateVolumeInput; source: VolumeSource },
+  draft: SourceDraft,
 ): Promise<Volume> {
   const { id, input, source } = draft;
   const subject = `volume '${input.name}'`;
   const { pool: sourcePool, imagePath } = findSource(domain, source);
   const pool =
     input.settings.pool === undefined ? sourcePool : domain.pools.servedNamed(input.settings.pool);
-  const create = async (domain: Domain): Promise<Volume> => {
-    const origin = await originOf(domain, source, { id, pool, subject });
-    const completed = withSourceDefaults(input, origin);
-    requireSameFormat(completed, origin, subject);
-    const sizeBytes = chooseSize(domain.host.filesystems, input, origin, subject);
-    await requireGrowable(domain, imagePath, { origin, sizeBytes, subject });
-    const mountOptions = checkedMountOptions(completed.fsType, completed);
-    const draft = { id, input: completed, sizeBytes, mountOptions };
-    const record = newVolumeRecord({ ...draft, createdAtMs: domain.now() });
-    await domain.interruptedCreates.remove(id);
-    operation.beginEffects();
-    return {
-      record: await makeCopy(domain, operation, { id, origin, pool, record, subject }),
-      pool: pool.name,
-    };
-  };
   const sourceName = `${subject}: ${source.kind} '${source.id}'`;
   return withReason(domain, { subject, disk: pool }, (domain) =>
-    withSourceReason({ sourceName, sourcePool, imagePath }, () => create(domain)),
+    withSourceReason({ sourceName, sourcePool, imagePath }, async () => {
+      const origin = await originOf(domain, source, { id, pool, subject });
+      return createFrom(domain, operation, { draft, origin, pool, subject });
+    }),
   );
+}
+
+/**
+ * Restores a snapshot or clones a volume of another node, whose data is received over the network. By default the volume gets the pool
+ * with the most space. Throws as `createFromSource` does, and `unavailable` if the other node is lost: then a repeated call resumes the copy.
+ */
+export async function createFromRemote(
+  domain: Domain,
+  operation: Operation,
+  draft: SourceDraft & { readonly remote: RemoteSource },
+): Promise<Volume> {
+  const { id, input, source, remote } = draft;
+  const subject = `volume '${input.name}'`;
+  // From now on its callers only wait, also while others are received.
+  operation.beginEffects();
+  const release = domain.interruptedRestores.hold(id);
+  const receive = async (): Promise<Volume> => {
+    const begun =
+      input.settings.pool === undefined ? domain.interruptedRestores.poolOf(id) : undefined;
+    const pool = begun ?? (await domain.pools.choose(input.settings.pool));
+    return withReason(domain, { subject, disk: pool }, async (domain) => {
+      const remoteDraft = { remote, source, volumeId: id, subject };
+      const origin = await remoteOrigin(domain, operation, remoteDraft);
+      return createFrom(domain, operation, { draft, origin, pool, subject });
+    });
+  };
+  try {
+    return await domain.transfers.receive(receive, operation.signal);
+  } finally {
+    release();
+  }
+}
+
+async function createFrom(
+  domain: Domain,
+  operation: Operation,
+  from: { draft: SourceDraft; origin: Origin; pool: Pool; subject: string },
+): Promise<Volume> {
+  const { draft, origin, pool, subject } = from;
+  const { id, input } = draft;
+  const completed = withSourceDefaults(input, origin);
+  requireSameFormat(completed, origin, subject);
+  const sizeBytes = chooseSize(domain.host.filesystems, input, origin, subject);
+  requireGrowable(origin, sizeBytes, subject);
+  const mountOptions = checkedMountOptions(completed.fsType, completed);
+  const newVolume = { id, input: completed, sizeBytes, mountOptions };
+  const record = newVolumeRecord({ ...newVolume, createdAtMs: domain.now() });
+  await domain.interruptedCreates.remove(id);
+  if (origin.pool !== undefined) operation.beginEffects();
+  return {
+    record: await makeCopy(domain, operation, { id, origin, pool, record, subject }),
+    pool: pool.name,
+  };
 }
 
 async function makeCopy(
@@ -70,11 +119,14 @@ async function makeCopy(
 ): Promise<VolumeRecord> {
   const { id, origin, pool, record, subject } = draft;
   const interrupted = await findInterruptedRestore(domain, id, { origin, pool });
+  // What was received of another state of the source is of no use, and takes the room of the new copy.
+  if (interrupted === undefined && origin.pool === undefined)
+    await domain.interruptedRestores.discard(id);
   const { sharedBytes } = origin;
   return commitCopiedVolume(domain, operation, {
     ...{ pool, record, subject, interrupted, sharedBytes },
-    build: (directory, resumeFrom) =>
-      buildVolume(domain, origin, { directory, record, operation, resumeFrom }),
+    build: (directory, position) =>
+      buildVolume(domain, origin, { directory, record, operation, from: position }),
   });
 }
 
@@ -91,11 +143,13 @@ async function originOf(
   if (source.kind === 'volume') {
     const volume = domain.pools.getVolume(source.id);
     const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, subject });
+    const { image } = capture;
     return {
       ...volume.record,
       subject: `volume '${source.id}'`,
       pool: volume.pool,
-      image: capture.image,
+      image,
+      growthLimit: await growthLimitIn(domain, volume, image),
       sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
       copyTo: (to, operation) =>
         captureForClone(domain, capture, { to, subject, ...copyOptions(operation) }),
@@ -116,14 +170,23 @@ async function originOf(
     subject: `snapshot '${source.id}'`,
     pool: snapshot.pool,
     image,
+    growthLimit: await growthLimitIn(domain, snapshot, image),
     sharedBytes: 0n,
     copySource,
-    copyTo: (to, operation, resumeFrom) =>
+    copyTo: (to, operation, { doneBytes: resumeFrom }) =>
       copyImage(domain, snapshot.imagePath, {
         pools: [snapshot.pool, pool],
         copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
       }),
   };
+}
+
+async function growthLimitIn(
+  { host }: Domain,
+  { record, imagePath }: FoundVolume | FoundSnapshot,
+  { sizeBytes }: Pick<ImageStatus, 'sizeBytes'>,
+): Promise<Origin['growthLimit']> {
+  return growthLimitOf(host.filesystems, record.fsType, { path: imagePath, sizeBytes });
 }
 
 /** Attributes a failure of the source's image to the pool of the source, since the new volume may be in another pool. */
@@ -142,38 +205,15 @@ async function withSourceReason<T>(
   }
 }
 
-/** Throws for a missing or truncated image. A copy of a truncated image would be a smaller volume, or one whose end reads as zeros. */
-async function requireWholeImage(
-  domain: Domain,
-  { record, imagePath }: FoundSnapshot,
-): Promise<ImageStatus> {
-  const subject = `snapshot '${record.id}'`;
-  let image: ImageStatus;
-  try {
-    image = await domain.host.files.imageStatus(imagePath);
-  } catch (cause) {
-    if (!hasErrno(cause, 'ENOENT')) throw cause;
-    throw new VolumeError(
-      'unavailable',
-      `${subject}: its record exists, but its image ${imagePath} is missing; restore the image, or delete the snapshot`,
-      { cause },
-    );
-  }
-  if (image.sizeBytes >= record.sizeBytes) return image;
-  throw damagedSourceError(
-    { subject },
-    `its image ${imagePath} was truncated to ${formatBytes(image.sizeBytes)} of ${formatBytes(record.sizeBytes)}`,
-  );
-}
-
-/** The interrupted copy of an earlier run of the driver; undefined if the blocks can be shared. */
+/** An interrupted copy of the same source; undefined if the blocks can be shared. */
 async function findInterruptedRestore(
   domain: Domain,
   id: VolumeId,
   { origin, pool }: { origin: Origin; pool: Pool },
 ): Promise<InterruptedRestore | undefined> {
   const { copySource: source } = origin;
-  if (source === undefined || (await canShare(domain.host.files, origin.pool, pool)))
+  if (source === undefined) return undefined;
+  if (origin.pool !== undefined && (await canShare(domain.host.files, origin.pool, pool)))
     return undefined;
   return domain.interruptedRestores.find(id, { pool, source });
 }
@@ -225,10 +265,10 @@ async function copyImage(
 async function buildVolume(
   domain: Domain,
   origin: Origin,
-  options: { directory: string; record: VolumeRecord; operation: Operation; resumeFrom: bigint },
+  options: { directory: string; record: VolumeRecord; operation: Operation; from: CopyPosition },
 ): Promise<void> {
-  const { directory, record, operation, resumeFrom } = options;
-  await origin.copyTo(join(directory, imageFile), operation, resumeFrom);
+  const { directory, record, operation, from } = options;
+  await origin.copyTo(join(directory, imageFile), operation, from);
   await makeOwnVolume(domain, origin, { directory, record });
 }
 
@@ -281,11 +321,4 @@ async function requireUndamaged(
   if (superblock.state !== 'has-errors') return;
   const result = await filesystem.check(image);
   if (result.outcome === 'damaged') throw damagedSourceError(origin, result.detail);
-}
-
-function damagedSourceError(origin: Pick<Origin, 'subject'>, detail: string): VolumeError {
-  return new VolumeError(
-    'wrong-state',
-    `${origin.subject} is damaged, so no volume was created from it: ${detail}; use another snapshot or a backup`,
-  );
 }

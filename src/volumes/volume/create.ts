@@ -13,7 +13,7 @@ import { withReason } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
-import type { CreateVolumeInput, Volume } from '../model.ts';
+import type { CreateVolumeInput, Volume, VolumeSource } from '../model.ts';
 import { formatLimit, limitNames } from '../parameters/io-limits.ts';
 import { checkedMountOptions } from '../parameters/mount-options.ts';
 import { valuesAtCreation } from '../parameters/present-values.ts';
@@ -23,7 +23,7 @@ import { imageFile, missingFile } from '../pool/layout.ts';
 import { defaultSectorSize, newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import { makePoolQuery } from '../pool/pool-query.ts';
-import { createFromSource } from '../snapshot/restore.ts';
+import { createFromRemote, createFromSource } from '../snapshot/restore.ts';
 import { requireSourceHere } from '../snapshot/source-node.ts';
 
 /**
@@ -37,8 +37,8 @@ export async function createVolume(
   input: CreateVolumeInput,
 ): Promise<Volume> {
   const id = volumeIdFor(input.name, domain.settings.nodeTag);
-  // A retry may mention other nodes, so they are not part of the request with which it is compared.
-  const { mentionedNodeIds = [], ...request } = input;
+  // A retry may mention other nodes, and another way to its source, so they are not part of the request with which it is compared.
+  const { mentionedNodeIds = [], remote, ...request } = input;
   const source = input.source === null ? [] : [`${input.source.kind}:${input.source.id}`];
   return domain.operations.run(
     domain,
@@ -70,10 +70,20 @@ export async function createVolume(
       // A source on another node is refused first: pools that are not served here do not matter for it.
       const { nodeTag } = domain.settings;
       const subject = `volume '${input.name}'`;
-      requireSourceHere(input.source, { nodeTag, mentionedNodeIds, subject });
-      return createFromSource(domain, operation, { id, input, source: input.source });
+      const { source } = input;
+      if (remote !== undefined && !hasSource(domain, source)) {
+        if (input.settings.pool === undefined) await requireNameFree(domain, input.name);
+        return createFromRemote(domain, operation, { id, input, source, remote });
+      }
+      requireSourceHere(source, { nodeTag, mentionedNodeIds, subject });
+      return createFromSource(domain, operation, { id, input, source });
     },
   );
+}
+
+function hasSource({ pools }: Domain, { kind, id }: VolumeSource): boolean {
+  const found = kind === 'snapshot' ? pools.findSnapshotRecord(id) : pools.findRecord(id);
+  return found !== undefined;
 }
 
 async function createEmpty(

@@ -71,6 +71,7 @@ export const excluded: Readonly<Record<string, string>> = {
   owners: untried,
   pages: untried,
   'random-node-loss': aboutTime,
+  'restores-across-nodes': untried,
   serve: 'starts the driver by npm, which the machine does not have',
   'several-machines': untried,
   'several-nodes': untried,

@@ -1,17 +1,13 @@
-import { join } from 'node:path';
 import { VolumeError } from '../../../errors.ts';
 import type { FsType, SectorSize } from '../../../host/host.ts';
 import type { Domain } from '../../domain.ts';
 import { toVolumeError } from '../../engine/failures.ts';
 import { inLane } from '../../engine/lanes.ts';
-import { volumeLock } from '../../engine/locks.ts';
 import type { Call } from '../../engine/operations.ts';
-import { createTemporaryDirectory } from '../../pool/commit.ts';
-import { callIdOf } from '../../pool/contents.ts';
-import { imageFile } from '../../pool/layout.ts';
-import type { FoundVolume, Pool } from '../../pool/pool.ts';
+import type { FoundVolume } from '../../pool/pool.ts';
 import type { FoundSnapshot } from '../../pool/pools.ts';
-import { type Capture, captureVolumes, planCapture } from '../../snapshot/capture.ts';
+import { openVolumeData } from '../../snapshot/open-volume-data.ts';
+import { readData } from '../../snapshot/read-data.ts';
 import { findSnapshot, findVolume } from '../inspect.ts';
 
 export interface ExportInput {
@@ -36,9 +32,6 @@ export interface ExportStart {
 export type ExportStep =
   | { readonly start: ExportStart }
   | { readonly offset: bigint; readonly data: Buffer };
-
-/** Bytes of one step. */
-const chunkBytes = 1024n * 1024n;
 
 /** What is exported, while it is locked or captured. */
 interface Opened {
@@ -104,29 +97,7 @@ async function* readImage(
   from: bigint,
 ): AsyncGenerator<ExportStep> {
   yield { start: opened.start };
-  yield* readData(opened, signal, from);
-}
-
-async function* readData(
-  { host, path }: Opened,
-  signal: AbortSignal,
-  from: bigint,
-): AsyncGenerator<ExportStep> {
-  for await (const range of host.extents.data(path, { from })) {
-    const end = range.offset + range.length;
-    for (let offset = range.offset; offset < end; offset += chunkBytes) {
-      if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
-      const length = Number(end - offset < chunkBytes ? end - offset : chunkBytes);
-      const data = await host.files.readRange(path, { offset, length });
-      if (data.length < length) {
-        throw new VolumeError(
-          'internal',
-          `${path} was truncated while it was read at offset ${offset}; check the disk of its pool`,
-        );
-      }
-      yield { offset, data };
-    }
-  }
+  yield* readData(opened.host, opened.path, { from, signal });
 }
 
 async function openSnapshot(
@@ -161,68 +132,18 @@ async function openVolume(
   call: Call,
   { volume, input, subject }: { volume: FoundVolume; input: ExportInput; subject: string },
 ): Promise<Opened> {
-  const { record, pool } = volume;
-  const lane = { kind: 'metadata', id: record.id, pool: pool.name } as const;
-  const release = domain.operations.locks.acquire(
-    { shared: [volumeLock(callIdOf(volume))] },
-    'ExportImage',
-  );
-  let isKept = false;
-  try {
-    const inOwnLane = inLane(domain, lane);
-    const { host } = inOwnLane;
-    const found = volume.area === 'volumes' ? domain.pools.getVolume(record.id) : volume;
-    const { imagePath } = found;
-    const capture = await planCapture(inOwnLane, found, { pool, freezeForCopy: false, subject });
-    const isInUse = capture.flush !== undefined || capture.freeze !== undefined;
-    const start = await startOf(host, { record, pool, imagePath, isInUse });
+  let start: ExportStart | undefined;
+  const opened = await openVolumeData(domain, call, volume, {
+    subject,
+    rpc: 'ExportImage',
     // A refused export must neither freeze nor flush the volume.
-    requireState(start, input, subject);
-    if (capture.isShared) return await openCapture(inOwnLane, call, { capture, start, subject });
-    if (capture.flush !== undefined) await host.loops.sync(capture.flush);
-    isKept = true;
-    return { host, path: imagePath, start, close: async () => release() };
-  } finally {
-    if (!isKept) release();
-  }
-}
-
-/** Captures the volume in `tmp/`, which the next start clears if the driver is killed. */
-async function openCapture(
-  domain: Domain,
-  call: Call,
-  { capture, start, subject }: { capture: Capture; start: ExportStart; subject: string },
-): Promise<Opened> {
-  const { record, pool } = capture.source;
-  const { host } = domain;
-  // The source needs as many new blocks when it rewrites the shared ones.
-  const reservation = await pool.space.reserve(capture.image.allocatedBytes, subject);
-  let directory: string | undefined;
-  const close = async (): Promise<void> => {
-    try {
-      if (directory !== undefined) await removeCapture(host, pool, directory);
-    } finally {
-      // A capture that could not be removed is a leftover from now on.
-      if (directory !== undefined) domain.exportCaptures.delete(directory);
-      reservation.release();
-    }
-  };
-  try {
-    directory = await createTemporaryDirectory(domain, pool, record.id);
-    domain.exportCaptures.add(directory);
-    const path = join(directory, imageFile);
-    const { signal } = call;
-    const { frozenMs } = await captureVolumes(domain, [{ capture, to: path }], { subject, signal });
-    return { host, path, start: { ...start, frozenMs }, close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-async function removeCapture(host: Domain['host'], pool: Pool, directory: string): Promise<void> {
-  await host.files.removeTree(directory);
-  pool.space.invalidate();
+    beforeEffects: async (host, found) => {
+      start = await startOf(host, found);
+      requireState(start, input, subject);
+    },
+  });
+  if (start === undefined) throw new Error('the volume was opened without its facts');
+  return { ...opened, start: { ...start, frozenMs: opened.frozenMs } };
 }
 
 /** The state has no device number, which may change when the pool is mounted again. */

@@ -3,6 +3,7 @@ import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { ImageStatus } from '../../../host/host.ts';
 import { type ImportSource, type VolumeRecord } from '../../../state/records.ts';
+import { growthLimitOf } from '../../capacity.ts';
 import type { Domain } from '../../domain.ts';
 import type { Operation } from '../../engine/operations.ts';
 import { imageFile } from '../../pool/layout.ts';
@@ -73,10 +74,12 @@ export async function importedRecord(
   const { id, input, subject } = draft;
   const { path, image, format, importedFrom } = from;
   const { fsType, uuid, sectorSize } = format;
-  const origin = { subject: from.origin, fsType, image };
+  const { filesystems } = domain.host;
+  const growthLimit = await growthLimitOf(filesystems, fsType, { path, ...image });
+  const origin = { subject: from.origin, fsType, image, growthLimit };
   const create = asCreateInput(input, fsType);
-  const sizeBytes = chooseSize(domain.host.filesystems, create, origin, subject);
-  await requireGrowable(domain, path, { origin, sizeBytes, subject });
+  const sizeBytes = chooseSize(filesystems, create, origin, subject);
+  requireGrowable(origin, sizeBytes, subject);
   const record = newVolumeRecord({
     id,
     input: { ...create, settings: { ...create.settings, sectorSize } },
@@ -108,7 +111,7 @@ async function makeImported(
   const allocate = record.provisioning === 'thick' && interrupted === undefined;
   await commitCopiedVolume(domain, operation, {
     ...{ pool, record, subject, interrupted, allocate },
-    build: async (directory, resumeFrom) => {
+    build: async (directory, { doneBytes: resumeFrom }) => {
       const to = join(directory, imageFile);
       const copy = { to, volumeId: id, source: copySource, resumeFrom, operation };
       if (resumeFrom > 0n || !(await tryReflink(domain, path, to)))

@@ -334,6 +334,8 @@ test('why a claim is pending: the node of its source cannot be asked, so that no
   for (const error of errors) {
     const elsewhere = `volume 'copy': its source, snapshot 's.1a2b3c4d', is on node 'n2', and the request asks for 'n1'; a copy can only be made on the node of its source; ${error}`;
     await becomes('ResourceExhausted', elsewhere, noOther);
+    const copied = `volume 'copy': its source, snapshot 's.1a2b3c4d', is on node 'n2'; ${error}`;
+    await becomes('Unavailable', copied, noOther);
     // Not about a source: the node itself is the only candidate.
     await becomes('Unavailable', error, /^do what the message says about that node/);
   }

@@ -1,8 +1,8 @@
 import test from 'ava';
-import { pino } from 'pino';
 import type { Agents, Node } from '../../../../src/controller/agents.ts';
 import type { NodeRecords } from '../../../../src/controller/nodes/records.ts';
 import { nodesMethods } from '../../../../src/controller/services/nodes.ts';
+import { aCall } from '../../../helpers/controller-context.ts';
 
 test('the time since when a node is in a state is a valid Timestamp, whatever fraction of a millisecond the clocks differ by', async (t) => {
   // With every number of milliseconds, one of them is just before a full second.
@@ -19,12 +19,7 @@ test('the time since when a node is in a state is a valid Timestamp, whatever fr
     nowMs: () => 0,
   } as unknown as Agents;
   const records = { all: () => [] } as unknown as NodeRecords;
-  const call = {
-    log: pino({ level: 'silent' }).child({}),
-    signal: new AbortController().signal,
-    deadlineMs: Infinity,
-  };
-  const { nodes: listed } = (await nodesMethods({ agents, records }).ListNodes?.({}, call)) ?? {
+  const { nodes: listed } = (await nodesMethods({ agents, records }).ListNodes?.({}, aCall())) ?? {
     nodes: [],
   };
   t.is(listed.length, 1_000);

@@ -56,6 +56,7 @@ test('Hello says which node this is', async (t) => {
     pools: [{ name: 'a', uuid: 'u-1' }],
     foreign_ids: [],
     volume_count: { value: 3n },
+    peer_addresses: [],
   });
   t.is(await codeOf(agent.Hello({})), 'INVALID_ARGUMENT');
 });

@@ -1,0 +1,192 @@
+/** Reads a snapshot or volume of another node from its agent, over mutual TLS with the certificates of this one. */
+import { Client as Channel, type ChannelOptions, status } from '@grpc/grpc-js';
+import type { DescribeResponse, ReadResponse } from '../../csi/agent-types.ts';
+import { type Client, makeClientOn } from '../../csi/client.ts';
+import { messageOf, type Reason, VolumeError } from '../../errors.ts';
+import { fsTypes } from '../../host/host.ts';
+import { agentChannelCredentials } from '../../tls/agent-channel.ts';
+import type { FollowedCredentials } from '../../tls/credentials.ts';
+import {
+  type End,
+  type Piece,
+  type ReadPosition,
+  type RemoteSource,
+  type SentCopy,
+  type SourceFacts,
+  SourceLostError,
+} from '../../volumes/model.ts';
+import { copyMessage } from './copy-message.ts';
+
+/** Where a source is, and what allows this node to read it. */
+export interface SourcePlace {
+  readonly copy: SentCopy;
+  /** The id of the other node. */
+  readonly nodeId: string;
+  /** HOST:PORT of its agent. */
+  readonly address: string;
+  readonly ticket: string;
+}
+
+const describeTimeoutMs = 20_000;
+
+const channelOptions: ChannelOptions = {
+  // The data that may be on its way. More would only be more memory.
+  'grpc-node.flow_control_window': 4 * 1024 * 1024,
+  // A peer that hangs is lost after both times.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  // Certificates are checked by their role, not by a name.
+  'grpc.ssl_target_name_override': 'loopcsi-agent',
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.enable_retries': 0,
+  // A proxy for the internet would see the data.
+  'grpc.enable_http_proxy': 0,
+  'grpc.enable_channelz': 0,
+};
+
+export function remoteSourceAt(
+  place: SourcePlace,
+  { followed, driverName }: { followed: FollowedCredentials; driverName: string },
+): RemoteSource {
+  const { copy, nodeId, address, ticket } = place;
+  const source = copyMessage(copy);
+  const connect = (): Client<'loopcsi.agent.v1.Sources'> => {
+    const { current } = followed;
+    if (current === undefined) {
+      throw new SourceLostError(
+        `node '${nodeId}' cannot be reached: ${followed.problem ?? 'the TLS certificates have not been read yet'}`,
+      );
+    }
+    const credentials = agentChannelCredentials(current.context, driverName);
+    return makeClientOn(
+      'loopcsi.agent.v1.Sources',
+      new Channel(`dns:${address}`, credentials, channelOptions),
+    );
+  };
+  return {
+    nodeId,
+    describe: async (signal, { state = '' }) => {
+      const client = connect();
+      try {
+        const options = { signal, timeoutMs: describeTimeoutMs };
+        return factsOf(await client.Describe({ ticket, source, state }, options), place);
+      } catch (error) {
+        throw describeError(error, place, signal);
+      } finally {
+        client.close();
+      }
+    },
+    read: async function* (state: string, from: ReadPosition, signal: AbortSignal) {
+      const client = connect();
+      try {
+        const request = { ticket, source, state, ...from };
+        for await (const message of client.Read(request, { signal })) yield stepOf(message);
+      } catch (error) {
+        throw readError(error, place, signal);
+      } finally {
+        client.close();
+      }
+    },
+  };
+}
+
+function factsOf(message: DescribeResponse, { nodeId }: SourcePlace): SourceFacts {
+  const { kind, fs_type, sector_size, provisioning, growth_limit } = message;
+  const fsType = fsTypes.find((type) => type === fs_type) ?? null;
+  const isKnown =
+    (kind === 'mount' || kind === 'block') &&
+    (fsType ?? '') === fs_type &&
+    (sector_size === 512 || sector_size === 4096) &&
+    (provisioning === 'thin' || provisioning === 'thick');
+  if (!isKnown) {
+    throw new VolumeError(
+      'unsupported',
+      `node '${nodeId}' describes the source in a way that this driver does not know; upgrade the driver of this node`,
+    );
+  }
+  return {
+    state: message.state,
+    ...{ kind, fsType, sectorSize: sector_size, provisioning },
+    sizeBytes: message.size_bytes,
+    allocatedBytes: message.allocated_bytes,
+    growthLimit:
+      growth_limit === null
+        ? undefined
+        : { maxBytes: growth_limit.max_bytes, factor: BigInt(growth_limit.factor) },
+  };
+}
+
+function stepOf(message: ReadResponse): Piece | End {
+  const { end, ...piece } = message;
+  return end === null ? piece : { sizeBytes: end.size_bytes, digest: end.digest };
+}
+
+/**
+ * The error of the first call, before anything was received. `no-space` lets a scheduler choose another node, for example that of the
+ * source, if this one may not read it.
+ */
+function describeError(error: unknown, place: SourcePlace, signal: AbortSignal): unknown {
+  // The copy was cancelled here.
+  if (signal.aborted) return signal.reason;
+  const failure = failureOf(error);
+  if (failure === undefined) return error;
+  const reason = describeReasons.get(failure.code);
+  if (reason === undefined) return lostError(failure, place);
+  return new VolumeError(reason, messageFrom(failure, place), { cause: error });
+}
+
+const describeReasons: ReadonlyMap<status, Reason> = new Map([
+  [status.NOT_FOUND, 'not-found'],
+  [status.FAILED_PRECONDITION, 'wrong-state'],
+  [status.ABORTED, 'busy'],
+  [status.INTERNAL, 'internal'],
+  [status.RESOURCE_EXHAUSTED, 'no-space'],
+  [status.PERMISSION_DENIED, 'no-space'],
+  [status.UNIMPLEMENTED, 'no-space'],
+]);
+
+/** The error of a reading. What was received remains of use unless the data is not the same any more, or cannot be read. */
+function readError(error: unknown, place: SourcePlace, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  const failure = failureOf(error);
+  if (failure === undefined) return error;
+  const reason = readReasons.get(failure.code);
+  if (reason === undefined) return lostError(failure, place);
+  return new VolumeError(reason, messageFrom(failure, place), { cause: error });
+}
+
+const readReasons: ReadonlyMap<status, Reason> = new Map([
+  [status.NOT_FOUND, 'not-found'],
+  [status.FAILED_PRECONDITION, 'wrong-state'],
+  [status.INTERNAL, 'internal'],
+]);
+
+interface Failure {
+  readonly code: status;
+  readonly details: string;
+  readonly error: Error;
+}
+
+function failureOf(error: unknown): Failure | undefined {
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'number')
+    return undefined;
+  const details = 'details' in error ? String(error.details) : messageOf(error);
+  return { code: error.code, details, error };
+}
+
+function messageFrom({ details }: Failure, { nodeId, address }: SourcePlace): string {
+  return `${details} (said by node '${nodeId}' at ${address})`;
+}
+
+function lostError({ details, error }: Failure, place: SourcePlace): SourceLostError {
+  const {
+    nodeId,
+    address,
+    copy: { source },
+  } = place;
+  return new SourceLostError(
+    `${source.kind} '${source.id}' cannot be read from node '${nodeId}' (${address}): ${details}; repeat the call`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,60 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { makeSemaphore } from '../../async.ts';
+import { VolumeError } from '../../errors.ts';
+
+export interface TransferLimits {
+  /** Copies between nodes at a time, in each direction. 0: this node neither sends nor receives. */
+  readonly parallel: number;
+  /** Bytes per second that all copies together send; 0: not limited. */
+  readonly bytesPerSecond: bigint;
+}
+
+/** Limits the copies between this node and others. */
+export class Transfers {
+  readonly limits: TransferLimits;
+  /** Runs a copy from another node, once one of the slots is free. */
+  readonly receive: ReturnType<typeof makeSemaphore>;
+  readonly #sending: ReturnType<typeof makeSemaphore>;
+  /** When the bytes that were sent so far will have taken their time, of the monotonic clock. */
+  #sentUntilMs = 0;
+
+  constructor(limits: TransferLimits) {
+    this.limits = limits;
+    const slots = Math.max(limits.parallel, 1);
+    this.receive = makeSemaphore(slots);
+    this.#sending = makeSemaphore(slots);
+  }
+
+  /** Waits for a slot of those that send. The returned function frees it. Throws `cancelled` if the caller leaves. */
+  async beginSending(signal: AbortSignal): Promise<() => void> {
+    return new Promise((resolve, reject) => {
+      this.#sending(
+        async () =>
+          new Promise<void>((free) => {
+            resolve(free);
+          }),
+        signal,
+      ).catch(() => {
+        reject(leftError());
+      });
+    });
+  }
+
+  /** Waits until this number of bytes may be sent. Throws `cancelled` if the caller leaves. */
+  async pace(bytes: number, signal: AbortSignal): Promise<void> {
+    const { bytesPerSecond } = this.limits;
+    if (bytesPerSecond === 0n) return;
+    const nowMs = performance.now();
+    const waitMs = this.#sentUntilMs - nowMs;
+    this.#sentUntilMs =
+      Math.max(this.#sentUntilMs, nowMs) + (bytes * 1000) / Number(bytesPerSecond);
+    if (waitMs <= 0) return;
+    await delay(waitMs, undefined, { signal }).catch(() => {
+      throw leftError();
+    });
+  }
+}
+
+function leftError(): VolumeError {
+  return new VolumeError('cancelled', 'the caller has disconnected');
+}

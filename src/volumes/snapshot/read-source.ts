@@ -1,0 +1,203 @@
+/** The side of a copy between nodes that has the source. */
+import { VolumeError } from '../../errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
+import { growthLimitOf } from '../capacity.ts';
+import type { Domain } from '../domain.ts';
+import { toVolumeError } from '../engine/failures.ts';
+import { inLane } from '../engine/lanes.ts';
+import type { Call } from '../engine/operations.ts';
+import type { OpenedSource } from '../jobs/sent-volumes.ts';
+import type { DescribeOptions, End, Piece, ReadPosition, SentCopy, SourceFacts } from '../model.ts';
+import { openVolumeData } from './open-volume-data.ts';
+import { digestWith } from './pieces.ts';
+import { readData } from './read-data.ts';
+import { readySnapshot, requireWholeImage } from './ready-snapshot.ts';
+
+/** Another one after each boot (proc_sys_kernel(5)). */
+const bootId = '/proc/sys/kernel/random/boot_id';
+
+/** Throws `not-found` and `unavailable` for a source that is not there, `busy`, and `wrong-state` for a damaged one. */
+export async function describeSource(
+  domain: Domain,
+  call: Call,
+  copy: SentCopy,
+  { state }: DescribeOptions,
+): Promise<SourceFacts> {
+  try {
+    await forgetOtherCapture(domain, copy, state);
+    const { opened, leave } = await enter(domain, call, copy);
+    try {
+      return opened.facts;
+    } finally {
+      await leave();
+    }
+  } catch (error) {
+    throw await toVolumeError(error, subjectOf(copy));
+  }
+}
+
+/** A capture of an earlier copy of that name is only of use for the copy that can go on from it. */
+async function forgetOtherCapture(
+  domain: Domain,
+  copy: SentCopy,
+  state: string | undefined,
+): Promise<void> {
+  if (copy.source.kind === 'snapshot') return;
+  const isOther = await domain.sentVolumes.closeUnless(
+    keyOf(copy),
+    ({ facts }) => facts.state === state,
+  );
+  if (!isOther) return;
+  throw new VolumeError(
+    'busy',
+    `${subjectOf(copy)} is still being read for an earlier copy of that name; try again when that has ended`,
+  );
+}
+
+/**
+ * Reads a source for another node, in a slot of its own and within the rate of all of them. A snapshot is locked against deletion
+ * meanwhile. Throws as `describeSource` does, and `wrong-state` if the data is not that of the beginning of the copy.
+ */
+export async function* readSource(
+  domain: Domain,
+  call: Call,
+  { copy, state, from }: { copy: SentCopy; state: string; from: ReadPosition },
+): AsyncGenerator<Piece | End> {
+  const { signal } = call;
+  const subject = subjectOf(copy);
+  let leave = async (): Promise<void> => undefined;
+  let endSending = (): void => undefined;
+  try {
+    // First, so that a capture is not given up while its reader waits for a slot.
+    const entered = await enter(domain, call, copy);
+    leave = entered.leave;
+    endSending = await domain.transfers.beginSending(signal);
+    const { host, path, facts } = entered.opened;
+    requireState(facts, { state, from }, subject);
+    let digest = from.digest;
+    for await (const { offset, data } of readData(host, path, { from: from.offset, signal })) {
+      await domain.transfers.pace(data.length, signal);
+      digest = digestWith(digest, { offset, data });
+      domain.observer.transferred('sent', data.length);
+      yield { offset, data, digest };
+    }
+    yield { sizeBytes: facts.sizeBytes, digest };
+  } catch (error) {
+    const reason = error instanceof VolumeError ? error.reason : 'internal';
+    // A capture that cannot be read is of no use for the next reading either.
+    if (reason !== 'cancelled' && reason !== 'wrong-state') await closeSource(domain, copy);
+    throw await toVolumeError(error, subject);
+  } finally {
+    endSending();
+    await leave();
+  }
+}
+
+/** Removes what was kept of a volume for the copy, since the copy exists. */
+export async function closeSource(domain: Domain, copy: SentCopy): Promise<void> {
+  await domain.sentVolumes.close(keyOf(copy));
+}
+
+/** Opens the source, or the capture of it that was made for this copy. */
+async function enter(
+  domain: Domain,
+  call: Call,
+  copy: SentCopy,
+): Promise<{ readonly opened: OpenedSource; readonly leave: () => Promise<void> }> {
+  if (copy.source.kind === 'snapshot') {
+    const opened = await openSnapshot(domain, copy.source.id);
+    return { opened, leave: opened.close };
+  }
+  const key = keyOf(copy);
+  const opened = await domain.sentVolumes.enter(key, () => openVolume(domain, call, copy));
+  return {
+    opened,
+    leave: async () => {
+      domain.sentVolumes.leave(key);
+      // An idle volume that cannot be captured is locked, which must not outlast a reading.
+      if (!opened.isCaptured) await domain.sentVolumes.close(key);
+    },
+  };
+}
+
+async function openSnapshot(domain: Domain, snapshotId: string): Promise<OpenedSource> {
+  const release = domain.operations.locks.acquire(
+    { shared: [`snapshot:${snapshotId}`] },
+    'a copy to another node',
+  );
+  try {
+    const found = readySnapshot(domain, snapshotId);
+    const { record, pool, imagePath: path } = found;
+    const lane = { kind: 'metadata', id: record.id, pool: pool.name } as const;
+    const inOwnLane = inLane(domain, lane);
+    const { host } = inOwnLane;
+    const image = await requireWholeImage(inOwnLane, found);
+    const { inode } = await host.files.status(path);
+    // Without the device number, which may change when the pool is mounted again.
+    const state = `${pool.marker?.uuid ?? ''}:${inode}:${record.createdAtMs}`;
+    const facts = await factsOf(host, record, { path, ...image, state });
+    return { host, path, facts, isCaptured: false, close: async () => release() };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function openVolume(domain: Domain, call: Call, copy: SentCopy): Promise<OpenedSource> {
+  const volume = domain.pools.getVolume(copy.source.id);
+  const { record, pool } = volume;
+  // A capture belongs to the copy, not to the call that began it, whose caller may leave.
+  const lasting = { ...call, signal: new AbortController().signal };
+  const opened = await openVolumeData(domain, lasting, volume, {
+    subject: `volume '${copy.copyName}'`,
+    rpc: 'a copy to another node',
+  });
+  try {
+    const { host, path, image } = opened;
+    const { inode, modifiedNs } = await host.files.status(path);
+    // After a loss of power, an image that was rewritten may have its earlier time of modification.
+    const boot = opened.isCaptured ? '' : `:${(await host.files.readText(bootId)).trim()}`;
+    const state = `${pool.marker?.uuid ?? ''}:${inode}:${image.sizeBytes}:${modifiedNs}${boot}`;
+    return { ...opened, facts: await factsOf(host, record, { path, ...image, state }) };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+async function factsOf(
+  { filesystems }: Host,
+  { kind, fsType, sectorSize, provisioning }: SnapshotRecord | VolumeRecord,
+  image: { path: string; sizeBytes: bigint; allocatedBytes: bigint; state: string },
+): Promise<SourceFacts> {
+  const { state, sizeBytes, allocatedBytes } = image;
+  const growthLimit = await growthLimitOf(filesystems, fsType, image);
+  return { state, kind, fsType, sectorSize, provisioning, sizeBytes, allocatedBytes, growthLimit };
+}
+
+function requireState(
+  facts: SourceFacts,
+  { state, from: { offset } }: { state: string; from: ReadPosition },
+  subject: string,
+): void {
+  if (state !== facts.state) {
+    throw new VolumeError(
+      'wrong-state',
+      `${subject} is not what was read before: it has changed, or it is a later one with the same name; repeat the call`,
+    );
+  }
+  if (offset >= 0n && offset <= facts.sizeBytes) return;
+  throw new VolumeError(
+    'out-of-range',
+    `offset ${offset} is beyond the end of ${subject}, which has ${facts.sizeBytes} bytes`,
+  );
+}
+
+function subjectOf({ source: { kind, id } }: SentCopy): string {
+  return `${kind} '${id}'`;
+}
+
+function keyOf({ source: { id }, copyName }: SentCopy): string {
+  return `${id} for ${copyName}`;
+}

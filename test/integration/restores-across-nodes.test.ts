@@ -1,0 +1,291 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { type Client, makeClient } from '../../src/csi/client.ts';
+import { nodeTagOf, volumeIdFor } from '../../src/ids.ts';
+import { topologyOfNode } from '../../src/rpc/topology.ts';
+import { MiB } from '../../src/units.ts';
+import { codeOf } from '../helpers/csi-server.ts';
+import { clientAt, inLab, type Lab, type LabNode, untilAllReady } from '../helpers/lab.ts';
+import { onNode } from '../helpers/on-node.ts';
+import { scaledMs } from '../helpers/slowness.ts';
+import { until } from '../helpers/until.ts';
+
+type Controller = Client<'csi.v1.Controller'>;
+
+const limit = () => ({ timeoutMs: scaledMs(60_000) });
+
+const access_mode = { mode: 'SINGLE_NODE_WRITER' as const };
+const block = { access_mode, access_type: 'block' as const, block: {} };
+const xfs = { access_mode, access_type: 'mount' as const, mount: { fs_type: 'xfs' } };
+
+function requestFor(name: string, capability: typeof block | typeof xfs, bytes: bigint) {
+  return { name, volume_capabilities: [capability], capacity_range: { required_bytes: bytes } };
+}
+
+function on(...nodes: readonly LabNode[]) {
+  const topologies = nodes.map(({ id }) => {
+    const { key, value } = topologyOfNode('loopcsi.io', id);
+    return { segments: { [key]: value } };
+  });
+  return { accessibility_requirements: { requisite: topologies, preferred: topologies } };
+}
+
+function from(snapshot_id: string) {
+  return { volume_content_source: { type: 'snapshot', snapshot: { snapshot_id } } as const };
+}
+
+function imageOf({ directory }: LabNode, area: 'volumes' | 'snapshots', id: string): string {
+  return join(directory, 'pool', area, id, 'disk.img');
+}
+
+async function hashOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** Writes random bytes at these offsets, in MiB. Nothing uses the volume. */
+async function fill(image: string, offsets: readonly number[], count = 1): Promise<void> {
+  const file = await open(image, 'r+');
+  try {
+    for (const offset of offsets) {
+      const bytes = randomBytes(count * 1024 * 1024);
+      await file.write(bytes, 0, bytes.length, offset * 1024 * 1024);
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function snapshotOf(controller: Controller, name: string, source_volume_id: string) {
+  const { snapshot } = await controller.CreateSnapshot({ name, source_volume_id }, limit());
+  const snapshot_id = snapshot?.snapshot_id ?? '';
+  await until(
+    'the snapshot is ready',
+    async () => (await controller.GetSnapshot({ snapshot_id })).snapshot?.ready_to_use ?? false,
+  );
+  return snapshot_id;
+}
+
+async function leftIn({ directory }: LabNode): Promise<readonly string[]> {
+  return readdir(join(directory, 'pool', 'tmp'));
+}
+
+/** Stages and publishes the volume on its node, works in it, and unpublishes it. */
+async function mounted(
+  node: LabNode,
+  volume_id: string,
+  work: (directory: string) => Promise<void>,
+): Promise<void> {
+  const client = makeClient('csi.v1.Node', `unix://${node.driver().endpoint}`);
+  const staging_target_path = join(node.directory, 'staged');
+  const target_path = join(node.directory, 'published');
+  await mkdir(staging_target_path, { recursive: true });
+  const request = { volume_id, staging_target_path, volume_capability: xfs };
+  try {
+    await client.NodeStageVolume(request, limit());
+    await client.NodePublishVolume({ ...request, target_path }, limit());
+    await work(target_path);
+    await client.NodeUnpublishVolume({ volume_id, target_path }, limit());
+    await client.NodeUnstageVolume({ volume_id, staging_target_path }, limit());
+  } finally {
+    client.close();
+  }
+}
+
+onNode(
+  'a snapshot is restored on any node: on its own, on others, and larger; only its data is sent',
+  inLab({ nodeCount: 3 }, async (t, lab) => {
+    const [one, two, three] = lab.nodes;
+    if (one === undefined || two === undefined || three === undefined) throw new Error('no lab');
+    const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+    await untilAllReady(controller);
+    const source = volumeIdFor('source', nodeTagOf(one.id));
+    await controller.CreateVolume({ ...requestFor('source', block, 512n * MiB), ...on(one) });
+    await fill(imageOf(one, 'volumes', source), [0, 7, 100, 511], 1);
+    await fill(imageOf(one, 'volumes', source), [200], 70);
+    const snapshot_id = await snapshotOf(controller, 'snap', source);
+    const expected = await hashOf(imageOf(one, 'snapshots', snapshot_id));
+
+    for (const node of lab.nodes) {
+      const { volume } = await controller.CreateVolume(
+        { ...requestFor('copy', block, 512n * MiB), ...on(node), ...from(snapshot_id) },
+        limit(),
+      );
+      const image = imageOf(node, 'volumes', volume?.volume_id ?? '');
+      t.is(volume?.volume_id, volumeIdFor('copy', nodeTagOf(node.id)));
+      t.is(volume?.content_source?.type, 'snapshot');
+      t.is(await hashOf(image), expected);
+      const { blocks } = await stat(image);
+      t.true(blocks * 512 < 80 * 1024 * 1024, `${blocks} blocks: holes remain holes`);
+      t.deepEqual(await leftIn(node), []);
+    }
+    // The same call again, and one for another size.
+    const request = { ...requestFor('copy', block, 512n * MiB), ...on(two), ...from(snapshot_id) };
+    const again = await controller.CreateVolume(request, limit());
+    t.is(again.volume?.volume_id, volumeIdFor('copy', nodeTagOf(two.id)));
+    const smaller = { ...requestFor('small', block, 64n * MiB), ...on(two), ...from(snapshot_id) };
+    t.is(await codeOf(controller.CreateVolume(smaller, limit())), 'OUT_OF_RANGE');
+    const larger = await controller.CreateVolume(
+      { ...requestFor('large', block, 1024n * MiB), ...on(three), ...from(snapshot_id) },
+      limit(),
+    );
+    t.is(larger.volume?.capacity_bytes, 1024n * MiB);
+    // Without a wish, or with one for both, the node of the snapshot gets it: that needs no network.
+    const anywhere = { ...requestFor('any', block, 512n * MiB), ...on(three, one, two) };
+    const chosen = await controller.CreateVolume({ ...anywhere, ...from(snapshot_id) }, limit());
+    t.is(chosen.volume?.volume_id, volumeIdFor('any', nodeTagOf(one.id)));
+    t.is(
+      await codeOf(
+        controller.CreateVolume({ ...request, name: 'no', ...from(`none.${nodeTagOf(one.id)}`) }),
+      ),
+      'NOT_FOUND',
+    );
+  }),
+);
+
+onNode(
+  'a filesystem is restored on another node: same files, another UUID, usable beside its source',
+  inLab({ nodeCount: 2 }, async (t, lab) => {
+    const [one, two] = lab.nodes;
+    if (one === undefined || two === undefined) throw new Error('no lab');
+    const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+    await untilAllReady(controller);
+    const source = volumeIdFor('source', nodeTagOf(one.id));
+    await controller.CreateVolume({ ...requestFor('source', xfs, 320n * MiB), ...on(one) });
+    const content = randomBytes(8 * 1024 * 1024);
+    let snapshot_id = '';
+    await mounted(one, source, async (directory) => {
+      await writeFile(join(directory, 'file'), content, { flush: true });
+      snapshot_id = await snapshotOf(controller, 'snap', source).catch(() => '');
+    });
+    if (snapshot_id === '') snapshot_id = await snapshotOf(controller, 'snap', source);
+    const request = { ...requestFor('copy', xfs, 640n * MiB), ...on(two), ...from(snapshot_id) };
+    const { volume } = await controller.CreateVolume(request, limit());
+    await mounted(two, volume?.volume_id ?? '', async (directory) => {
+      t.true((await readFile(join(directory, 'file'))).equals(content));
+    });
+    t.is(volume?.capacity_bytes, 640n * MiB);
+  }),
+);
+
+/** Slow enough to be interrupted. */
+const slow = ['--transfer-rate=24Mi'];
+const slowBytes = 320n * MiB;
+
+/** The first node has a snapshot with much data; a restore of it on the second is under way, and some of it is on the disk. */
+async function midway(t: ExecutionContext, lab: Lab) {
+  const [one, two] = lab.nodes;
+  if (one === undefined || two === undefined) throw new Error('no lab');
+  const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+  await untilAllReady(controller);
+  const source = volumeIdFor('source', nodeTagOf(one.id));
+  await controller.CreateVolume({ ...requestFor('source', block, slowBytes), ...on(one) });
+  await fill(imageOf(one, 'volumes', source), [0, 80, 160], 60);
+  const snapshot_id = await snapshotOf(controller, 'snap', source);
+  const request = { ...requestFor('copy', block, slowBytes), ...on(two), ...from(snapshot_id) };
+  const begun = codeOf(controller.CreateVolume(request, limit()));
+  await until('a part of the copy is kept', async () => {
+    const [entry] = await leftIn(two);
+    if (entry === undefined) return false;
+    return (await readdir(join(two.directory, 'pool', 'tmp', entry))).includes('restore.json');
+  });
+  const finish = async (): Promise<void> => {
+    await begun;
+    const again = async (): Promise<string> => codeOf(controller.CreateVolume(request, limit()));
+    await until('the repeated call succeeds', async () => (await again()) === 'OK', 120_000);
+    const copy = imageOf(two, 'volumes', volumeIdFor('copy', nodeTagOf(two.id)));
+    t.is(await hashOf(copy), await hashOf(imageOf(one, 'snapshots', snapshot_id)));
+    t.deepEqual(await leftIn(two), []);
+    t.deepEqual(await leftIn(one), []);
+    await controller.DeleteSnapshot({ snapshot_id }, limit());
+  };
+  return { one, two, begun, finish };
+}
+
+/** The driver says that it has kept a copy, and how much of it. */
+async function isResumed({ directory }: LabNode): Promise<boolean> {
+  const log = await readFile(join(directory, 'driver.log'), 'utf8');
+  return /"doneBytes":"?\d{8}.*an interrupted copy was kept/.test(log);
+}
+
+const interruptions: Readonly<
+  Record<string, (parts: { readonly one: LabNode; readonly two: LabNode }) => Promise<void>>
+> = {
+  'the driver that sends is killed': async ({ one }) => {
+    await one.kill();
+    await one.start();
+  },
+  'the driver that receives is killed': async ({ two }) => {
+    await two.kill();
+    await two.start();
+  },
+  'the driver that sends hangs': async ({ one, two }) => {
+    one.hang();
+    await until('the copy is kept', () => isResumed(two), 60_000);
+    one.resume();
+  },
+  'the network between them is cut': async ({ one, two }) => {
+    await one.cut();
+    await until('the copy is kept', () => isResumed(two), 60_000);
+    await one.mend();
+  },
+};
+
+for (const [what, interrupt] of Object.entries(interruptions)) {
+  onNode(
+    `a copy goes on where it was after an interruption: ${what}`,
+    inLab({ nodeCount: 2, flags: slow }, async (t, lab) => {
+      const { finish, ...nodes } = await midway(t, lab);
+      await interrupt(nodes);
+      await finish();
+      t.true(await isResumed(nodes.two));
+    }),
+  );
+}
+
+onNode(
+  'a volume in use is cloned on another node, as of one moment, and nothing is left of the way',
+  inLab(
+    {
+      nodeCount: 2,
+      flags: (directory) => [`--pool=default=${join(directory, 'pool')},create,reflink=3Gi`],
+    },
+    async (t, lab) => {
+      const [one, two] = lab.nodes;
+      if (one === undefined || two === undefined) throw new Error('no lab');
+      const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+      await untilAllReady(controller);
+      const source = volumeIdFor('source', nodeTagOf(one.id));
+      await controller.CreateVolume({ ...requestFor('source', xfs, 320n * MiB), ...on(one) });
+      const content = randomBytes(8 * 1024 * 1024);
+      const clone = {
+        ...requestFor('clone', xfs, 320n * MiB),
+        ...on(two),
+        volume_content_source: { type: 'volume', volume: { volume_id: source } } as const,
+      };
+      await mounted(one, source, async (directory) => {
+        await writeFile(join(directory, 'file'), content, { flush: true });
+        await controller.CreateVolume(clone, limit());
+        await writeFile(join(directory, 'later'), content, { flush: true });
+      });
+      const id = volumeIdFor('clone', nodeTagOf(two.id));
+      await mounted(two, id, async (directory) => {
+        t.true((await readFile(join(directory, 'file'))).equals(content));
+        t.false((await readdir(directory)).includes('later'));
+      });
+      for (const node of lab.nodes) {
+        const temporary = join(node.directory, 'pool', 'reflink', 'tmp');
+        await until(
+          `nothing is left on ${node.id}`,
+          async () => (await readdir(temporary)).length === 0,
+        );
+      }
+      t.deepEqual((await controller.ListSnapshots({}, limit())).entries, []);
+    },
+  ),
+);
