@@ -240,6 +240,24 @@ test('outgoing connections can be limited; the pods of hooks accept none', async
   t.like(policies[1]?.['spec'], { policyTypes: ['Ingress'], ingress: [] });
 });
 
+test('with a controller, outgoing connections that are limited include those between the agents of nodes', async (t) => {
+  const egress = [{ ports: [{ protocol: 'TCP', port: 6443 }] }];
+  const values = { controller: { enabled: true }, networkPolicy: { enabled: true, egress } };
+  const policies = ofKind(await render(values), 'NetworkPolicy');
+  const ofNodes = policies.find(({ metadata }) => metadata.name.endsWith('-node'));
+  const rules = v.parse(
+    v.object({ egress: v.array(v.looseObject({ ports: v.array(v.unknown()) })) }),
+    ofNodes?.['spec'],
+  ).egress;
+  t.deepEqual(
+    rules.map(({ ports }) => ports),
+    [[{ protocol: 'TCP', port: 6443 }], [{ protocol: 'TCP', port: 9737 }]],
+  );
+  t.like(rules[1], {
+    to: [{ podSelector: { matchLabels: { 'app.kubernetes.io/component': 'node' } } }],
+  });
+});
+
 /** helm prints the notes only on an installation. */
 async function notesOf(values: object, ...flags: readonly string[]): Promise<string> {
   const args = ['install', release, chart, '--namespace', namespace, '--dry-run=client', ...flags];
