@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { makeClient } from '../src/csi/client.ts';
 import { nodeTagOf, volumeIdFor } from '../src/ids.ts';
-import { topologyOfNode } from '../src/rpc/topology.ts';
 import { GiB, MiB } from '../src/units.ts';
 import { launcher } from '../test/helpers/command-line.ts';
 import { startDriver } from '../test/helpers/driver.ts';
+import { onlyOn } from '../test/helpers/lab.ts';
 import { until } from '../test/helpers/until.ts';
 import { asMarkdown, elapsedMs, median, processorMs } from './measure.ts';
 
@@ -18,12 +18,6 @@ const dataBytes = GiB;
 const sizeBytes = 2n * GiB;
 const ports = { from: 9831, to: 9832, bare: 9833 } as const;
 const baseline = join(import.meta.dirname, 'bare-tls.js');
-
-const on = (nodeId: string) => {
-  const { key, value } = topologyOfNode('loopcsi.io', nodeId);
-  const topology = { segments: { [key]: value } };
-  return { accessibility_requirements: { requisite: [topology], preferred: [topology] } };
-};
 
 const aVolume = {
   capacity_range: { required_bytes: sizeBytes },
@@ -82,7 +76,7 @@ async function compare(
       () => false,
     );
   await until('both agents are ready', isReady);
-  await controller.CreateVolume({ ...aVolume, name: 'source', ...on('from') });
+  await controller.CreateVolume({ ...aVolume, name: 'source', ...onlyOn({ id: 'from' }) });
   const source_volume_id = volumeIdFor('source', nodeTagOf('from'));
   const image = join(directory, 'from', 'pool', 'volumes', source_volume_id, 'disk.img');
   await fill(image);
@@ -103,7 +97,7 @@ async function compare(
     const request = {
       ...aVolume,
       name,
-      ...on('to'),
+      ...onlyOn({ id: 'to' }),
       volume_content_source: { type: 'snapshot', snapshot: { snapshot_id } } as const,
     };
     times.restore.push(await elapsedMs(() => controller.CreateVolume(request)));

@@ -6,7 +6,7 @@ import type { MethodName, ServiceName } from '../csi/rpc-types.ts';
 import { messageOf, VolumeError } from '../errors.ts';
 import { nodeTagOf } from '../ids.ts';
 import type { Logger } from '../observe/log.ts';
-import { StatusError } from '../rpc/status.ts';
+import { type CallStatus, findServiceError, StatusError } from '../rpc/status.ts';
 import {
   type AgentCall,
   type AgentCredentials,
@@ -428,12 +428,8 @@ function textOf(state: AgentState): string {
   return state.kind === 'refused' ? state.why : '';
 }
 
-function serviceErrorOf(error: unknown): { readonly code: status; readonly details: string } {
-  if (error instanceof Error && 'code' in error && typeof error.code === 'number') {
-    const details = 'details' in error ? String(error.details) : error.message;
-    return { code: error.code, details };
-  }
-  return { code: status.INTERNAL, details: messageOf(error) };
+function serviceErrorOf(error: unknown): CallStatus {
+  return findServiceError(error) ?? { code: status.INTERNAL, details: messageOf(error) };
 }
 
 /** grpc-js appends how it resolved the address, and the time of the failure. */

@@ -8,7 +8,7 @@ import {
 import { makeClientOn } from '../csi/client.ts';
 import type { ServerStream, Unary } from '../csi/rpc-kinds.ts';
 import type { MethodName, ServiceName, Services } from '../csi/rpc-types.ts';
-import type { PeerListener } from '../tls/agent-channel.ts';
+import { agentChannelOptions, type PeerListener } from '../tls/agent-channel.ts';
 
 /** The TLS side of the connections to agents. */
 export interface AgentCredentials {
@@ -34,11 +34,9 @@ export interface ConnectionTimings {
 /** Larger than any page of volumes, even without max_entries. */
 const maxMessageBytes = 256 * 1024 * 1024;
 
-/** The name in the TLS handshake. Certificates are checked by their role, not by a name. */
-const serverName = 'loopcsi-agent';
-
 function channelOptions(timings: ConnectionTimings): ChannelOptions {
   return {
+    ...agentChannelOptions,
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
     'grpc.keepalive_time_ms': timings.pingIntervalMs,
@@ -46,15 +44,6 @@ function channelOptions(timings: ConnectionTimings): ChannelOptions {
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.initial_reconnect_backoff_ms': timings.firstReconnectMs,
     'grpc.max_reconnect_backoff_ms': timings.maxReconnectMs,
-    'grpc.ssl_target_name_override': serverName,
-    // Every agent has its own connection, also after its credentials have changed.
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.service_config_disable_resolution': 1,
-    // Whether a call may be repeated is decided by its caller.
-    'grpc.enable_retries': 0,
-    // A proxy for the internet would see the connections to nodes.
-    'grpc.enable_http_proxy': 0,
-    'grpc.enable_channelz': 0,
   };
 }
 

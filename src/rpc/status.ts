@@ -33,6 +33,14 @@ export class StatusError extends Error {
   }
 }
 
+/** The status in an error of a client's call (`ServiceError` of grpc-js); undefined for any other error. */
+export function findServiceError(error: unknown): CallStatus | undefined {
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'number')
+    return undefined;
+  const details = 'details' in error ? String(error.details) : error.message;
+  return { code: error.code, details };
+}
+
 /** gRPC sends the message in a header, and clients limit the size of headers: grpc-go accepts 16 KiB in total. */
 const maxDetailsLength = 2000;
 

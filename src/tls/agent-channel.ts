@@ -1,7 +1,21 @@
 import { X509Certificate } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
-import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
+import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
 import { findPeerProblem } from './roles.ts';
+
+/** Options of every channel to an agent. */
+export const agentChannelOptions: ChannelOptions = {
+  // The name in the TLS handshake. Certificates are checked by their role, not by a name.
+  'grpc.ssl_target_name_override': 'loopcsi-agent',
+  // Every channel has its own connection, also after its credentials have changed.
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.service_config_disable_resolution': 1,
+  // Whether a call may be repeated is decided by its caller.
+  'grpc.enable_retries': 0,
+  // A proxy for the internet would see the connections to nodes.
+  'grpc.enable_http_proxy': 0,
+  'grpc.enable_channelz': 0,
+};
 
 /** Is told about the certificate of the peer of a channel. */
 export interface PeerListener {

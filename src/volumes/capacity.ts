@@ -1,5 +1,5 @@
 import { VolumeError } from '../errors.ts';
-import type { Filesystem, FsType, Host } from '../host/host.ts';
+import type { FsType, Host } from '../host/host.ts';
 import { formatBytes, formatExactBytes, GiB, MiB, roundUp, TiB } from '../units.ts';
 
 /** Image sizes are multiples of this, so that they are whole numbers of sectors and filesystem blocks. */
@@ -22,26 +22,19 @@ export interface GrowthLimit {
 }
 
 /**
- * Returns undefined if the growth of the filesystem is not limited. `image.sizeBytes` is used if the image has no valid superblock.
+ * Returns undefined without a filesystem, and if its growth is not limited. `image.sizeBytes` is used if the image has no valid superblock.
  */
 export async function findGrowthLimit(
-  filesystem: Filesystem,
-  image: { readonly path: string; readonly sizeBytes: bigint },
-): Promise<GrowthLimit | undefined> {
-  const factor = filesystem.maxGrowthFactor;
-  if (factor === undefined) return undefined;
-  const superblock = await filesystem.readSuperblock(image.path);
-  const presentBytes = superblock?.sizeBytes ?? image.sizeBytes;
-  return { factor, presentBytes, maxBytes: presentBytes * factor };
-}
-
-/** As `findGrowthLimit`, for an image that may have no filesystem. */
-export async function growthLimitOf(
   filesystems: Host['filesystems'],
   fsType: FsType | null,
   image: { readonly path: string; readonly sizeBytes: bigint },
 ): Promise<GrowthLimit | undefined> {
-  return fsType === null ? undefined : findGrowthLimit(filesystems[fsType], image);
+  const filesystem = fsType === null ? undefined : filesystems[fsType];
+  const factor = filesystem?.maxGrowthFactor;
+  if (filesystem === undefined || factor === undefined) return undefined;
+  const superblock = await filesystem.readSuperblock(image.path);
+  const presentBytes = superblock?.sizeBytes ?? image.sizeBytes;
+  return { factor, presentBytes, maxBytes: presentBytes * factor };
 }
 
 export interface CapacityRange {

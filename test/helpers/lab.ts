@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { type Client, makeClient } from '../../src/csi/client.ts';
+import { topologyOfNode } from '../../src/rpc/topology.ts';
 import { poolFiles } from '../../src/volumes/pool/layout.ts';
 import { type Service, startService } from '../docker/processes.ts';
 import { launcher } from './command-line.ts';
@@ -142,6 +143,15 @@ async function makeController(
     },
     kill: () => controller.end('SIGKILL'),
   };
+}
+
+/** The part of a CreateVolume request that allows these nodes only, and prefers them in this order. */
+export function onlyOn(...nodes: readonly Pick<LabNode, 'id'>[]) {
+  const topologies = nodes.map(({ id }) => {
+    const { key, value } = topologyOfNode('loopcsi.io', id);
+    return { segments: { [key]: value } };
+  });
+  return { accessibility_requirements: { requisite: topologies, preferred: topologies } };
 }
 
 /** Waits until the controller reaches all agents. */

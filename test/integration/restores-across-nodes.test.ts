@@ -5,10 +5,9 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { nodeTagOf, volumeIdFor } from '../../src/ids.ts';
-import { topologyOfNode } from '../../src/rpc/topology.ts';
 import { MiB } from '../../src/units.ts';
 import { codeOf } from '../helpers/csi-server.ts';
-import { clientAt, inLab, type Lab, type LabNode, untilAllReady } from '../helpers/lab.ts';
+import { clientAt, inLab, type Lab, type LabNode, onlyOn, untilAllReady } from '../helpers/lab.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { scaledMs } from '../helpers/slowness.ts';
 import { until } from '../helpers/until.ts';
@@ -23,14 +22,6 @@ const xfs = { access_mode, access_type: 'mount' as const, mount: { fs_type: 'xfs
 
 function requestFor(name: string, capability: typeof block | typeof xfs, bytes: bigint) {
   return { name, volume_capabilities: [capability], capacity_range: { required_bytes: bytes } };
-}
-
-function on(...nodes: readonly LabNode[]) {
-  const topologies = nodes.map(({ id }) => {
-    const { key, value } = topologyOfNode('loopcsi.io', id);
-    return { segments: { [key]: value } };
-  });
-  return { accessibility_requirements: { requisite: topologies, preferred: topologies } };
 }
 
 function from(snapshot_id: string) {
@@ -59,6 +50,20 @@ async function fill(image: string, offsets: readonly number[], count = 1): Promi
   } finally {
     await file.close();
   }
+}
+
+/** The first two nodes of a lab that is ready, and an empty volume on the first one. */
+async function withSource(
+  t: ExecutionContext,
+  lab: Lab,
+  { capability, bytes }: { capability: typeof block | typeof xfs; bytes: bigint },
+) {
+  const [one, two] = lab.nodes;
+  if (one === undefined || two === undefined) throw new Error('no lab');
+  const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
+  await untilAllReady(controller);
+  await controller.CreateVolume({ ...requestFor('source', capability, bytes), ...onlyOn(one) });
+  return { controller, one, two, source: volumeIdFor('source', nodeTagOf(one.id)) };
 }
 
 async function snapshotOf(controller: Controller, name: string, source_volume_id: string) {
@@ -105,7 +110,7 @@ onNode(
     const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
     await untilAllReady(controller);
     const source = volumeIdFor('source', nodeTagOf(one.id));
-    await controller.CreateVolume({ ...requestFor('source', block, 512n * MiB), ...on(one) });
+    await controller.CreateVolume({ ...requestFor('source', block, 512n * MiB), ...onlyOn(one) });
     await fill(imageOf(one, 'volumes', source), [0, 7, 100, 511], 1);
     await fill(imageOf(one, 'volumes', source), [200], 70);
     const snapshot_id = await snapshotOf(controller, 'snap', source);
@@ -113,7 +118,7 @@ onNode(
 
     for (const node of lab.nodes) {
       const { volume } = await controller.CreateVolume(
-        { ...requestFor('copy', block, 512n * MiB), ...on(node), ...from(snapshot_id) },
+        { ...requestFor('copy', block, 512n * MiB), ...onlyOn(node), ...from(snapshot_id) },
         limit(),
       );
       const image = imageOf(node, 'volumes', volume?.volume_id ?? '');
@@ -125,18 +130,26 @@ onNode(
       t.deepEqual(await leftIn(node), []);
     }
     // The same call again, and one for another size.
-    const request = { ...requestFor('copy', block, 512n * MiB), ...on(two), ...from(snapshot_id) };
+    const request = {
+      ...requestFor('copy', block, 512n * MiB),
+      ...onlyOn(two),
+      ...from(snapshot_id),
+    };
     const again = await controller.CreateVolume(request, limit());
     t.is(again.volume?.volume_id, volumeIdFor('copy', nodeTagOf(two.id)));
-    const smaller = { ...requestFor('small', block, 64n * MiB), ...on(two), ...from(snapshot_id) };
+    const smaller = {
+      ...requestFor('small', block, 64n * MiB),
+      ...onlyOn(two),
+      ...from(snapshot_id),
+    };
     t.is(await codeOf(controller.CreateVolume(smaller, limit())), 'OUT_OF_RANGE');
     const larger = await controller.CreateVolume(
-      { ...requestFor('large', block, 1024n * MiB), ...on(three), ...from(snapshot_id) },
+      { ...requestFor('large', block, 1024n * MiB), ...onlyOn(three), ...from(snapshot_id) },
       limit(),
     );
     t.is(larger.volume?.capacity_bytes, 1024n * MiB);
     // Without a wish, or with one for both, the node of the snapshot gets it: that needs no network.
-    const anywhere = { ...requestFor('any', block, 512n * MiB), ...on(three, one, two) };
+    const anywhere = { ...requestFor('any', block, 512n * MiB), ...onlyOn(three, one, two) };
     const chosen = await controller.CreateVolume({ ...anywhere, ...from(snapshot_id) }, limit());
     t.is(chosen.volume?.volume_id, volumeIdFor('any', nodeTagOf(one.id)));
     t.is(
@@ -151,12 +164,8 @@ onNode(
 onNode(
   'a filesystem is restored on another node: same files, another UUID, usable beside its source',
   inLab({ nodeCount: 2 }, async (t, lab) => {
-    const [one, two] = lab.nodes;
-    if (one === undefined || two === undefined) throw new Error('no lab');
-    const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
-    await untilAllReady(controller);
-    const source = volumeIdFor('source', nodeTagOf(one.id));
-    await controller.CreateVolume({ ...requestFor('source', xfs, 320n * MiB), ...on(one) });
+    const given = { capability: xfs, bytes: 320n * MiB };
+    const { controller, one, two, source } = await withSource(t, lab, given);
     const content = randomBytes(8 * 1024 * 1024);
     let snapshot_id = '';
     await mounted(one, source, async (directory) => {
@@ -164,7 +173,11 @@ onNode(
       snapshot_id = await snapshotOf(controller, 'snap', source).catch(() => '');
     });
     if (snapshot_id === '') snapshot_id = await snapshotOf(controller, 'snap', source);
-    const request = { ...requestFor('copy', xfs, 640n * MiB), ...on(two), ...from(snapshot_id) };
+    const request = {
+      ...requestFor('copy', xfs, 640n * MiB),
+      ...onlyOn(two),
+      ...from(snapshot_id),
+    };
     const { volume } = await controller.CreateVolume(request, limit());
     await mounted(two, volume?.volume_id ?? '', async (directory) => {
       t.true((await readFile(join(directory, 'file'))).equals(content));
@@ -179,15 +192,11 @@ const slowBytes = 320n * MiB;
 
 /** The first node has a snapshot with much data; a restore of it on the second is under way, and some of it is on the disk. */
 async function midway(t: ExecutionContext, lab: Lab) {
-  const [one, two] = lab.nodes;
-  if (one === undefined || two === undefined) throw new Error('no lab');
-  const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
-  await untilAllReady(controller);
-  const source = volumeIdFor('source', nodeTagOf(one.id));
-  await controller.CreateVolume({ ...requestFor('source', block, slowBytes), ...on(one) });
+  const given = { capability: block, bytes: slowBytes };
+  const { controller, one, two, source } = await withSource(t, lab, given);
   await fill(imageOf(one, 'volumes', source), [0, 80, 160], 60);
   const snapshot_id = await snapshotOf(controller, 'snap', source);
-  const request = { ...requestFor('copy', block, slowBytes), ...on(two), ...from(snapshot_id) };
+  const request = { ...requestFor('copy', block, slowBytes), ...onlyOn(two), ...from(snapshot_id) };
   const begun = codeOf(controller.CreateVolume(request, limit()));
   await until('a part of the copy is kept', async () => {
     const [entry] = await leftIn(two);
@@ -256,16 +265,12 @@ onNode(
       flags: (directory) => [`--pool=default=${join(directory, 'pool')},create,reflink=3Gi`],
     },
     async (t, lab) => {
-      const [one, two] = lab.nodes;
-      if (one === undefined || two === undefined) throw new Error('no lab');
-      const controller = clientAt(t, 'csi.v1.Controller', lab.endpoint);
-      await untilAllReady(controller);
-      const source = volumeIdFor('source', nodeTagOf(one.id));
-      await controller.CreateVolume({ ...requestFor('source', xfs, 320n * MiB), ...on(one) });
+      const given = { capability: xfs, bytes: 320n * MiB };
+      const { controller, one, two, source } = await withSource(t, lab, given);
       const content = randomBytes(8 * 1024 * 1024);
       const clone = {
         ...requestFor('clone', xfs, 320n * MiB),
-        ...on(two),
+        ...onlyOn(two),
         volume_content_source: { type: 'volume', volume: { volume_id: source } } as const,
       };
       await mounted(one, source, async (directory) => {

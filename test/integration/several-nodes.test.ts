@@ -5,11 +5,10 @@ import { execa } from 'execa';
 import type { Client } from '../../src/csi/client.ts';
 import { messageOf } from '../../src/errors.ts';
 import { nodeTagOf, volumeIdFor } from '../../src/ids.ts';
-import { topologyOfNode } from '../../src/rpc/topology.ts';
 import { MiB } from '../../src/units.ts';
 import { launcher } from '../helpers/command-line.ts';
 import { codeOf } from '../helpers/csi-server.ts';
-import { clientAt, inLab, type Lab, type LabNode, untilAllReady } from '../helpers/lab.ts';
+import { clientAt, inLab, type Lab, type LabNode, onlyOn, untilAllReady } from '../helpers/lab.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { scaledMs } from '../helpers/slowness.ts';
 import { until } from '../helpers/until.ts';
@@ -29,12 +28,6 @@ const aVolume = {
     },
   ],
 };
-
-function onlyOn({ id }: LabNode) {
-  const { key, value } = topologyOfNode('loopcsi.io', id);
-  const topology = { segments: { [key]: value } };
-  return { accessibility_requirements: { requisite: [topology], preferred: [topology] } };
-}
 
 async function create(controller: Controller, name: string, node: LabNode): Promise<string> {
   const request = { ...aVolume, ...onlyOn(node), name };

@@ -2,9 +2,9 @@
 import { Client as Channel, type ChannelOptions, status } from '@grpc/grpc-js';
 import type { DescribeResponse, ReadResponse } from '../../csi/agent-types.ts';
 import { type Client, makeClientOn } from '../../csi/client.ts';
-import { messageOf, type Reason, VolumeError } from '../../errors.ts';
+import { type Reason, VolumeError } from '../../errors.ts';
 import { fsTypes } from '../../host/host.ts';
-import { agentChannelCredentials } from '../../tls/agent-channel.ts';
+import { agentChannelCredentials, agentChannelOptions } from '../../tls/agent-channel.ts';
 import type { FollowedCredentials } from '../../tls/credentials.ts';
 import {
   type End,
@@ -15,6 +15,7 @@ import {
   type SourceFacts,
   SourceLostError,
 } from '../../volumes/model.ts';
+import { findServiceError } from '../status.ts';
 import { copyMessage } from './copy-message.ts';
 
 /** Where a source is, and what allows this node to read it. */
@@ -30,19 +31,12 @@ export interface SourcePlace {
 const describeTimeoutMs = 20_000;
 
 const channelOptions: ChannelOptions = {
+  ...agentChannelOptions,
   // The data that may be on its way. More would only be more memory.
   'grpc-node.flow_control_window': 4 * 1024 * 1024,
   // A peer that hangs is lost after both times.
   'grpc.keepalive_time_ms': 10_000,
   'grpc.keepalive_timeout_ms': 5_000,
-  // Certificates are checked by their role, not by a name.
-  'grpc.ssl_target_name_override': 'loopcsi-agent',
-  'grpc.use_local_subchannel_pool': 1,
-  'grpc.service_config_disable_resolution': 1,
-  'grpc.enable_retries': 0,
-  // A proxy for the internet would see the data.
-  'grpc.enable_http_proxy': 0,
-  'grpc.enable_channelz': 0,
 };
 
 export function remoteSourceAt(
@@ -72,7 +66,7 @@ export function remoteSourceAt(
         const options = { signal, timeoutMs: describeTimeoutMs };
         return factsOf(await client.Describe({ ticket, source, state }, options), place);
       } catch (error) {
-        throw describeError(error, place, signal);
+        throw reasonOf(error, place, { reasons: describeReasons, signal });
       } finally {
         client.close();
       }
@@ -83,7 +77,7 @@ export function remoteSourceAt(
         const request = { ticket, source, state, ...from };
         for await (const message of client.Read(request, { signal })) yield stepOf(message);
       } catch (error) {
-        throw readError(error, place, signal);
+        throw reasonOf(error, place, { reasons: readReasons, signal });
       } finally {
         client.close();
       }
@@ -123,19 +117,9 @@ function stepOf(message: ReadResponse): Piece | End {
 }
 
 /**
- * The error of the first call, before anything was received. `no-space` lets a scheduler choose another node, for example that of the
- * source, if this one may not read it.
+ * Of the first call, before anything was received. `no-space` lets a scheduler choose another node, for example that of the source, if
+ * this one may not read it.
  */
-function describeError(error: unknown, place: SourcePlace, signal: AbortSignal): unknown {
-  // The copy was cancelled here.
-  if (signal.aborted) return signal.reason;
-  const failure = failureOf(error);
-  if (failure === undefined) return error;
-  const reason = describeReasons.get(failure.code);
-  if (reason === undefined) return lostError(failure, place);
-  return new VolumeError(reason, messageFrom(failure, place), { cause: error });
-}
-
 const describeReasons: ReadonlyMap<status, Reason> = new Map([
   [status.NOT_FOUND, 'not-found'],
   [status.FAILED_PRECONDITION, 'wrong-state'],
@@ -146,45 +130,29 @@ const describeReasons: ReadonlyMap<status, Reason> = new Map([
   [status.UNIMPLEMENTED, 'no-space'],
 ]);
 
-/** The error of a reading. What was received remains of use unless the data is not the same any more, or cannot be read. */
-function readError(error: unknown, place: SourcePlace, signal: AbortSignal): unknown {
-  if (signal.aborted) return signal.reason;
-  const failure = failureOf(error);
-  if (failure === undefined) return error;
-  const reason = readReasons.get(failure.code);
-  if (reason === undefined) return lostError(failure, place);
-  return new VolumeError(reason, messageFrom(failure, place), { cause: error });
-}
-
+/** Of a reading. What was received remains of use unless the data is not the same any more, or cannot be read. */
 const readReasons: ReadonlyMap<status, Reason> = new Map([
   [status.NOT_FOUND, 'not-found'],
   [status.FAILED_PRECONDITION, 'wrong-state'],
   [status.INTERNAL, 'internal'],
 ]);
 
-interface Failure {
-  readonly code: status;
-  readonly details: string;
-  readonly error: Error;
-}
-
-function failureOf(error: unknown): Failure | undefined {
-  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'number')
-    return undefined;
-  const details = 'details' in error ? String(error.details) : messageOf(error);
-  return { code: error.code, details, error };
-}
-
-function messageFrom({ details }: Failure, { nodeId, address }: SourcePlace): string {
-  return `${details} (said by node '${nodeId}' at ${address})`;
-}
-
-function lostError({ details, error }: Failure, place: SourcePlace): SourceLostError {
-  const {
-    nodeId,
-    address,
-    copy: { source },
-  } = place;
+/** The domain's error for one of a call to the other node. Codes without a reason mean that the source is lost for now. */
+function reasonOf(
+  error: unknown,
+  { nodeId, address, copy: { source } }: SourcePlace,
+  { reasons, signal }: { reasons: ReadonlyMap<status, Reason>; signal: AbortSignal },
+): unknown {
+  // The copy was cancelled here.
+  if (signal.aborted) return signal.reason;
+  const failure = findServiceError(error);
+  if (failure === undefined) return error;
+  const { code, details } = failure;
+  const reason = reasons.get(code);
+  if (reason !== undefined) {
+    const message = `${details} (said by node '${nodeId}' at ${address})`;
+    return new VolumeError(reason, message, { cause: error });
+  }
   return new SourceLostError(
     `${source.kind} '${source.id}' cannot be read from node '${nodeId}' (${address}): ${details}; repeat the call`,
     { cause: error },

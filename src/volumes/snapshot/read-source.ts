@@ -2,7 +2,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { growthLimitOf } from '../capacity.ts';
+import { findGrowthLimit } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
@@ -172,7 +172,7 @@ async function factsOf(
   image: { path: string; sizeBytes: bigint; allocatedBytes: bigint; state: string },
 ): Promise<SourceFacts> {
   const { state, sizeBytes, allocatedBytes } = image;
-  const growthLimit = await growthLimitOf(filesystems, fsType, image);
+  const growthLimit = await findGrowthLimit(filesystems, fsType, image);
   return { state, kind, fsType, sectorSize, provisioning, sizeBytes, allocatedBytes, growthLimit };
 }
 

@@ -4,7 +4,7 @@ import { hasErrno, KernelError } from '../../host/errors.ts';
 import type { FsType, ImageStatus } from '../../host/host.ts';
 import type { VolumeId } from '../../ids.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { growthLimitOf } from '../capacity.ts';
+import { findGrowthLimit } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
@@ -186,7 +186,7 @@ async function growthLimitIn(
   { record, imagePath }: FoundVolume | FoundSnapshot,
   { sizeBytes }: Pick<ImageStatus, 'sizeBytes'>,
 ): Promise<Origin['growthLimit']> {
-  return growthLimitOf(host.filesystems, record.fsType, { path: imagePath, sizeBytes });
+  return findGrowthLimit(host.filesystems, record.fsType, { path: imagePath, sizeBytes });
 }
 
 /** Attributes a failure of the source's image to the pool of the source, since the new volume may be in another pool. */

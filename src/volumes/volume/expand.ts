@@ -139,7 +139,7 @@ async function requireGrowthFactor(
   const { id, fsType } = record;
   if (fsType === null) return;
   const image = { path: imagePath, sizeBytes: record.sizeBytes };
-  const limit = await findGrowthLimit(filesystems[fsType], image);
+  const limit = await findGrowthLimit(filesystems, fsType, image);
   if (limit === undefined || sizeBytes <= limit.maxBytes) return;
   throw new VolumeError(
     'out-of-range',

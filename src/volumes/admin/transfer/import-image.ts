@@ -3,7 +3,7 @@ import { VolumeError } from '../../../errors.ts';
 import { hasErrno } from '../../../host/errors.ts';
 import type { ImageStatus } from '../../../host/host.ts';
 import { type ImportSource, type VolumeRecord } from '../../../state/records.ts';
-import { growthLimitOf } from '../../capacity.ts';
+import { findGrowthLimit } from '../../capacity.ts';
 import type { Domain } from '../../domain.ts';
 import type { Operation } from '../../engine/operations.ts';
 import { imageFile } from '../../pool/layout.ts';
@@ -75,7 +75,7 @@ export async function importedRecord(
   const { path, image, format, importedFrom } = from;
   const { fsType, uuid, sectorSize } = format;
   const { filesystems } = domain.host;
-  const growthLimit = await growthLimitOf(filesystems, fsType, { path, ...image });
+  const growthLimit = await findGrowthLimit(filesystems, fsType, { path, ...image });
   const origin = { subject: from.origin, fsType, image, growthLimit };
   const create = asCreateInput(input, fsType);
   const sizeBytes = chooseSize(filesystems, create, origin, subject);
