@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { makeSemaphore } from '../../async.ts';
+import { callPeriodically, makeSemaphore } from '../../async.ts';
 import { VolumeError } from '../../errors.ts';
 
 export interface TransferLimits {
@@ -14,12 +14,15 @@ export class Transfers {
   readonly limits: TransferLimits;
   /** Runs a copy from another node, once one of the slots is free. */
   readonly receive: ReturnType<typeof makeSemaphore>;
+  /** The clock of what a running copy does periodically. */
+  readonly callPeriodically: typeof callPeriodically;
   readonly #sending: ReturnType<typeof makeSemaphore>;
   /** When the bytes that were sent so far will have taken their time, of the monotonic clock. */
   #sentUntilMs = 0;
 
-  constructor(limits: TransferLimits) {
+  constructor(limits: TransferLimits, periodically: typeof callPeriodically = callPeriodically) {
     this.limits = limits;
+    this.callPeriodically = periodically;
     const slots = Math.max(limits.parallel, 1);
     this.receive = makeSemaphore(slots);
     this.#sending = makeSemaphore(slots);

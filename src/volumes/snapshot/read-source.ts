@@ -14,6 +14,9 @@ import { digestWith } from './pieces.ts';
 import { readData } from './read-data.ts';
 import { readySnapshot, requireWholeImage } from './ready-snapshot.ts';
 
+/** Bytes after which a fault point of a reading is reached again. */
+const reportEveryBytes = 64 * 1024 * 1024;
+
 /** Another one after each boot (proc_sys_kernel(5)). */
 const bootId = '/proc/sys/kernel/random/boot_id';
 
@@ -28,6 +31,7 @@ export async function describeSource(
     await forgetOtherCapture(domain, copy, state);
     const { opened, leave } = await enter(domain, call, copy);
     try {
+      await domain.reached('send:described');
       return opened.facts;
     } finally {
       await leave();
@@ -75,13 +79,20 @@ export async function* readSource(
     endSending = await domain.transfers.beginSending(signal);
     const { host, path, facts } = entered.opened;
     requireState(facts, { state, from }, subject);
+    await domain.reached('send:begun');
     let digest = from.digest;
+    let sentBytes = 0;
     for await (const { offset, data } of readData(host, path, { from: from.offset, signal })) {
       await domain.transfers.pace(data.length, signal);
       digest = digestWith(digest, { offset, data });
       domain.observer.transferred('sent', data.length);
       yield { offset, data, digest };
+      const before = sentBytes;
+      sentBytes += data.length;
+      if (Math.floor(before / reportEveryBytes) < Math.floor(sentBytes / reportEveryBytes))
+        await domain.reached('send:advanced');
     }
+    await domain.reached('send:ended');
     yield { sizeBytes: facts.sizeBytes, digest };
   } catch (error) {
     const reason = error instanceof VolumeError ? error.reason : 'internal';
@@ -137,7 +148,11 @@ async function openSnapshot(domain: Domain, snapshotId: string): Promise<OpenedS
     // Without the device number, which may change when the pool is mounted again.
     const state = `${pool.marker?.uuid ?? ''}:${inode}:${record.createdAtMs}`;
     const facts = await factsOf(host, record, { path, ...image, state });
-    return { host, path, facts, isCaptured: false, close: async () => release() };
+    const close = async (): Promise<void> => {
+      release();
+      await domain.reached('send:closed');
+    };
+    return { host, path, facts, isCaptured: false, close };
   } catch (error) {
     release();
     throw error;
@@ -153,15 +168,20 @@ async function openVolume(domain: Domain, call: Call, copy: SentCopy): Promise<O
     subject: `volume '${copy.copyName}'`,
     rpc: 'a copy to another node',
   });
+  const close = async (): Promise<void> => {
+    await opened.close();
+    await domain.reached('send:closed');
+  };
   try {
+    if (opened.isCaptured) await domain.reached('send:captured');
     const { host, path, image } = opened;
     const { inode, modifiedNs } = await host.files.status(path);
     // After a loss of power, an image that was rewritten may have its earlier time of modification.
     const boot = opened.isCaptured ? '' : `:${(await host.files.readText(bootId)).trim()}`;
     const state = `${pool.marker?.uuid ?? ''}:${inode}:${image.sizeBytes}:${modifiedNs}${boot}`;
-    return { ...opened, facts: await factsOf(host, record, { path, ...image, state }) };
+    return { ...opened, close, facts: await factsOf(host, record, { path, ...image, state }) };
   } catch (error) {
-    await opened.close();
+    await close();
     throw error;
   }
 }

@@ -24,6 +24,9 @@ import { forgetProgress } from './restore-copy.ts';
 /** Bytes between syncs and records of the progress. Bounds the dirty pages and how much a resumed copy repeats. */
 const syncEveryBytes = 64n * MiB;
 
+/** Milliseconds after which new data is recorded, however little it is: a slow link would take hours to send it again. */
+const syncEveryMs = 5_000;
+
 interface Reception {
   readonly remote: RemoteSource;
   /** For messages. */
@@ -45,8 +48,12 @@ interface Reception {
 export async function receiveImage(domain: Domain, reception: Reception): Promise<void> {
   const { to, sizeBytes, from, operation, remote } = reception;
   const { files } = domain.host;
-  if (from.doneBytes === 0n) await files.createImage(to, { sizeBytes, allocate: false });
-  else await requireUnchanged(files, reception);
+  if (from.doneBytes === 0n) {
+    await files.createImage(to, { sizeBytes, allocate: false });
+    await domain.reached('receive:image-made');
+  } else {
+    await requireUnchanged(files, reception);
+  }
   const receiver = new Receiver(domain, reception);
   const startMs = performance.now();
   try {
@@ -57,6 +64,7 @@ export async function receiveImage(domain: Domain, reception: Reception): Promis
     await receiver.receive();
   }
   await files.sync(to);
+  await domain.reached('receive:ended');
   if (from.doneBytes > 0n || receiver.hasRecorded) await forgetProgress(files, dirname(to));
   const { volumeId, source } = reception;
   const fields = { volumeId, source: source.source, node: remote.nodeId };
@@ -95,6 +103,8 @@ class Receiver {
   #writing: Promise<void> = Promise.resolve();
   /** The last sync and record, which run while more data is written. */
   #keeping: Promise<void> = Promise.resolve();
+  /** Bytes that were received since the last sync began. */
+  #unsynced = 0n;
   hasRecorded = false;
 
   constructor(domain: Domain, reception: Reception) {
@@ -111,14 +121,27 @@ class Receiver {
   /** Reads from the last position that was kept to the end. If the source is lost, all that was received is kept. */
   async receive(): Promise<void> {
     this.#at = this.#kept;
+    this.#unsynced = 0n;
     try {
-      await this.#read();
+      await this.#readAndKeep();
     } catch (error) {
       await this.#settle();
       if (error instanceof SourceLostError && this.#at !== this.#kept) await this.#keep(this.#at);
       throw error;
     }
     await this.#settle();
+  }
+
+  async #readAndKeep(): Promise<void> {
+    const stop = this.#domain.transfers.callPeriodically(async () => {
+      if (this.#unsynced > 0n) this.#beginKeeping();
+      return syncEveryMs;
+    }, syncEveryMs);
+    try {
+      await this.#read();
+    } finally {
+      stop();
+    }
   }
 
   /** Waits for what runs beside the reading. Throws its failure. */
@@ -131,7 +154,6 @@ class Receiver {
 
   async #read(): Promise<void> {
     const { remote, state, sizeBytes, operation } = this.#reception;
-    let unsynced = 0n;
     for await (const step of remote.read(state, this.#at, operation.signal)) {
       operation.signal.throwIfAborted();
       if ('sizeBytes' in step) return this.#requireEnd(step);
@@ -141,19 +163,25 @@ class Receiver {
       this.#writing.catch(() => undefined);
       const length = BigInt(step.data.length);
       this.#at = { offset: step.offset + length, digest: step.digest };
-      unsynced += length;
+      this.#unsynced += length;
       this.#domain.observer.transferred('received', step.data.length);
       operation.reportProgress(this.#at.offset, sizeBytes);
-      if (unsynced < syncEveryBytes) continue;
-      await Promise.all([this.#writing, this.#keeping]);
-      this.#keeping = this.#keep(this.#at);
-      this.#keeping.catch(() => undefined);
-      unsynced = 0n;
+      if (this.#unsynced < syncEveryBytes) continue;
+      await this.#keeping;
+      this.#beginKeeping();
     }
     operation.signal.throwIfAborted();
     throw new SourceLostError(
       `${this.#reception.subject}: the data ended at ${this.#at.offset} of ${sizeBytes} bytes; repeat the call, which goes on there`,
     );
+  }
+
+  /** Begins to keep what was received, once what was begun before is kept. A failure is thrown by `#settle`. */
+  #beginKeeping(): void {
+    const [at, writing, before] = [this.#at, this.#writing, this.#keeping];
+    this.#keeping = settleAll([before, writing]).then(() => this.#keep(at));
+    this.#keeping.catch(() => undefined);
+    this.#unsynced = 0n;
   }
 
   async #write({ offset, data }: Piece): Promise<void> {

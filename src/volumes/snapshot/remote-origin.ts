@@ -17,6 +17,7 @@ export async function remoteOrigin(
   const kept = domain.interruptedRestores.sourceOf(volumeId);
   const isSame = kept !== undefined && 'nodeId' in kept && kept.source === name;
   const facts = await remote.describe(operation.signal, { state: isSame ? kept.state : undefined });
+  await domain.reached('receive:described');
   const { state, sizeBytes, allocatedBytes, ...format } = facts;
   const subject = `${source.kind} '${source.id}' of node '${nodeId}'`;
   const copySource = {

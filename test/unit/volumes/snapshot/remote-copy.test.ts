@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readdir, readFile, stat, truncate } from 'node:fs/promises';
+import { open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { nodeTagOf } from '../../../../src/ids.ts';
 import { MiB } from '../../../../src/units.ts';
+import { Transfers } from '../../../../src/volumes/jobs/transfers.ts';
 import {
   type End,
   type Piece,
@@ -18,6 +19,7 @@ import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
 import { type FakeNode, fakeNode, fakeSettings } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
+import { until } from '../../../helpers/until.ts';
 
 const sizeBytes = 256n * MiB;
 /** Where there is data, in MiB. A copy is recorded after each 64 MiB. */
@@ -51,7 +53,7 @@ async function hashOf(path: string): Promise<string> {
 }
 
 /** How the way between the nodes changes what is sent. It may throw. */
-type Way = (step: Piece | End, reading: number) => Piece | End;
+type Way = (step: Piece | End, reading: number) => Piece | End | Promise<Piece | End>;
 
 /** Two nodes, the first with a snapshot, and the way to it from the second. */
 async function twoNodes(t: ExecutionContext, kind: VolumeSource['kind'] = 'snapshot') {
@@ -67,6 +69,15 @@ async function twoNodes(t: ExecutionContext, kind: VolumeSource['kind'] = 'snaps
     parameters: {},
   });
   const snapshotId = taken.record.id;
+  // Records that depend on time are made by `tick` only: a busy machine would make others.
+  const clock: { tick?: (() => Promise<number>) | undefined; everyMs?: number } = {};
+  const transfers = new Transfers(fakeSettings.transfers, (work, everyMs) => {
+    Object.assign(clock, { tick: work, everyMs });
+    return () => {
+      clock.tick = undefined;
+    };
+  });
+  Object.assign(to.opened.domain, { transfers });
   const sourceOfCopy = { kind, id: kind === 'snapshot' ? snapshotId : source };
   const readings: ReadPosition[] = [];
   const state = { way: ((step) => step) as Way };
@@ -79,7 +90,7 @@ async function twoNodes(t: ExecutionContext, kind: VolumeSource['kind'] = 'snaps
       const reading = readings.length;
       const request = { copy: sent(), state: dataState, from: position };
       const steps = from.opened.volumes.readSource({ ...call(), signal }, request);
-      for await (const step of steps) yield state.way(step, reading);
+      for await (const step of steps) yield await state.way(step, reading);
     },
   };
   const restore = (name = 'copy') =>
@@ -91,7 +102,7 @@ async function twoNodes(t: ExecutionContext, kind: VolumeSource['kind'] = 'snaps
   const copy = (name = 'copy') =>
     join(to.node.directory, 'a', 'volumes', `${name}.${nodeTagOf('to')}`, 'disk.img');
   return {
-    ...{ from, to, snapshotId, source, image, readings, state, restore, copy, sent },
+    ...{ from, to, clock, snapshotId, source, image, readings, state, restore, copy, sent },
     snapshotImage: join(from.node.directory, 'a', 'snapshots', snapshotId, 'disk.img'),
     temporary: () => readdir(join(to.node.directory, 'a', 'tmp')),
   };
@@ -285,6 +296,37 @@ test('the progress of a copy that was received is in its record', async (t) => {
   const progress = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
   t.is(progress['doneBytes'], String(140n * MiB));
   t.regex(String(progress['digest']), /^[0-9a-f]{64}$/);
+});
+
+test('what a slow copy has received is recorded after some time, however little it is', async (t) => {
+  const { restore, copy, snapshotImage, readings, state, temporary, to, clock } = await twoNodes(t);
+  const record = async (): Promise<string> => {
+    const [entry = ''] = await temporary();
+    return join(to.node.directory, 'a', 'tmp', entry, 'restore.json');
+  };
+  const recorded = async (): Promise<unknown> => {
+    const text = await readFile(await record(), 'utf8').catch(() => '{}');
+    return (JSON.parse(text) as { doneBytes?: unknown }).doneBytes;
+  };
+  const seen: unknown[] = [];
+  state.way = async (step) => {
+    if (isPieceAt(10)(step)) {
+      seen.push(await recorded());
+      await clock.tick?.();
+      await until('it is recorded', async () => (await recorded()) === String(10n * MiB));
+      // Nothing new has arrived, so nothing is written.
+      await rm(await record());
+      await clock.tick?.();
+    }
+    if (isPieceAt(11)(step)) seen.push(await recorded());
+    return step;
+  };
+  await restore();
+  t.is(clock.tick, undefined, 'nothing is left running');
+  t.is(clock.everyMs, 5_000);
+  t.deepEqual(seen, [undefined, undefined]);
+  t.is(readings.length, 1);
+  t.is(await hashOf(copy()), await hashOf(snapshotImage));
 });
 
 test('an idle volume of another node that cannot be captured is read while it is locked', async (t) => {
