@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { makeRealHost } from '../../src/host/real-host.ts';
 import { type FaultPoint, faultPoints } from '../../src/volumes/engine/fault-points.ts';
+import { makeCertificates } from '../helpers/certificates.ts';
 import { onNode } from '../helpers/on-node.ts';
 import type { Moment } from './fault-moments.ts';
 import { type Operation, operations } from './operations.ts';
@@ -24,14 +25,19 @@ const outcomes: Outcome[] = [];
 
 async function testNodeFor(operation: Operation): Promise<TestNode> {
   const key = keyOf(operation);
-  const testNode = testNodes.get(key) ?? (await TestNode.make(operation));
+  const testNode = testNodes.get(key) ?? (await makeTestNode(operation));
   testNodes.set(key, testNode);
   return testNode;
 }
 
+async function makeTestNode(operation: Operation): Promise<TestNode> {
+  const certificates = await makeCertificates();
+  return TestNode.make({ ...operation, ...(operation.hasPeer === true ? { certificates } : {}) });
+}
+
 /** Rows that need the same kind of node share one: each case must leave it empty. */
-function keyOf({ poolFs, flags }: Operation): string {
-  return `${poolFs} ${flags?.('').join(' ') ?? ''}`;
+function keyOf({ poolFs, flags, hasPeer = false }: Operation): string {
+  return `${poolFs} ${flags?.('').join(' ') ?? ''} ${hasPeer ? 'with a peer' : ''}`;
 }
 
 /** A node on which a case failed cannot be used for the next row. */

@@ -9,6 +9,7 @@ import { MiB } from '../../src/units.ts';
 import type { PoolFs } from '../helpers/scratch-pool.ts';
 import type { Kind } from './calls.ts';
 import * as calls from './calls.ts';
+import { peerOf } from './peer.ts';
 import type { TestNode } from './test-node.ts';
 
 export interface Operation {
@@ -16,6 +17,8 @@ export interface Operation {
   readonly poolFs: PoolFs;
   /** Additional flags of the driver; rows with the same flags share a node. */
   readonly flags?: (directory: string) => readonly string[];
+  /** Whether its node serves its network address, for copies from and to another node. */
+  readonly hasPeer?: boolean;
   /** Prepares the node for the call, without a kill. */
   readonly prepare?: (testNode: TestNode) => Promise<void>;
   /** The call. It must have the same answer each time it succeeds. */
@@ -70,13 +73,17 @@ async function fillBlock(testNode: TestNode, name: string, bytes: bigint): Promi
   }
 }
 
-/** An idle raw block volume with more data than a call copies. */
-async function longBlock(testNode: TestNode, name: string): Promise<void> {
-  await calls.create(testNode, name, { kind: 'block', sizeBytes: longCopyBytes });
+/** An idle raw block volume with that much data. */
+async function filledBlock(testNode: TestNode, name: string, bytes: bigint): Promise<void> {
+  await calls.create(testNode, name, { kind: 'block', sizeBytes: bytes });
   await calls.stage(testNode, name, 'block');
-  await fillBlock(testNode, name, longCopyBytes);
+  await fillBlock(testNode, name, bytes);
   await calls.unstage(testNode, name);
 }
+
+/** An idle raw block volume with more data than a call copies. */
+const longBlock = (testNode: TestNode, name: string): Promise<void> =>
+  filledBlock(testNode, name, longCopyBytes);
 
 /** Throws when the first bytes are not what `fillBlock` wrote. */
 async function requireBlock(testNode: TestNode, name: string, bytes: bigint): Promise<void> {
@@ -644,6 +651,75 @@ const starting: readonly Operation[] = [
   },
 ];
 
+/** Enough that the progress is recorded on the way. */
+const sentBytes = 144n * MiB;
+
+/** Copies between the node of the matrix, which is killed, and a peer. */
+const copying: readonly Operation[] = [
+  {
+    name: 'receive a snapshot of another node',
+    poolFs: 'directory',
+    hasPeer: true,
+    prepare: async (testNode) => {
+      const peer = await peerOf(testNode);
+      await peer.filledBlock('v', sentBytes);
+      await peer.snapshot('s', 'v');
+    },
+    call: async (testNode) => (await peerOf(testNode)).receive('r', { snapshot: 's' }),
+    check: async (testNode) => (await peerOf(testNode)).requireReceived('r', { snapshot: 's' }),
+  },
+  {
+    name: 'receive a larger clone of a staged volume of another node',
+    poolFs: 'xfs',
+    hasPeer: true,
+    prepare: async (testNode) => {
+      await (await peerOf(testNode)).stagedExt4('v', fileText);
+    },
+    call: async (testNode) =>
+      (await peerOf(testNode)).receive('c', { volume: 'v', sizeBytes: 2n * calls.sizes.ext4 }),
+    check: (testNode) => requireCopied(testNode, 'c', 'ext4'),
+  },
+  {
+    name: 'send a snapshot to another node',
+    poolFs: 'directory',
+    hasPeer: true,
+    prepare: async (testNode) => {
+      await peerOf(testNode);
+      await filledBlock(testNode, 'v', sentBytes);
+      await calls.snapshot(testNode, 's', 'v');
+    },
+    call: async (testNode) => (await peerOf(testNode)).take('r', { snapshot: 's' }),
+    check: async (testNode) => (await peerOf(testNode)).requireTaken('r', { snapshot: 's' }),
+  },
+  {
+    name: 'send an idle volume to another node',
+    poolFs: 'directory',
+    hasPeer: true,
+    prepare: async (testNode) => {
+      await peerOf(testNode);
+      await filledBlock(testNode, 'v', sentBytes);
+    },
+    call: async (testNode) => (await peerOf(testNode)).take('r', { volume: 'v' }),
+    check: async (testNode) => {
+      await (await peerOf(testNode)).requireTaken('r', { volume: 'v' });
+      // It is not locked any more.
+      await calls.stage(testNode, 'v', 'block');
+      await calls.unstage(testNode, 'v');
+    },
+  },
+  {
+    name: 'send a clone of a staged volume to another node',
+    poolFs: 'xfs',
+    hasPeer: true,
+    prepare: async (testNode) => {
+      await peerOf(testNode);
+      await staged(testNode, 'v', 'ext4');
+    },
+    call: async (testNode) => (await peerOf(testNode)).take('c', { volume: 'v' }),
+    check: async (testNode) => (await peerOf(testNode)).requireFile('c', fileText),
+  },
+];
+
 export const operations: readonly Operation[] = [
   ...creating,
   ...staging,
@@ -653,5 +729,6 @@ export const operations: readonly Operation[] = [
   ...docker,
   ...snapshots,
   ...importing,
+  ...copying,
   ...starting,
 ];

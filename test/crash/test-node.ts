@@ -6,6 +6,7 @@ import { type Client, makeClient } from '../../src/csi/client.ts';
 import type { Partially } from '../../src/csi/rpc-types.ts';
 import type { VolumeCapability } from '../../src/csi/types.ts';
 import { GiB } from '../../src/units.ts';
+import { type Certificates, writeTlsFiles } from '../helpers/certificates.ts';
 import { type DriverProcess, spawnDriver, startDriver, untilReady } from '../helpers/driver.ts';
 import {
   devicesBelow,
@@ -24,6 +25,8 @@ export interface TestNodeOptions {
   readonly poolFs: PoolFs;
   /** Runs the driver as it is shipped, which cannot be armed. */
   readonly isPlain?: boolean;
+  /** Certificates with which it serves its network address, for a controller and other nodes; by default it has none. */
+  readonly certificates?: Certificates;
   /** Mounts the pool's filesystem at `DIRECTORY/pool` if it is not one that `makePoolFs` makes. */
   readonly preparePool?: (directory: string) => Promise<void>;
   readonly flags?: ((directory: string) => readonly string[]) | undefined;
@@ -91,7 +94,12 @@ export class TestNode {
     } else {
       await options.preparePool(directory);
     }
-    for (const below of ['staging', 'targets']) await mkdir(testNode.pathOf(below));
+    for (const below of ['staging', 'targets', 'tls']) await mkdir(testNode.pathOf(below));
+    const { certificates } = options;
+    if (certificates !== undefined) {
+      const { agent, authority } = certificates;
+      await writeTlsFiles(testNode.pathOf('tls'), agent, authority.certificate);
+    }
     await testNode.start();
     return testNode;
   }
@@ -114,6 +122,9 @@ export class TestNode {
       `--docker-socket=${this.dockerSocket}`,
       `--mount-dir=${this.pathOf('docker')}`,
       '--shutdown-timeout=4s',
+      ...(this.options.certificates === undefined
+        ? []
+        : ['--agent-address=127.0.0.1:0', `--tls-dir=${this.pathOf('tls')}`]),
       ...(this.options.flags?.(this.directory) ?? []),
     ];
   }
