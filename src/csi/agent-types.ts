@@ -112,7 +112,7 @@ export interface DescribeResponse {
   readonly state: string;
   /** `mount` or `block`. */
   readonly kind: string;
-  /** Empty for a block volume. */
+  /** The filesystem in the image, also of a block volume; empty if there is none. */
   readonly fs_type: string;
   readonly sector_size: number;
   /** `thin` or `thick`. */

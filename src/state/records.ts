@@ -46,7 +46,7 @@ const volumeFields = {
   kind: v.picklist(['mount', 'block']),
   /** null for a raw block volume. */
   fsType: v.nullable(v.picklist(['ext4', 'xfs', 'btrfs'])),
-  /** The UUID that the filesystem got when it was created; null for a raw block volume. */
+  /** The UUID of the filesystem when it was created, or when it became one; null for a raw block volume. */
   fsUuid: v.nullable(v.string()),
   provisioning: v.picklist(['thin', 'thick']),
   sectorSize: v.picklist([512, 4096]),
@@ -60,6 +60,8 @@ export const volumeRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: volumeId,
   ...volumeFields,
+  /** The kind of the request, if a stage has changed it since (ADR 0032). */
+  createdKind: v.optional(volumeFields.kind),
   /** The promised size. The image may be smaller only while the volume grows. */
   sizeBytes: byteCount,
   /**

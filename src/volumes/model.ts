@@ -197,6 +197,7 @@ export interface SourceFacts {
   /** Identifies the data: if it has changed, or is that of a later snapshot with the same id, it has another state. */
   readonly state: string;
   readonly kind: VolumeKind;
+  /** The filesystem in the image, also of a raw block volume; null if there is none. */
   readonly fsType: FsType | null;
   readonly sectorSize: SectorSize;
   readonly provisioning: SnapshotRecord['provisioning'];

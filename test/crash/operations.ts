@@ -493,6 +493,33 @@ const snapshots: readonly Operation[] = [
     call: (testNode) => calls.create(testNode, 'c', { kind: 'block', volume: 'v' }),
   },
   {
+    name: 'stage a block clone of staged xfs as a filesystem',
+    poolFs: 'xfs',
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'xfs');
+      await calls.create(testNode, 'b', { kind: 'block', volume: 'v', sizeBytes: calls.sizes.xfs });
+    },
+    call: (testNode) => calls.stage(testNode, 'b', 'xfs'),
+    check: async (testNode) => {
+      await requireFile(testNode, 'b');
+      await requireFile(testNode, 'v');
+    },
+  },
+  {
+    name: 'clone a block clone of staged ext4 as a filesystem',
+    poolFs: 'xfs',
+    prepare: async (testNode) => {
+      await staged(testNode, 'v', 'ext4');
+      await calls.create(testNode, 'b', {
+        kind: 'block',
+        volume: 'v',
+        sizeBytes: calls.sizes.ext4,
+      });
+    },
+    call: (testNode) => calls.create(testNode, 'c', { kind: 'ext4', volume: 'b' }),
+    check: (testNode) => requireCopied(testNode, 'c', 'ext4'),
+  },
+  {
     name: 'delete snapshot',
     poolFs: 'xfs',
     prepare: async (testNode) => {

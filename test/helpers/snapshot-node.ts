@@ -72,9 +72,10 @@ export async function writeText(path: string, text: string, sync = false): Promi
   }
 }
 
-export async function hashOf(path: string): Promise<string> {
+/** The hash of the first bytes, by default of all. */
+export async function hashOf(path: string, bytes?: number): Promise<string> {
   return createHash('sha256')
-    .update(await readFile(path))
+    .update((await readFile(path)).subarray(0, bytes))
     .digest('hex');
 }
 

@@ -186,6 +186,55 @@ onNode(
   }),
 );
 
+onNode(
+  'a filesystem is restored on another node as a raw block volume, which becomes that filesystem there',
+  inLab({ nodeCount: 2 }, async (t, lab) => {
+    const given = { capability: xfs, bytes: 320n * MiB };
+    const { controller, one, two, source } = await withSource(t, lab, given);
+    await mounted(one, source, async (directory) => {
+      await writeFile(join(directory, 'file'), 'kept', { flush: true });
+    });
+    const snapshot_id = await snapshotOf(controller, 'snap', source);
+    const asBlock = requestFor('block', block, 320n * MiB);
+    const request = { ...asBlock, ...onlyOn(two), ...from(snapshot_id) };
+    const volume_id = (await controller.CreateVolume(request, limit())).volume?.volume_id ?? '';
+    const image = imageOf(two, 'volumes', volume_id);
+    t.is(await hashOf(image), await hashOf(imageOf(one, 'snapshots', snapshot_id)));
+    // Back to the first node, as a filesystem with a UUID of its own.
+    const content = { type: 'volume', volume: { volume_id } } as const;
+    const back = { ...requestFor('back', xfs, 320n * MiB), volume_content_source: content };
+    const made = await controller.CreateVolume({ ...back, ...onlyOn(one) }, limit());
+    const ext4 = { access_mode, access_type: 'mount' as const, mount: { fs_type: 'ext4' } };
+    const wrong = { ...back, name: 'wrong', volume_capabilities: [ext4], ...onlyOn(one) };
+    t.is(await codeOf(controller.CreateVolume(wrong, limit())), 'INVALID_ARGUMENT');
+    for (const [node, id] of [
+      [two, volume_id],
+      [one, made.volume?.volume_id ?? ''],
+    ] as const) {
+      await mounted(node, id, async (directory) => {
+        t.is(await readFile(join(directory, 'file'), 'utf8'), 'kept');
+      });
+    }
+    t.is((await controller.CreateVolume(request, limit())).volume?.volume_id, volume_id);
+  }),
+);
+
+onNode(
+  'a raw block volume without a filesystem stays one on another node',
+  inLab({ nodeCount: 2 }, async (t, lab) => {
+    const given = { capability: block, bytes: 32n * MiB };
+    const { controller, two, source } = await withSource(t, lab, given);
+    const snapshot_id = await snapshotOf(controller, 'snap', source);
+    const request = {
+      ...requestFor('copy', xfs, 320n * MiB),
+      ...onlyOn(two),
+      ...from(snapshot_id),
+    };
+    t.is(await codeOf(controller.CreateVolume(request, limit())), 'INVALID_ARGUMENT');
+    t.deepEqual(await leftIn(two), []);
+  }),
+);
+
 /** Slow enough to be interrupted. */
 const slow = ['--transfer-rate=24Mi'];
 const slowBytes = 320n * MiB;

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fsTypes } from '../../src/host/host.ts';
 import { MiB } from '../../src/units.ts';
+import type { FaultPoint } from '../../src/volumes/engine/fault-points.ts';
 import { onNode } from '../helpers/on-node.ts';
 import { reasonOf } from '../helpers/reason-of.ts';
 import {
@@ -24,6 +25,10 @@ import {
   takeSnapshot,
   writeText,
 } from '../helpers/snapshot-node.ts';
+
+const stopAt = (point: FaultPoint) => (reached: FaultPoint) => {
+  if (reached === point) throw new Error(`stopped at ${point}`);
+};
 
 for (const poolFs of snapshotPoolFs) {
   for (const fsType of fsTypes) {
@@ -61,6 +66,50 @@ for (const poolFs of snapshotPoolFs) {
         await mountVolume(node, id);
         t.is(await readFile(join(clone.targetPath, 'file'), 'utf8'), 'after');
         for (const volumeId of [restored, larger, cloned, id]) {
+          await unmountVolume(node, volumeId, {
+            stagingTargetPath: node.pathOf(`staging-${volumeId}`),
+            targetPath: node.pathOf(`target-${volumeId}`),
+          });
+        }
+      },
+    );
+  }
+
+  for (const fsType of fsTypes) {
+    onNode(
+      `${poolFs} pool, ${fsType}: a block copy of a filesystem in use has its bytes, and becomes a filesystem again beside it`,
+      async (t) => {
+        const node = await scratchNode(t, { poolFs });
+        const { id, paths } = await makeMounted(node, 'source', fsType);
+        await writeText(join(paths.targetPath, 'file'), 'kept');
+        const { record } = await takeSnapshot(node, 'snap', id, { settings: { freeze: true } });
+        const source = { kind: 'snapshot', id: record.id } as const;
+        const sizeBytes = 2n * smallBytes[fsType];
+        const asBlock = { kind: 'block', sizeBytes } as const;
+        const block = await restore(node, 'block', source, asBlock);
+        const bytes = Number(record.sizeBytes);
+        const hash = await hashOf(imageOf(node, 'snapshots', record.id));
+        t.is(await hashOf(imageOf(node, 'volumes', block), bytes), hash);
+        const again = await restore(node, 'again', { kind: 'volume', id: block });
+
+        await unmountVolume(node, block, await mountVolume(node, block, { kind: 'block' }));
+        t.is(await hashOf(imageOf(node, 'volumes', block), bytes), hash);
+        // Interrupted after the record was written: the next driver completes it.
+        await node.restart({ reached: stopAt('stage:kind-recorded') });
+        await t.throwsAsync(mountVolume(node, block, { fsType }));
+        await node.restart();
+        for (const volumeId of [again, block]) {
+          const { targetPath } = await mountVolume(node, volumeId, { fsType });
+          t.is(await readFile(join(targetPath, 'file'), 'utf8'), 'kept', volumeId);
+          const { totalBytes } = await node.volumes.volumeStats({
+            volumeId,
+            volumePath: targetPath,
+          });
+          t.true(totalBytes > (smallBytes[fsType] * 3n) / 2n, `grown to ${totalBytes}`);
+        }
+        t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'kept');
+        t.is(await restore(node, 'block', source, asBlock), block, 'repeated');
+        for (const volumeId of [again, block, id]) {
           await unmountVolume(node, volumeId, {
             stagingTargetPath: node.pathOf(`staging-${volumeId}`),
             targetPath: node.pathOf(`target-${volumeId}`),
@@ -122,7 +171,7 @@ for (const poolFs of snapshotPoolFs) {
       t.is(
         await reasonOf(restore(node, 'r', source)),
         'invalid',
-        'a block volume never becomes a mount volume',
+        'no filesystem is made in the copy of a block volume without one',
       );
       t.is(
         await reasonOf(

@@ -11,9 +11,10 @@ export function mountOptionsOf(
 ): readonly string[] {
   if (record.fsType === null) return [];
   const options = parseMountOptions(record.fsType, [...record.mountOptions, ...mountFlags]);
-  return record.trim === 'online' && !options.includes('discard')
-    ? [...options, 'discard']
-    : options;
+  const discard = record.trim === 'online' && !options.includes('discard') ? ['discard'] : [];
+  // A filesystem from a block device has the UUID of its original, which may be mounted too (ADR 0032).
+  const nouuid = record.fsType === 'xfs' && record.createdKind === 'block' ? ['nouuid'] : [];
+  return [...options, ...discard, ...nouuid];
 }
 
 /** Throws `invalid` for a mount flag that is not allowed for the filesystem of the volume. */

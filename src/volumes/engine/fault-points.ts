@@ -14,6 +14,7 @@ export const faultPoints = [
   'delete:renamed',
   'delete:committed',
   'trash:removed',
+  'stage:kind-recorded',
   'stage:image-grown',
   'stage:attached',
   'stage:recorded',

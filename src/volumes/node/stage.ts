@@ -29,11 +29,13 @@ import type { Domain } from '../domain.ts';
 import type { Call } from '../engine/operations.ts';
 import type { StageInput } from '../model.ts';
 import type { FoundVolume } from '../pool/pool.ts';
+import { asStagedKind } from './block-as-filesystem.ts';
 import { unstageLocked } from './unstage.ts';
 
 /**
  * CSI spec, NodeStageVolume: attaches the volume, checks its superblock and mounts it; never runs mkfs. Completes an interrupted
- * growth. Throws `conflict` if the volume is staged with other arguments, `wrong-state` if it is of another kind or damaged, `busy` if
+ * growth. A raw block volume with the filesystem of the request becomes a filesystem volume (ADR 0032). Throws `conflict` if the volume
+ * is staged with other arguments, `wrong-state` if it is of another kind or damaged, `busy` if
  * its filesystem cannot grow because its device is in use elsewhere. A stage that fails leaves nothing mounted or attached.
  */
 export async function stageVolume(domain: Domain, call: Call, input: StageInput): Promise<void> {
@@ -49,9 +51,14 @@ export async function stageVolume(domain: Domain, call: Call, input: StageInput)
     request: input,
   };
   await changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
-    requireMatchingCapability(volume, input.capability);
+    const { capability } = input;
+    const staged = await asStagedKind(domain, volume, {
+      capability,
+      beginEffects: () => operation.beginEffects(),
+    });
+    requireMatchingCapability(staged, capability);
     operation.beginEffects();
-    await stageLocked(domain, volume, { ...input, stagingTargetPath });
+    await stageLocked(domain, staged, { ...input, stagingTargetPath });
   });
 }
 

@@ -2,13 +2,13 @@
 import { VolumeError } from '../../errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { SnapshotRecord, VolumeRecord } from '../../state/records.ts';
-import { findGrowthLimit } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
 import type { OpenedSource } from '../jobs/sent-volumes.ts';
 import type { DescribeOptions, End, Piece, ReadPosition, SentCopy, SourceFacts } from '../model.ts';
+import { filesystemFactsOf } from './filesystem-facts.ts';
 import { openVolumeData } from './open-volume-data.ts';
 import { digestWith } from './pieces.ts';
 import { readData } from './read-data.ts';
@@ -187,12 +187,13 @@ async function openVolume(domain: Domain, call: Call, copy: SentCopy): Promise<O
 }
 
 async function factsOf(
-  { filesystems }: Host,
-  { kind, fsType, sectorSize, provisioning }: SnapshotRecord | VolumeRecord,
+  host: Host,
+  record: SnapshotRecord | VolumeRecord,
   image: { path: string; sizeBytes: bigint; allocatedBytes: bigint; state: string },
 ): Promise<SourceFacts> {
+  const { kind, sectorSize, provisioning } = record;
   const { state, sizeBytes, allocatedBytes } = image;
-  const growthLimit = await findGrowthLimit(filesystems, fsType, image);
+  const { fsType, growthLimit } = await filesystemFactsOf(host, record, image);
   return { state, kind, fsType, sectorSize, provisioning, sizeBytes, allocatedBytes, growthLimit };
 }
 

@@ -15,6 +15,7 @@ export interface Origin {
   /** Undefined if the source is on another node. */
   readonly pool: Pool | undefined;
   readonly kind: VolumeKind;
+  /** The filesystem in the image, also of a raw block volume (ADR 0032); null if there is none. */
   readonly fsType: FsType | null;
   readonly sectorSize: SectorSize;
   readonly provisioning: VolumeRecord['provisioning'];
@@ -29,6 +30,11 @@ export interface Origin {
   readonly sharedBytes: bigint;
 }
 
+/** The source as the new volume uses it: the filesystem in a raw block volume is not changed, and need not be known. */
+export function asRequestedKind(origin: Origin, kind: VolumeKind): Origin {
+  return kind === 'mount' ? origin : { ...origin, fsType: null, growthLimit: undefined };
+}
+
 /** Fills in the sector size and the filesystem of the source where the request does not set them. */
 export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): CreateVolumeInput {
   const { sectorSize = origin.sectorSize } = input.settings;
@@ -36,12 +42,15 @@ export function withSourceDefaults(input: CreateVolumeInput, origin: Origin): Cr
   return { ...input, fsType, settings: { ...input.settings, sectorSize } };
 }
 
-/** Throws `invalid` if the request asks for a volume kind, filesystem or sector size that the source does not have. */
+/**
+ * Throws `invalid` if the request asks for a filesystem or sector size that the source does not have. The kind may differ, since a
+ * volume is bytes (ADR 0032): but no filesystem is ever made in a copy.
+ */
 export function requireSameFormat(input: CreateVolumeInput, origin: Origin, subject: string): void {
-  if (input.kind !== origin.kind) {
+  if (input.kind === 'mount' && origin.fsType === null) {
     throw new VolumeError(
       'invalid',
-      `${subject}: ${origin.subject} contains the data of a ${origin.kind} volume, which cannot become a ${input.kind} volume; request a ${origin.kind} volume`,
+      `${subject}: ${origin.subject} is a raw block volume that contains no ext4, xfs or btrfs filesystem with a valid superblock at its start, or more than one; request a raw block volume (in Kubernetes: volumeMode Block)`,
     );
   }
   if (input.fsType !== origin.fsType) {

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
 import { VolumeError } from '../../errors.ts';
 import { hasErrno, KernelError } from '../../host/errors.ts';
-import type { FsType, ImageStatus } from '../../host/host.ts';
+import type { FsType, SectorSize } from '../../host/host.ts';
 import type { VolumeId } from '../../ids.ts';
 import type { VolumeRecord } from '../../state/records.ts';
-import { findGrowthLimit } from '../capacity.ts';
 import type { Domain } from '../domain.ts';
 import { toVolumeError, withReason } from '../engine/failures.ts';
 import type { Operation } from '../engine/operations.ts';
@@ -16,10 +15,12 @@ import { newVolumeRecord } from '../pool/new-volume-record.ts';
 import type { FoundVolume, Pool } from '../pool/pool.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { type Capture, canShare, captureVolumes, planCapture } from './capture.ts';
+import { filesystemFactsOf } from './filesystem-facts.ts';
 import { damagedSourceError, requireWholeImage } from './ready-snapshot.ts';
 import { remoteOrigin } from './remote-origin.ts';
 import { commitCopiedVolume, copyForVolume, copySourceOf } from './restore-copy.ts';
 import {
+  asRequestedKind,
   chooseSize,
   type Origin,
   requireGrowable,
@@ -38,7 +39,7 @@ interface SourceDraft {
  * Restores a snapshot or clones a volume (CSI spec, CreateVolume with `volume_content_source`), under the locks of the new volume
  * and its source. The copy, log replay, new UUID, check and growth all happen in `tmp/`. By default the volume gets the pool and
  * the size of the source. Throws `not-found` without a source, `busy` while the snapshot is being copied, `invalid` for another
- * kind, `out-of-range` for a smaller size.
+ * filesystem, `out-of-range` for a smaller size.
  */
 export async function createFromSource(
   domain: Domain,
@@ -95,8 +96,9 @@ async function createFrom(
   operation: Operation,
   from: { draft: SourceDraft; origin: Origin; pool: Pool; subject: string },
 ): Promise<Volume> {
-  const { draft, origin, pool, subject } = from;
+  const { draft, pool, subject } = from;
   const { id, input } = draft;
+  const origin = asRequestedKind(from.origin, input.kind);
   const completed = withSourceDefaults(input, origin);
   requireSameFormat(completed, origin, subject);
   const sizeBytes = chooseSize(domain.host.filesystems, input, origin, subject);
@@ -134,59 +136,74 @@ function findSource(domain: Domain, { kind, id }: VolumeSource): FoundSnapshot |
   return kind === 'snapshot' ? domain.pools.getSnapshot(id) : domain.pools.getVolume(id);
 }
 
+interface OriginDraft {
+  readonly id: VolumeId;
+  readonly pool: Pool;
+  readonly subject: string;
+}
+
 async function originOf(
   domain: Domain,
-  source: VolumeSource,
-  options: { id: VolumeId; pool: Pool; subject: string },
+  { kind, id }: VolumeSource,
+  draft: OriginDraft,
 ): Promise<Origin> {
-  const { id, pool, subject } = options;
-  if (source.kind === 'volume') {
-    const volume = domain.pools.getVolume(source.id);
-    const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, subject });
-    const { image } = capture;
-    return {
-      ...volume.record,
-      subject: `volume '${source.id}'`,
-      pool: volume.pool,
-      image,
-      growthLimit: await growthLimitIn(domain, volume, image),
-      sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
-      copyTo: (to, operation) =>
-        captureForClone(domain, capture, { to, subject, ...copyOptions(operation) }),
-    };
-  }
-  const snapshot = domain.pools.getSnapshot(source.id);
+  return kind === 'volume'
+    ? originOfVolume(domain, domain.pools.getVolume(id), draft)
+    : originOfSnapshot(domain, domain.pools.getSnapshot(id), draft);
+}
+
+async function originOfVolume(
+  domain: Domain,
+  volume: FoundVolume,
+  { pool, subject }: OriginDraft,
+): Promise<Origin> {
+  const { record, imagePath: path } = volume;
+  const capture = await planCapture(domain, volume, { pool, freezeForCopy: false, subject });
+  const { image } = capture;
+  // What its users wrote into a raw block device may not be in the image yet.
+  if (record.kind === 'block' && capture.flush !== undefined)
+    await domain.host.loops.sync(capture.flush);
+  return {
+    ...record,
+    subject: `volume '${record.id}'`,
+    pool: volume.pool,
+    image,
+    ...(await filesystemFactsOf(domain.host, record, { path, ...image })),
+    sharedBytes: capture.isShared ? capture.image.allocatedBytes : 0n,
+    copyTo: (to, operation) =>
+      captureForClone(domain, capture, { to, subject, ...copyOptions(operation) }),
+  };
+}
+
+async function originOfSnapshot(
+  domain: Domain,
+  snapshot: FoundSnapshot,
+  { id, pool, subject }: OriginDraft,
+): Promise<Origin> {
+  const { record, imagePath: path } = snapshot;
   snapshot.pool.requireServed();
-  if (snapshot.record.state === 'copying') {
+  if (record.state === 'copying') {
     throw new VolumeError(
       'busy',
-      `${subject}: snapshot '${source.id}' is still being copied; try again when it is ready to use`,
+      `${subject}: snapshot '${record.id}' is still being copied; try again when it is ready to use`,
     );
   }
   const image = await requireWholeImage(domain, snapshot);
-  const copySource = copySourceOf(snapshot.record, image);
+  const copySource = copySourceOf(record, image);
   return {
-    ...snapshot.record,
-    subject: `snapshot '${source.id}'`,
+    ...record,
+    subject: `snapshot '${record.id}'`,
     pool: snapshot.pool,
     image,
-    growthLimit: await growthLimitIn(domain, snapshot, image),
+    ...(await filesystemFactsOf(domain.host, record, { path, ...image })),
     sharedBytes: 0n,
     copySource,
     copyTo: (to, operation, { doneBytes: resumeFrom }) =>
-      copyImage(domain, snapshot.imagePath, {
+      copyImage(domain, path, {
         pools: [snapshot.pool, pool],
         copy: { to, volumeId: id, source: copySource, resumeFrom, operation },
       }),
   };
-}
-
-async function growthLimitIn(
-  { host }: Domain,
-  { record, imagePath }: FoundVolume | FoundSnapshot,
-  { sizeBytes }: Pick<ImageStatus, 'sizeBytes'>,
-): Promise<Origin['growthLimit']> {
-  return findGrowthLimit(host.filesystems, record.fsType, { path: imagePath, sizeBytes });
 }
 
 /** Attributes a failure of the source's image to the pool of the source, since the new volume may be in another pool. */
@@ -291,7 +308,7 @@ export async function makeOwnVolume(
   const { sectorSize, fsType, fsUuid } = record;
   const work = { sectorSize, workDir: directory };
   if (fsType !== null && fsUuid !== null && !keepsUuid) {
-    await requireUndamaged(domain, image, origin, fsType);
+    await requireUndamaged(domain, image, origin, { fsType, sectorSize });
     await filesystems[fsType].renewUuid(image, { ...work, uuid: fsUuid });
     await domain.reached('restore:uuid-renewed');
   }
@@ -310,13 +327,26 @@ export async function makeOwnVolume(
 async function requireUndamaged(
   domain: Domain,
   image: string,
-  origin: Pick<Origin, 'subject'>,
-  fsType: FsType,
+  origin: Pick<Origin, 'subject' | 'image'>,
+  { fsType, sectorSize }: { readonly fsType: FsType; readonly sectorSize: SectorSize },
 ): Promise<void> {
   const filesystem = domain.host.filesystems[fsType];
   const superblock = await filesystem.readSuperblock(image);
   if (superblock === undefined) {
     throw damagedSourceError(origin, `it has no valid ${fsType} superblock`);
+  }
+  const { sizeBytes } = origin.image;
+  if (superblock.sizeBytes > sizeBytes) {
+    throw damagedSourceError(
+      origin,
+      `its ${fsType} filesystem has ${superblock.sizeBytes} bytes and its image ${sizeBytes}`,
+    );
+  }
+  if (superblock.maxSectorSize < sectorSize) {
+    throw damagedSourceError(
+      origin,
+      `its ${fsType} filesystem was made for sectors of ${superblock.maxSectorSize} bytes, and the volume has sectors of ${sectorSize}`,
+    );
   }
   if (superblock.state !== 'has-errors') return;
   const result = await filesystem.check(image);

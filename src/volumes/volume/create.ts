@@ -214,9 +214,11 @@ function requireSameVolume(existing: FoundVolume, input: CreateVolumeInput): voi
     }
   };
   compare('name', record.name, input.name);
-  compare('kind', record.kind, input.kind);
+  // A block volume that was staged as a filesystem since is still the one of its request.
+  const isAsCreated = input.kind === record.createdKind;
+  if (!isAsCreated) compare('kind', record.kind, input.kind);
   // If the request did not specify a filesystem, the volume got that of its source, or the driver's default at that time.
-  if (input.isFsTypeUnset !== true || input.kind === 'block') {
+  if (!isAsCreated && (input.isFsTypeUnset !== true || input.kind === 'block')) {
     compare('filesystem', record.fsType, input.fsType);
   }
   for (const [name, [actual, requested]] of Object.entries(comparedParameters(existing, input))) {

@@ -37,7 +37,9 @@ export async function expandVolume(
     request: input,
   };
   return changeVolume(domain, call, volumeCall, async (domain, volume, operation) => {
-    if (input.capability !== undefined)
+    // A PersistentVolume with a filesystem may exist before a stage has found it in its block volume (ADR 0032).
+    const mayBecome = volume.record.kind === 'block' && input.capability?.kind === 'mount';
+    if (input.capability !== undefined && !mayBecome)
       requireMatchingCapability(volume, input.capability, 'invalid');
     const grown = await expandImage(domain, volume, input, () => {
       operation.beginEffects();

@@ -94,7 +94,8 @@ export class Xfs implements Filesystem {
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await readImageSize(this.#lane, imagePath);
     if (fillsImage(await readXfs(this.#lane, imagePath), sizeBytes)) return;
-    const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
+    // `nouuid`, since a filesystem from a block device has the UUID of its original. No other mount uses the image.
+    const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount, async (target, device) => {
       await growXfs(this.#lane, target, device, sizeBytes);
     });

@@ -1,12 +1,7 @@
 import { VolumeError } from '../../../errors.ts';
-import {
-  type FsType,
-  fsTypes,
-  type ImageStatus,
-  type SectorSize,
-  type Superblock,
-} from '../../../host/host.ts';
+import { type FsType, type ImageStatus, type SectorSize } from '../../../host/host.ts';
 import { formatBytes } from '../../../units.ts';
+import { superblocksIn } from '../../attachment/image-content.ts';
 import type { Domain } from '../../domain.ts';
 import { parseParameters } from '../../parameters/storage-class.ts';
 import type { ImportDraft } from './import-draft.ts';
@@ -34,7 +29,7 @@ export async function findFormat(
   if (input.block) {
     return { fsType: null, uuid: undefined, sectorSize: requested ?? defaultBlockSectorSize };
   }
-  const found = await findSuperblock(domain, path);
+  const [found] = await superblocksIn(domain.host, path);
   if (found === undefined) throw unknownError(subject, origin);
   const { fsType, uuid, sizeBytes, maxSectorSize } = found;
   if (input.fsType !== undefined && input.fsType !== fsType) {
@@ -57,14 +52,6 @@ export async function findFormat(
     );
   }
   return { fsType, uuid, sectorSize: requested ?? maxSectorSize };
-}
-
-async function findSuperblock(domain: Domain, path: string): Promise<Superblock | undefined> {
-  for (const fsType of fsTypes) {
-    const found = await domain.host.filesystems[fsType].readSuperblock(path);
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
 
 function unknownError(subject: string, origin: string): VolumeError {

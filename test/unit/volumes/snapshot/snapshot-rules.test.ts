@@ -149,9 +149,52 @@ test('a copy has the format of its source and at least its size', async (t) => {
     'the growth factor of ext4',
   );
   t.is(await reasonOf(copy({ fsType: 'xfs' })), 'invalid');
-  t.is(await reasonOf(copy({ kind: 'block' })), 'invalid');
   t.is(await reasonOf(copy({ settings })), 'invalid');
   t.is(await reasonOf(copy()), 'ok');
+});
+
+test('a raw block volume is copied from a filesystem, and a filesystem from that, with a new UUID', async (t) => {
+  const { node, record, volumes, snapshot, copy, imageOf } = await nodeWith(t, { fsType: 'ext4' });
+  const source = { kind: 'snapshot', id: (await snapshot('s')).record.id } as const;
+  const block = (await copy({ kind: 'block', fsType: null, source, sizeBytes: 1001n * sizeBytes }))
+    .record;
+  t.deepEqual([block.kind, block.fsType, block.fsUuid], ['block', null, null]);
+  const { ext4 } = node.host.filesystems;
+  const inBlock = await ext4.readSuperblock(imageOf(block.id));
+  t.deepEqual([inBlock?.uuid, inBlock?.sizeBytes], [record.fsUuid ?? '', sizeBytes], 'unchanged');
+  t.is(
+    await reasonOf(copy({ kind: 'block', fsType: null, source, sizeBytes: 1001n * sizeBytes })),
+    'ok',
+  );
+
+  const smaller = await volumes.createVolume(call(), {
+    ...volumeInput('smaller', { kind: 'block', sizeBytes: 2n * sizeBytes, source }),
+  });
+  const back = { kind: 'volume', id: smaller.record.id } as const;
+  const asked = volumeInput('back', { source: back });
+  t.is(await reasonOf(volumes.createVolume(call(), { ...asked, fsType: 'xfs' })), 'invalid');
+  const unset = { ...asked, fsType: 'xfs', isFsTypeUnset: true } as const;
+  const made = (await volumes.createVolume(call(), unset)).record;
+  t.deepEqual([made.kind, made.fsType, made.sizeBytes], ['mount', 'ext4', 2n * sizeBytes]);
+  const after = await ext4.readSuperblock(imageOf(made.id));
+  t.deepEqual([after?.uuid, after?.sizeBytes], [made.fsUuid ?? '', 2n * sizeBytes]);
+  t.not(after?.uuid, record.fsUuid ?? '');
+  const far = { kind: 'volume', id: block.id } as const;
+  t.is(
+    await reasonOf(volumes.createVolume(call(), volumeInput('far', { source: far }))),
+    'out-of-range',
+    'the growth factor of ext4',
+  );
+});
+
+test('no filesystem is made in a copy of a raw block volume without one', async (t) => {
+  const { copy, snapshot, volumes } = await nodeWith(t, { kind: 'block' });
+  t.is(await reasonOf(copy()), 'invalid');
+  const source = { kind: 'snapshot', id: (await snapshot('s')).record.id } as const;
+  for (const isFsTypeUnset of [false, true])
+    t.is(await reasonOf(copy({ source, isFsTypeUnset })), 'invalid');
+  const { entries } = await volumes.listVolumes({ maxEntries: 0, startingToken: '' });
+  t.is(entries.length, 1);
 });
 
 test('a snapshot that is still being copied is not restored', async (t) => {

@@ -1,0 +1,127 @@
+import { VolumeError } from '../../errors.ts';
+import type { FsType, Superblock } from '../../host/host.ts';
+import { volumeRecord } from '../../state/records.ts';
+import { formatBytes } from '../../units.ts';
+import { detach, staysInUse } from '../attachment/attach.ts';
+import { type Attachment, attachmentOf, imageStatusOf } from '../attachment/attachment.ts';
+import { superblocksIn } from '../attachment/image-content.ts';
+import { targetsOf } from '../attachment/mount-errors.ts';
+import { requireAllowedMountFlags } from '../attachment/mount-flags.ts';
+import { recoverImage, requireNotTruncated } from '../attachment/prepare-image.ts';
+import { findGrowthLimit } from '../capacity.ts';
+import type { Domain } from '../domain.ts';
+import type { Capability } from '../model.ts';
+import { rewriteRecord } from '../pool/commit.ts';
+import type { FoundVolume } from '../pool/pool.ts';
+
+/**
+ * The volume as a stage asks for it: a raw block volume whose image has the filesystem of a `mount` capability becomes a filesystem
+ * volume (ADR 0032). Only the record changes, durably, and not a byte of the image. Throws `wrong-state` if the volume is in use as a
+ * block device, or if the image has no filesystem, another one, or one that cannot be mounted as it is.
+ */
+export async function asStagedKind(
+  domain: Domain,
+  volume: FoundVolume,
+  { capability, beginEffects }: { capability: Capability; beginEffects: () => void },
+): Promise<FoundVolume> {
+  const { area, pool, record } = volume;
+  if (capability.kind !== 'mount' || record.kind !== 'block') return volume;
+  pool.requireServed();
+  const attachment = await attachmentOf(domain, volume, { withTable: true });
+  await requireUnused(domain, volume, attachment);
+  await recoverImage(domain, volume, attachment.devices);
+  // What was written into a device that is still attached may not be in the image before its detach.
+  beginEffects();
+  for (const device of attachment.devices) await detach(domain, device, record.id);
+  const { fsType, uuid } = await mountableSuperblock(domain, volume, capability);
+  const converted = {
+    ...record,
+    kind: 'mount' as const,
+    createdKind: 'block' as const,
+    fsType,
+    fsUuid: uuid,
+  };
+  requireAllowedMountFlags(converted, capability.mountFlags);
+  await rewriteRecord(domain.host.files, { pool, area, schema: volumeRecord }, converted);
+  await domain.reached('stage:kind-recorded');
+  domain.log.info({ volumeId: record.id, fsType }, 'a block volume became a filesystem volume');
+  return { ...volume, record: converted };
+}
+
+async function requireUnused(
+  domain: Domain,
+  { record: { id } }: FoundVolume,
+  { mounts, lost, devices }: Attachment,
+): Promise<void> {
+  const used = [...targetsOf([...mounts, ...lost])];
+  for (const device of devices) if (await staysInUse(domain, device)) used.push(device.path);
+  if (used.length === 0) return;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${id}' is in use as a raw block volume (${used.join(', ')}) and cannot be staged as a filesystem meanwhile; unpublish and unstage it first`,
+  );
+}
+
+/** The superblock of the filesystem that is asked for. Throws `wrong-state` if it is not there, or must be repaired first. */
+async function mountableSuperblock(
+  domain: Domain,
+  volume: FoundVolume,
+  { fsType: requested }: Capability,
+): Promise<Superblock> {
+  const { record, imagePath } = volume;
+  const image = await imageStatusOf(domain.host.files, volume);
+  await requireNotTruncated(domain, volume, image);
+  const [found, ...others] = await superblocksIn(domain.host, imagePath);
+  const refused = (why: string): VolumeError =>
+    new VolumeError('wrong-state', `volume '${record.id}' is a raw block volume, and ${why}`);
+  if (found === undefined) {
+    throw refused(
+      `contains no ext4, xfs or btrfs filesystem with a valid superblock at its start; no stage makes one: stage it as a block volume`,
+    );
+  }
+  if (others.length > 0) {
+    const types = [found, ...others].map(({ fsType }) => fsType).join(', ');
+    throw refused(
+      `has valid superblocks of several filesystems (${types}); stage it as a block volume and remove the wrong ones with 'wipefs'`,
+    );
+  }
+  const { fsType, sizeBytes, state, maxSectorSize } = found;
+  if (requested !== '' && requested !== fsType) {
+    throw refused(
+      `contains ${fsType}, not ${requested}; request ${fsType} (in Kubernetes: fsType of the PersistentVolume)`,
+    );
+  }
+  if (sizeBytes > image.sizeBytes) {
+    throw refused(
+      `its ${fsType} filesystem has ${formatBytes(sizeBytes)} (${sizeBytes} bytes), the volume only ${formatBytes(image.sizeBytes)} (${image.sizeBytes} bytes); restore all of it into a larger volume`,
+    );
+  }
+  if (state === 'has-errors') {
+    const repair = { ext4: 'e2fsck -f', xfs: 'xfs_repair', btrfs: 'btrfs check' }[fsType];
+    throw refused(
+      `its ${fsType} filesystem has recorded errors; stage it as a block volume and repair it with '${repair}'`,
+    );
+  }
+  if (maxSectorSize < record.sectorSize) {
+    throw refused(
+      `its ${fsType} filesystem was made for sectors of ${maxSectorSize} bytes, while the volume has sectors of ${record.sectorSize}; restore it into a volume with sectorSize '${maxSectorSize}'`,
+    );
+  }
+  await requireGrowable(domain, volume, fsType);
+  return found;
+}
+
+/** Throws `wrong-state` if the filesystem is so much smaller than the volume that the stage could not grow it. */
+async function requireGrowable(
+  domain: Domain,
+  { record, imagePath: path }: FoundVolume,
+  fsType: FsType,
+): Promise<void> {
+  const { id, sizeBytes } = record;
+  const limit = await findGrowthLimit(domain.host.filesystems, fsType, { path, sizeBytes });
+  if (limit === undefined || sizeBytes <= limit.maxBytes) return;
+  throw new VolumeError(
+    'wrong-state',
+    `volume '${id}' is a raw block volume of ${formatBytes(sizeBytes)}, and its ${fsType} filesystem can grow at most by a factor of ${limit.factor} at once, to ${formatBytes(limit.maxBytes)}; restore it into a volume of at most that size`,
+  );
+}
