@@ -17,6 +17,8 @@ import { devicesBelow } from './scratch-pool.ts';
 import { until } from './until.ts';
 
 const port = 9737;
+/** npm has another program of that name, which comes first in the PATH of its scripts. */
+const nft = '/usr/sbin/nft';
 const addressOf = (index: number): string => `10.253.0.${index}`;
 
 export interface LabNode {
@@ -25,15 +27,26 @@ export interface LabNode {
   readonly directory: string;
   /** The driver that runs now. */
   driver(): DriverProcess;
+  /** HOST:PORT of its agent. */
+  readonly address: string;
+  /** Command prefix that gives a program its network. */
+  readonly enter: readonly string[];
   /** Starts the driver again after `kill`. */
   start(): Promise<void>;
   kill(): Promise<void>;
   /** Stops the process without ending it, as a hang does, and lets it continue. */
   hang(): void;
   resume(): void;
-  /** Takes the link to the controller down, and up again. */
-  cut(): Promise<void>;
-  mend(): Promise<void>;
+  /** Takes its link to the controller and to the other nodes down, and up again. */
+  cut(): Promise<unknown>;
+  mend(): Promise<unknown>;
+  /**
+   * Its network does this to a part of the packets with data that other agents send it. `change` overwrites some of their bytes, which
+   * TCP does not notice, because the checksums of these links are never computed.
+   */
+  disturb(what: 'drop' | 'change', oneIn: number): Promise<void>;
+  /** Ends what `disturb` began, and returns how many packets it concerned. */
+  calm(): Promise<number>;
 }
 
 export interface LabController {
@@ -193,9 +206,9 @@ function enter({ pid }: Service): readonly string[] {
   return ['nsenter', `--target=${pid}`, '--net'];
 }
 
-async function inNamespace(holder: Service, ...command: readonly string[]): Promise<void> {
+async function inNamespace(holder: Service, ...command: readonly string[]): Promise<string> {
   const [file = '', ...args] = [...enter(holder), ...command];
-  await execa(file, args);
+  return (await execa(file, args)).stdout;
 }
 
 async function makeNode(
@@ -242,6 +255,8 @@ async function makeNode(
     id,
     directory,
     driver: () => driver,
+    address: `${addressOf(index)}:${port}`,
+    enter: enter(namespace),
     start: async () => {
       driver = await start();
     },
@@ -250,6 +265,21 @@ async function makeNode(
     resume: () => signal('SIGCONT'),
     cut: () => setLink('down'),
     mend: () => setLink('up'),
+    disturb: async (what, oneIn) => {
+      const action = what === 'drop' ? 'drop' : '@th,800,32 set 0xdeadbeef';
+      const packets = `tcp sport ${port} meta length > 1000 numgen random mod ${oneIn} == 0`;
+      const rules = [
+        'add table ip faults',
+        'add chain ip faults input { type filter hook input priority 0; }',
+        `add rule ip faults input ${packets} counter ${action}`,
+      ];
+      await inNamespace(namespace, nft, rules.join('; '));
+    },
+    calm: async () => {
+      const rules = await inNamespace(namespace, nft, 'list table ip faults');
+      await inNamespace(namespace, nft, 'delete table ip faults');
+      return Number(/counter packets (\d+)/.exec(rules)?.[1] ?? 0);
+    },
   };
 }
 

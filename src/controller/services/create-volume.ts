@@ -11,7 +11,7 @@ import type { Agent } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, firstPlace, requireAgent, routeOf, undecided } from '../route.ts';
 import { askNodes, type ControllerContext, type CreateMemory, forward } from './context.ts';
-import { canCopy, mayCopy, withOfferedSource } from './offer-source.ts';
+import { canCopy, closeCopied, mayCopy, withOfferedSource } from './offer-source.ts';
 
 const service = 'csi.v1.Controller';
 
@@ -162,11 +162,18 @@ async function createOrCopy(
 ): Promise<CreateVolumeResponse> {
   const { request, source } = creation;
   const create = () => forward(agent, { service, rpc: 'CreateVolume', request }, call);
+  const copied =
+    source === null ? undefined : { kind: source.kind, id: source.id, copy_name: creation.name };
   try {
-    return await create();
+    const made = await create();
+    if (copied !== undefined) {
+      const route = routeOf(copied.id, agents);
+      if (route.kind === 'node' && route.node !== node) closeCopied(route.node, copied);
+    }
+    return made;
   } catch (error) {
     const isNoSpace = error instanceof StatusError && error.code === status.RESOURCE_EXHAUSTED;
-    if (!isNoSpace || source === null) throw error;
+    if (!isNoSpace || source === null || copied === undefined) throw error;
     const route = routeOf(source.id, agents);
     // No other node has it either.
     if (route.kind === 'nowhere') throw missing(source.kind, source.id);
@@ -174,7 +181,6 @@ async function createOrCopy(
     if (route.kind !== 'node' || route.node.tag === node.tag) throw error;
     if (route.node.hello !== undefined && !canCopy(route.node, node))
       throw sourceElsewhere(agents, creation, source, route.node);
-    const copied = { kind: source.kind, id: source.id, copy_name: creation.name };
     const way = { source: copied, from: route.node, to: { node, agent } };
     return withOfferedSource(agents, way, call, create);
   }

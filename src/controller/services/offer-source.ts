@@ -64,6 +64,13 @@ export async function withOfferedSource<T>(
   }
 }
 
+/**
+ * For a copy that exists already: an earlier call that made it may have ended too early to say so, and a volume's capture would be kept.
+ */
+export function closeCopied(from: Node, source: Source): void {
+  if (source.kind === 'volume' && from.agent !== undefined) closeLater(from.agent, source);
+}
+
 /** The node of the source also forgets the copy by itself, after ten minutes. */
 function closeLater(agent: Agent, source: Source): void {
   const caller = {

@@ -148,7 +148,9 @@ function reasonOf(
   const failure = findServiceError(error);
   if (failure === undefined) return error;
   const { code, details } = failure;
-  const reason = reasons.get(code);
+  // grpc-js itself says INTERNAL if the connection breaks, for example because bytes have changed on the way.
+  const isBroken = code === status.INTERNAL && details.startsWith('Received RST_STREAM');
+  const reason = isBroken ? undefined : reasons.get(code);
   if (reason !== undefined) {
     const message = `${details} (said by node '${nodeId}' at ${address})`;
     return new VolumeError(reason, message, { cause: error });

@@ -64,6 +64,17 @@ for (const kind of ['snapshot', 'volume'] as const) {
   });
 }
 
+test('a clone that exists already is closed again, since the call that made it may not have ended', async (t) => {
+  const { agents, copy } = await threeNodes(t);
+  const [a, b] = agents;
+  t.is((await copy('v', [b], 'volume')).code, 'OK');
+  await until('the source is closed', () => a.calls.includes('CloseSource'));
+  a.calls.length = 0;
+  t.is((await copy('v', [b], 'volume')).code, 'OK');
+  await until('the source is closed again', () => a.calls.includes('CloseSource'));
+  t.deepEqual(a.calls, ['CloseSource']);
+});
+
 test('the ticket is for the addresses of the node that reads', async (t) => {
   const { agents, copy } = await threeNodes(t);
   const [a, b] = agents;

@@ -53,6 +53,7 @@ export const excluded: Readonly<Record<string, string>> = {
   'changed-blocks': takesHours,
   'command-line': aboutTime,
   completion: untried,
+  'copies-under-faults': aboutTime,
   demo: aboutTime,
   'group-snapshots': aboutTime,
   'host/freeze/freezer': aboutTime,
