@@ -6,6 +6,7 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { removeAll } from '../test/helpers/scratch-pool.ts';
+import { benchChangedBlocks } from './changed-blocks.ts';
 import { benchController } from './controller.ts';
 import { benchDocker } from './docker.ts';
 import { benchLifeCycle } from './life-cycle.ts';
@@ -21,6 +22,7 @@ const sections: Readonly<Record<string, (directory: string) => Promise<string>>>
   list: benchList,
   metrics: benchMetrics,
   snapshots: benchSnapshots,
+  'changed-blocks': benchChangedBlocks,
   controller: benchController,
   transfers: benchTransfers,
   docker: benchDocker,

@@ -2,106 +2,19 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { makeClient } from '../src/csi/client.ts';
 import { GiB, MiB } from '../src/units.ts';
-import { startDriver } from '../test/helpers/driver.ts';
-import { makePoolFs, type PoolFs } from '../test/helpers/scratch-pool.ts';
 import { asMarkdown, elapsedMs, median } from './measure.ts';
+import {
+  asMount,
+  createVolume,
+  fillRange,
+  imageOf,
+  type Rig,
+  takeSnapshot,
+  withRig,
+} from './rig.ts';
 
 const rounds = 7;
-const access_mode = { mode: 'SINGLE_NODE_WRITER' } as const;
-const asBlock = { access_mode, access_type: 'block', block: {} } as const;
-const asMount = { access_mode, access_type: 'mount', mount: { fs_type: 'ext4' } } as const;
-
-/** A running driver with one pool on its own filesystem. */
-interface Rig {
-  readonly directory: string;
-  readonly controller: ReturnType<typeof makeClient<'csi.v1.Controller'>>;
-  readonly node: ReturnType<typeof makeClient<'csi.v1.Node'>>;
-  readonly group: ReturnType<typeof makeClient<'csi.v1.GroupController'>>;
-  readonly metadata: ReturnType<typeof makeClient<'csi.v1.SnapshotMetadata'>>;
-  readonly admin: ReturnType<typeof makeClient<'loopcsi.v1.Admin'>>;
-}
-
-async function withRig<T>(
-  parent: string,
-  options: { name: string; poolFs: PoolFs; poolFsBytes: bigint; pool?: string },
-  work: (rig: Rig) => Promise<T>,
-): Promise<T> {
-  const directory = join(parent, options.name);
-  await mkdir(directory);
-  await makePoolFs(directory, options);
-  const flags = options.pool === undefined ? [] : [`--pool=${options.pool}`];
-  const driver = await startDriver(directory, [
-    '--log-level=warn',
-    ...flags.map((flag) => flag.replace('DIR', join(directory, 'pool'))),
-  ]);
-  const address = `unix://${driver.endpoint}`;
-  const rig = {
-    directory,
-    controller: makeClient('csi.v1.Controller', address),
-    node: makeClient('csi.v1.Node', address),
-    group: makeClient('csi.v1.GroupController', address),
-    metadata: makeClient('csi.v1.SnapshotMetadata', address),
-    admin: makeClient('loopcsi.v1.Admin', address),
-  };
-  try {
-    return await work(rig);
-  } finally {
-    const { directory: _, ...clients } = rig;
-    for (const client of Object.values(clients)) client.close();
-    await driver.stop();
-  }
-}
-
-async function createVolume(
-  { controller }: Rig,
-  name: string,
-  options: { bytes: bigint; kind: 'block' | 'mount'; snapshotId?: string },
-): Promise<string> {
-  const { bytes, kind, snapshotId } = options;
-  const { volume } = await controller.CreateVolume({
-    name,
-    capacity_range: { required_bytes: bytes },
-    volume_capabilities: [kind === 'block' ? asBlock : asMount],
-    ...(snapshotId === undefined
-      ? {}
-      : { volume_content_source: { type: 'snapshot', snapshot: { snapshot_id: snapshotId } } }),
-  });
-  return volume?.volume_id ?? '';
-}
-
-/** Waits until the snapshot is ready to use. */
-async function takeSnapshot({ controller, admin }: Rig, name: string, volumeId: string) {
-  const { snapshot: created } = await controller.CreateSnapshot({
-    name,
-    source_volume_id: volumeId,
-  });
-  const snapshot_id = created?.snapshot_id ?? '';
-  if (created?.ready_to_use === false) {
-    for await (const { ready } of admin.WatchSnapshot({ snapshot_id })) if (ready) break;
-  }
-  return snapshot_id;
-}
-
-function imageOf({ directory }: Rig, area: string, id: string): string {
-  return join(directory, 'pool', area, id, 'disk.img');
-}
-
-/** Fills a range of a file with distinct blocks, and syncs the file. */
-async function fillRange(path: string, range: { from: bigint; bytes: bigint }): Promise<void> {
-  const block = randomBytes(Number(8n * MiB));
-  const file = await open(path, 'r+');
-  try {
-    for (let at = 0n; at < range.bytes; at += 8n * MiB) {
-      block.writeBigUInt64LE(at, 0);
-      await file.write(block, 0, block.length, Number(range.from + at));
-    }
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
 
 /** Measures the duration of cp, with an fsync of the new file and of its directory. */
 async function timeCp(flag: string, from: string, to: string): Promise<number> {
@@ -155,46 +68,6 @@ async function benchCopies(rig: Rig, cpFlag: string): Promise<string[][]> {
     await rig.controller.DeleteVolume({ volume_id: source });
   }
   return rows;
-}
-
-/** Measures GetMetadataDelta for a full 10 GiB image with 1,000 changed extents, and cmp of two images of that size. */
-async function benchDelta(rig: Rig): Promise<string> {
-  const bytes = 10n * GiB;
-  const source = await createVolume(rig, 'delta', { bytes, kind: 'block' });
-  const image = imageOf(rig, 'volumes', source);
-  await fillRange(image, { from: 0n, bytes });
-  const base = await takeSnapshot(rig, 'base', source);
-  const same = await takeSnapshot(rig, 'same', source);
-  const file = await open(image, 'r+');
-  const step = Number(bytes / 1000n / 4096n) * 4096;
-  for (let i = 0; i < 1000; i += 1) await file.write(randomBytes(4096), 0, 4096, i * step);
-  await file.sync();
-  await file.close();
-  const target = await takeSnapshot(rig, 'target', source);
-  const deltas: number[] = [];
-  let ranges = 0;
-  for (let round = 0; round < rounds; round += 1) {
-    ranges = 0;
-    deltas.push(
-      await elapsedMs(async () => {
-        const ids = { base_snapshot_id: base, target_snapshot_id: target };
-        for await (const message of rig.metadata.GetMetadataDelta(ids)) {
-          ranges += message.block_metadata.length;
-        }
-      }),
-    );
-  }
-  // cmp gets two equal snapshots, because it stops at the first difference, and cmp -l would write megabytes of text.
-  const cmpMs = await elapsedMs(() =>
-    execa('cmp', [imageOf(rig, 'snapshots', base), imageOf(rig, 'snapshots', same)]),
-  );
-  const row = [
-    String(ranges),
-    medianOf(deltas),
-    cmpMs.toFixed(0),
-    (cmpMs / median(deltas)).toFixed(0),
-  ];
-  return asMarkdown(['ranges', 'GetMetadataDelta, ms', 'cmp of the images, ms', 'speed-up'], [row]);
 }
 
 /** Creates and mounts an ext4 volume. */
@@ -300,7 +173,7 @@ async function benchEmbedded(directory: string): Promise<string> {
   );
 }
 
-/** Measures snapshots, restores, deltas, freezes and an embedded pool, and compares them with the same work without the driver. */
+/** Measures snapshots, restores, freezes and an embedded pool, and compares them with the same work without the driver. */
 export async function benchSnapshots(directory: string): Promise<string> {
   const head = ['volume', 'call', 'driver, ms', 'cp, ms', 'ratio'];
   const xfs = { name: 'xfs', poolFs: 'xfs', poolFsBytes: 40n * GiB } as const;
@@ -309,8 +182,6 @@ export async function benchSnapshots(directory: string): Promise<string> {
     asMarkdown(head, await benchCopies(rig, '--reflink=always')),
     '\nDuration of the freeze, with a writer on each volume:\n',
     await benchFreeze(rig),
-    '\nComparison of two snapshots of a full 10 GiB image with 1,000 changed extents:\n',
-    await benchDelta(rig),
   ]);
   const ext4 = { name: 'ext4', poolFs: 'ext4', poolFsBytes: 16n * GiB } as const;
   const onExt4 = await withRig(directory, ext4, async (rig) => [

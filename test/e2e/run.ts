@@ -13,6 +13,7 @@ import { scaledMs } from '../helpers/slowness.ts';
 import { projectRoot, sharedDirectory } from './cluster/cache.ts';
 import { Cluster } from './cluster/cluster.ts';
 import {
+  backupImage,
   clusterImages,
   images,
   runImageCommand,
@@ -21,7 +22,12 @@ import {
 } from './cluster/images.ts';
 import { layoutOf } from './cluster/layout.ts';
 import { keepLogs } from './cluster/machine.ts';
-import { certManagerPrograms, clusterPrograms, suitePrograms } from './cluster/programs.ts';
+import {
+  backupPrograms,
+  certManagerPrograms,
+  clusterPrograms,
+  suitePrograms,
+} from './cluster/programs.ts';
 import { makeDisks, mountDisks } from './kube/chart.ts';
 
 const node = [process.execPath, '--enable-source-maps'];
@@ -31,9 +37,16 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   conformance: [...node, 'dist/test/e2e/conformance/run.js'],
 };
 const stageMinutes = 8;
-const severalNodes = ['nodes', 'node-failures', 'node-upgrade', 'node-loss', 'node-groups'];
+const severalNodes = [
+  'nodes',
+  'backup',
+  'node-failures',
+  'node-upgrade',
+  'node-loss',
+  'node-groups',
+];
 /** Stages whose files must not run concurrently, because their scenarios disturb each other or change the shape of the release. */
-const serialStages = ['controller', 'controller-changes', 'node-failures', 'node-loss'];
+const serialStages = ['backup', 'controller', 'controller-changes', 'node-failures', 'node-loss'];
 
 const say = (line: string): void => void process.stderr.write(`e2e: ${line}\n`);
 const startedAtMs = Date.now();
@@ -120,7 +133,10 @@ if (chosen.includes('cert-manager')) await certManagerPrograms();
 if (chosen.includes('conformance')) {
   archives.push(...(await suiteImages(await suitePrograms())));
 }
-if (stagesToRun().includes('controller')) archives.push(await standInImage());
+if (stagesToRun().includes('backup')) archives.push(await backupImage(await backupPrograms()));
+if (['backup', 'controller'].some((stage) => stagesToRun().includes(stage))) {
+  archives.push(await standInImage());
+}
 const layout = layoutOf(await mkdtemp(join(tmpdir(), 'lce-')), nodeCount);
 const cluster = Cluster.of(layout, programs);
 let isGood = true;

@@ -1,17 +1,18 @@
 import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { run } from '../../scripts/command.ts';
 import { packImage } from './pack.ts';
 
 /**
- * Packs the machine's static busybox with all its commands as an image. `files` maps paths in the image to contents. Without an
- * entrypoint the image runs a shell.
+ * Packs the machine's static busybox with all its commands as an image. `files` maps paths in the image to contents; `programs` are
+ * paths of static programs that are added to its commands. Without an entrypoint the image runs a shell.
  */
 export async function packBusybox(
   archive: string,
   options: {
     names: readonly string[];
     files?: Readonly<Record<string, string>>;
+    programs?: readonly string[];
     entrypoint?: readonly string[];
   },
 ): Promise<void> {
@@ -28,6 +29,8 @@ export async function packBusybox(
         await symlink('busybox', join(root, 'bin', applet));
       }
     }
+    for (const program of options.programs ?? [])
+      await copyFile(program, join(root, 'bin', basename(program)));
     const files = {
       'etc/passwd': 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:\n',
       'etc/group': 'root:x:0:\nnogroup:x:65534:\n',

@@ -20,6 +20,8 @@ export const images = {
   driver: `localhost/loopcsi:${await readVersion()}`,
   /** The stand-in for csi-snapshot-metadata, which no package registry has. */
   standIn: 'localhost/csi-snapshot-metadata-stand-in:e2e',
+  /** A shell with restic and an object store. */
+  backup: 'localhost/backup:e2e',
   sidecar: (program: string): string => `localhost/${program}:e2e`,
 } as const;
 
@@ -59,6 +61,18 @@ async function packProgram(program: string, archive: string): Promise<void> {
   await copyFile(program, join(root, name));
   await packImage(root, archive, { names: [images.sidecar(name)], entrypoint: [`/${name}`] });
   await rm(root, { recursive: true });
+}
+
+/** The archive of the image for pods that back up; `programs` is `backupPrograms()`. */
+export async function backupImage(programs: string): Promise<string> {
+  const key = await hashInputs([basename(programs)], [packing, busybox]);
+  const directory = await cached('backup-image', key, async (draft) => {
+    await packBusybox(join(draft, 'backup.tar'), {
+      names: [images.backup],
+      programs: ['restic', 'versitygw'].map((program) => join(programs, program)),
+    });
+  });
+  return join(directory, 'backup.tar');
 }
 
 /**

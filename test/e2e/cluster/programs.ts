@@ -110,6 +110,24 @@ export async function certManagerPrograms(): Promise<string> {
   });
 }
 
+/** `restic`, and `versitygw`, an object store that keeps its objects in a directory. A build takes some three minutes on two cores. */
+export async function backupPrograms(): Promise<string> {
+  const directory = 'test/go/backup';
+  const module = join(projectRoot, directory);
+  const programs = [
+    'github.com/restic/restic/cmd/restic',
+    'github.com/versity/versitygw/cmd/versitygw',
+  ];
+  const key = await hashInputs(
+    [await goIn(module, 'env', 'GOVERSION', 'GOARCH'), ...programs],
+    [directory],
+  );
+  return cached('backup', key, async (target) => {
+    const flags = ['-trimpath', '-ldflags', '-s -w', '-o', `${target}/`];
+    await goIn(module, 'build', ...flags, ...programs);
+  });
+}
+
 /** The snapshot CRDs of the client release in go.mod; the chart's copies are compared with these. */
 async function copyCrds(target: string): Promise<void> {
   const client = 'github.com/kubernetes-csi/external-snapshotter/client/v8';

@@ -12,6 +12,8 @@ export interface ClaimOptions {
   readonly accessMode?: string;
   /** The name of the node that creates the volume: the claim is assigned to it as the scheduler assigns claims of pods. */
   readonly assignedTo?: string;
+  /** The PersistentVolume that the claim is for, which exists already. */
+  readonly volumeName?: string;
   readonly source?: {
     readonly kind: 'VolumeSnapshot' | 'PersistentVolumeClaim';
     readonly name: string;
@@ -23,6 +25,7 @@ export function claimSpec(options: ClaimOptions): object {
   const apiGroup = source?.kind === 'VolumeSnapshot' ? { apiGroup: 'snapshot.storage.k8s.io' } : {};
   return {
     ...(options.storageClass === undefined ? {} : { storageClassName: options.storageClass }),
+    ...(options.volumeName === undefined ? {} : { volumeName: options.volumeName }),
     accessModes: [options.accessMode ?? 'ReadWriteOnce'],
     volumeMode: options.block === true ? 'Block' : 'Filesystem',
     resources: { requests: { storage: options.size ?? '64Mi' } },
@@ -52,6 +55,8 @@ export interface PodOptions {
   readonly restartPolicy?: 'Always' | 'Never';
   /** The name of the only node on which the pod may run. */
   readonly node?: string;
+  /** Busybox by default. */
+  readonly image?: string;
 }
 
 const readyMark = '/tmp/ready';
@@ -90,7 +95,7 @@ export function podSpec(options: PodOptions): PodSpec {
     containers: [
       {
         name: 'c',
-        image: images.busybox,
+        image: options.image ?? images.busybox,
         imagePullPolicy: 'Never',
         command: ['sh', '-c', script],
         readinessProbe: { exec: { command: ['test', '-e', readyMark] }, periodSeconds: 1 },
