@@ -64,6 +64,7 @@ export default defineConfig({
         items: pages({
           'data-safety': 'What happens to my data when …',
           tasks: 'Tasks',
+          backup: 'Backup tools',
           'import-export': 'Import and export',
           operations: 'Operations',
           monitoring: 'Monitoring',
