@@ -58,6 +58,7 @@ function volumesInMemory(nodeId: string, count: number) {
       pools: [{ name: 'default', uuid: snapshotIdFor('pool', nodeTag) }],
       foreignIds: [],
       volumeCount: byId.size,
+      undecidedGroups: [],
     }),
     createVolume: async (_call, { name }) => add(name),
     deleteVolume: async (_call, id) => {

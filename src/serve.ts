@@ -150,6 +150,9 @@ async function openDomain(setup: Setup): Promise<OpenDomain> {
   return { metrics, opened };
 }
 
+/** Writers of a group over several nodes stand still for the slowest of them. No fault may make it longer than this. */
+const groupFreezeLimitMs = 10_000;
+
 /** Converts the configuration to the domain's units and terms. */
 function domainSettings(config: Config): DomainSettings {
   return {
@@ -163,6 +166,7 @@ function domainSettings(config: Config): DomainSettings {
     },
     maxVolumesPerNode: config.maxVolumes,
     guardFreezeLimitMs: config.guardFreezeLimit,
+    groupFreezeLimitMs,
     trimBytesPerSecond: config.trimRate,
     transfers: {
       parallel: config.agentAddress === undefined ? 0 : config.transfers,

@@ -52,9 +52,9 @@ type Request<N extends ServiceName, M extends MethodName<N>> = Services[N][M] ex
   | ServerStream<infer Q, unknown>
   ? Q
   : never;
-type Response<N extends ServiceName, M extends MethodName<N>> = Services[N][M] extends
-  | Unary<never, infer S>
-  | ServerStream<never, infer S>
+type Response<N extends ServiceName, M extends MethodName<N>> = Services[N][M] extends {
+  readonly response: infer S;
+}
   ? S
   : never;
 

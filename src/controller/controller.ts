@@ -11,6 +11,7 @@ import { type AgentTimings, agentTimings } from './agent.ts';
 import { Agents } from './agents.ts';
 import type { AgentCredentials } from './connection.ts';
 import type { Discovery } from './discovery/discovery.ts';
+import { settleGroups } from './groups/settle.ts';
 import { ControllerMetrics } from './metrics.ts';
 import type { NodeStore } from './nodes/node-store.ts';
 import { NodeRecords } from './nodes/records.ts';
@@ -91,12 +92,14 @@ export async function startController(options: ControllerOptions): Promise<Runni
     throw error;
   });
   followNodes({ agents, records }, options.discovery);
+  const stopSettling = settleGroups(agents, log);
   log.info({ endpoint, httpPort: http?.port }, 'serving');
   return {
     agents,
     records,
     httpPort: http?.port,
     stop: async () => {
+      stopSettling();
       await withTimeout(server.drain(), shutdownTimeoutMs);
       records.close();
       agents.close();

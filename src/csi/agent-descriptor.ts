@@ -16,6 +16,15 @@ export const descriptor: object = {
                     OpenSource: { requestType: 'OpenSourceRequest', responseType: 'OpenSourceResponse' },
                     OfferSource: { requestType: 'OfferSourceRequest', responseType: 'OfferSourceResponse' },
                     CloseSource: { requestType: 'CloseSourceRequest', responseType: 'CloseSourceResponse' },
+                    TakeGroupPart: {
+                      requestType: 'TakeGroupPartRequest',
+                      responseType: 'TakeGroupPartResponse',
+                      responseStream: true,
+                    },
+                    AdvanceGroupPart: { requestType: 'AdvanceGroupPartRequest', responseType: 'AdvanceGroupPartResponse' },
+                    FindGroup: { requestType: 'FindGroupRequest', responseType: 'FindGroupResponse' },
+                    SettleGroupPart: { requestType: 'SettleGroupPartRequest', responseType: 'SettleGroupPartResponse' },
+                    RemoveGroupPart: { requestType: 'RemoveGroupPartRequest', responseType: 'RemoveGroupPartResponse' },
                   },
                 },
                 Sources: {
@@ -39,8 +48,10 @@ export const descriptor: object = {
                     foreign_ids: { rule: 'repeated', type: 'string', id: 8 },
                     volume_count: { type: 'google.protobuf.Int64Value', id: 9 },
                     peer_addresses: { rule: 'repeated', type: 'string', id: 10 },
+                    undecided_groups: { rule: 'repeated', type: 'UndecidedGroup', id: 11 },
                   },
                 },
+                UndecidedGroup: { fields: { group_id: { type: 'string', id: 1 }, attempt: { type: 'string', id: 2 } } },
                 Pool: { fields: { name: { type: 'string', id: 1 }, uuid: { type: 'string', id: 2 } } },
                 Source: {
                   fields: {
@@ -67,6 +78,59 @@ export const descriptor: object = {
                 OfferSourceResponse: { fields: {} },
                 CloseSourceRequest: { fields: { source: { type: 'Source', id: 1 } } },
                 CloseSourceResponse: { fields: {} },
+                TakeGroupPartRequest: {
+                  fields: {
+                    group_id: { type: 'string', id: 1 },
+                    attempt: { type: 'string', id: 2 },
+                    name: { type: 'string', id: 3 },
+                    source_volume_ids: { rule: 'repeated', type: 'string', id: 4 },
+                    parameters: { keyType: 'string', type: 'string', id: 5 },
+                    group_volume_ids: { rule: 'repeated', type: 'string', id: 6 },
+                  },
+                },
+                TakeGroupPartResponse: {
+                  fields: {
+                    exists: { type: 'bool', id: 1 },
+                    attempt: { type: 'string', id: 2 },
+                    snapshot_ids: { rule: 'repeated', type: 'string', id: 3 },
+                    live_volume_ids: { rule: 'repeated', type: 'string', id: 4 },
+                  },
+                },
+                AdvanceGroupPartRequest: {
+                  fields: {
+                    attempt: { type: 'string', id: 1 },
+                    step: { type: 'string', id: 2 },
+                    created_at_ms: { type: 'int64', id: 3 },
+                    frozen_ms: { type: 'int64', id: 4 },
+                    elsewhere: { rule: 'repeated', type: 'GroupMember', id: 5 },
+                  },
+                },
+                AdvanceGroupPartResponse: {
+                  fields: {
+                    frozen_ms: { type: 'int64', id: 1 },
+                    members: { rule: 'repeated', type: 'GroupMember', id: 2 },
+                  },
+                },
+                GroupMember: {
+                  fields: {
+                    snapshot_id: { type: 'string', id: 1 },
+                    source_volume_id: { type: 'string', id: 2 },
+                    size_bytes: { type: 'int64', id: 3 },
+                    node_id: { type: 'string', id: 4 },
+                  },
+                },
+                FindGroupRequest: { fields: { group_id: { type: 'string', id: 1 } } },
+                FindGroupResponse: { fields: { state: { type: 'string', id: 1 }, attempt: { type: 'string', id: 2 } } },
+                SettleGroupPartRequest: { fields: { group_id: { type: 'string', id: 1 }, attempt: { type: 'string', id: 2 } } },
+                SettleGroupPartResponse: { fields: {} },
+                RemoveGroupPartRequest: {
+                  fields: {
+                    group_id: { type: 'string', id: 1 },
+                    attempt: { type: 'string', id: 2 },
+                    snapshot_ids: { rule: 'repeated', type: 'string', id: 3 },
+                  },
+                },
+                RemoveGroupPartResponse: { fields: {} },
                 DescribeRequest: {
                   fields: {
                     ticket: { type: 'string', id: 1, options: { '(csi_secret)': true } },

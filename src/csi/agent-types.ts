@@ -18,6 +18,16 @@ export interface AgentService {
   readonly OfferSource: Unary<OfferSourceRequest, OfferSourceResponse>;
   /** The copy exists: what this node has kept for it is removed. */
   readonly CloseSource: Unary<CloseSourceRequest, CloseSourceResponse>;
+  /** Takes the part of a group snapshot over several nodes that is on this node, step by step. The stream is the lease of the freeze: when it ends, the node thaws, and keeps nothing that was not prepared or committed. Only one message comes, before the first step. */
+  readonly TakeGroupPart: ServerStream<TakeGroupPartRequest, TakeGroupPartResponse>;
+  /** Lets a part make one step, and answers when it is made. */
+  readonly AdvanceGroupPart: Unary<AdvanceGroupPartRequest, AdvanceGroupPartResponse>;
+  /** Whether a group exists, asked of the node that keeps its record. */
+  readonly FindGroup: Unary<FindGroupRequest, FindGroupResponse>;
+  /** The group exists: the members that its attempt has prepared on this node are used from now on. */
+  readonly SettleGroupPart: Unary<SettleGroupPartRequest, SettleGroupPartResponse>;
+  /** The group does not exist: removes its members on this node. */
+  readonly RemoveGroupPart: Unary<RemoveGroupPartRequest, RemoveGroupPartResponse>;
 }
 
 /** Served only to other agents, on the agent's network address: reading the sources that the controller has opened for them. */
@@ -55,6 +65,14 @@ export interface HelloResponse {
   readonly volume_count: Int64Value | null;
   /** IP addresses of the node, from which it connects to other agents. Empty if it allows no copies between nodes, or if its driver is older than this field. */
   readonly peer_addresses: readonly string[];
+  /** Groups over several nodes of which the node has prepared members and does not know whether they exist. */
+  readonly undecided_groups: readonly UndecidedGroup[];
+}
+
+export interface UndecidedGroup {
+  readonly group_id: string;
+  /** Identifies one attempt to take the group. */
+  readonly attempt: string;
 }
 
 export interface Pool {
@@ -98,6 +116,83 @@ export interface CloseSourceRequest {
 }
 
 export type CloseSourceResponse = Readonly<Record<string, never>>;
+
+export interface TakeGroupPartRequest {
+  readonly group_id: string;
+  /** Identifies this attempt; random. */
+  readonly attempt: string;
+  /** The name of the group. */
+  readonly name: string;
+  /** The volumes of this node. */
+  readonly source_volume_ids: readonly string[];
+  readonly parameters: Readonly<Record<string, string>>;
+  /** All volumes of the group, if this node keeps its record; empty for the other nodes. */
+  readonly group_volume_ids: readonly string[];
+}
+
+export interface TakeGroupPartResponse {
+  /** The group exists; no step follows. */
+  readonly exists: boolean;
+  /** Of the group that exists. */
+  readonly attempt: string;
+  readonly snapshot_ids: readonly string[];
+  /** Block volumes in use, which cannot be frozen; of a part that is planned. */
+  readonly live_volume_ids: readonly string[];
+}
+
+export interface AdvanceGroupPartRequest {
+  readonly attempt: string;
+  /** `freeze`, `cut`, `thaw`, and then `prepare`, or `commit` on the node that keeps the record. */
+  readonly step: string;
+  /** Of `prepare` and `commit`: when the group was taken, the same for all members. */
+  readonly created_at_ms: bigint;
+  /** Of `commit`: for how long filesystems were frozen, on any node. */
+  readonly frozen_ms: bigint;
+  /** Of `commit`: the members on other nodes. */
+  readonly elsewhere: readonly GroupMember[];
+}
+
+export interface AdvanceGroupPartResponse {
+  /** Of `thaw`: for how long filesystems of this node were frozen. */
+  readonly frozen_ms: bigint;
+  /** Of `prepare` and `commit`: the members on this node. */
+  readonly members: readonly GroupMember[];
+}
+
+export interface GroupMember {
+  readonly snapshot_id: string;
+  readonly source_volume_id: string;
+  readonly size_bytes: bigint;
+  readonly node_id: string;
+}
+
+export interface FindGroupRequest {
+  readonly group_id: string;
+}
+
+export interface FindGroupResponse {
+  /** `exists`, `running` while it is being taken or deleted, or `none`. */
+  readonly state: string;
+  /** Of a group that exists: the attempt that took it. */
+  readonly attempt: string;
+}
+
+export interface SettleGroupPartRequest {
+  readonly group_id: string;
+  readonly attempt: string;
+}
+
+export type SettleGroupPartResponse = Readonly<Record<string, never>>;
+
+export interface RemoveGroupPartRequest {
+  readonly group_id: string;
+  /** Removes only what this attempt has prepared; empty if the group was deleted. */
+  readonly attempt: string;
+  /** The members of a group that was deleted. */
+  readonly snapshot_ids: readonly string[];
+}
+
+export type RemoveGroupPartResponse = Readonly<Record<string, never>>;
 
 export interface DescribeRequest {
   /** Secret: masked in every log. */

@@ -5,7 +5,6 @@ import type { CsiContext } from './context.ts';
 import { parseCreateGroupForm } from './forms.ts';
 import type { Implementation } from './handlers.ts';
 import { groupMessage } from './messages.ts';
-import { accessibleTopology } from './topology.ts';
 import { requireText } from './validate.ts';
 
 /**
@@ -16,7 +15,6 @@ export function groupControllerMethods(
   context: CsiContext,
 ): Implementation<'csi.v1.GroupController'> {
   const { settings, volumes, thisNode } = context;
-  const topology = accessibleTopology(thisNode);
   return {
     async GroupControllerGetCapabilities() {
       const capabilities = groupCapabilities(settings).map(
@@ -31,7 +29,7 @@ export function groupControllerMethods(
         settings: parseSnapshotParameters(request.parameters),
         parameters: request.parameters,
       });
-      return { group_snapshot: groupMessage(group, topology) };
+      return { group_snapshot: groupMessage(group, thisNode) };
     },
 
     async DeleteVolumeGroupSnapshot(request, call) {
@@ -43,7 +41,7 @@ export function groupControllerMethods(
     async GetVolumeGroupSnapshot(request) {
       const id = requireText(request.group_snapshot_id, 'group_snapshot_id');
       const group = await volumes.getGroupSnapshot(id, request.snapshot_ids);
-      return { group_snapshot: groupMessage(group, topology) };
+      return { group_snapshot: groupMessage(group, thisNode) };
     },
   };
 }

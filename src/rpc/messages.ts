@@ -19,6 +19,7 @@ import type {
   VolumeStats,
 } from '../volumes/model.ts';
 import { ownerText } from '../volumes/owner.ts';
+import { accessibleTopology, type NodeTopology, topologyOfOther } from './topology.ts';
 
 /** Uses the record only, so that every repeated call gets the same answer (CSI spec, "CreateVolume"). */
 export function volumeMessage({ record, pool }: Volume, topology: Topology): CsiVolume {
@@ -98,11 +99,23 @@ export function snapshotMessage({ record }: Snapshot, topology: Topology): CsiSn
 
 export function groupMessage(
   { record, snapshots }: GroupSnapshot,
-  topology: Topology,
+  thisNode: NodeTopology,
 ): VolumeGroupSnapshot {
+  const own = snapshots.map((snapshot) => snapshotMessage(snapshot, accessibleTopology(thisNode)));
+  const others = record.elsewhere.map((member): CsiSnapshot => {
+    return {
+      size_bytes: member.sizeBytes,
+      snapshot_id: member.snapshotId,
+      source_volume_id: member.sourceVolumeId,
+      creation_time: timestamp(record.createdAtMs),
+      ready_to_use: true,
+      group_snapshot_id: record.id,
+      accessible_topology: [accessibleTopology(topologyOfOther(thisNode, member.nodeId))],
+    };
+  });
   return {
     group_snapshot_id: record.id,
-    snapshots: snapshots.map((snapshot) => snapshotMessage(snapshot, topology)),
+    snapshots: [...own, ...others],
     creation_time: timestamp(record.createdAtMs),
     ready_to_use: snapshots.every((snapshot) => snapshot.record.state === 'ready'),
   };

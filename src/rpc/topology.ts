@@ -20,7 +20,12 @@ export interface NodeTopology {
 export function topologyOfNode(driverName: string, nodeId: string): NodeTopology {
   const prefix =
     `topology.${driverName}`.length <= maxLength ? `topology.${driverName}` : driverName;
-  return { key: `${prefix}/node`, value: labelValue(nodeId), nodeId };
+  return topologyOfOther({ key: `${prefix}/node` }, nodeId);
+}
+
+/** The topology of another node of the same driver. */
+export function topologyOfOther({ key }: Pick<NodeTopology, 'key'>, nodeId: string): NodeTopology {
+  return { key, value: labelValue(nodeId), nodeId };
 }
 
 function labelValue(nodeId: string): string {

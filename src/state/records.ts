@@ -101,6 +101,11 @@ export const snapshotRecord = looseRecord({
    * earlier versions, which do not say in which pool the group is.
    */
   groupPool: v.optional(v.nullable(v.string()), null),
+  /**
+   * Present in a member whose group has its record on another node, while it is not known here whether that record was committed. Such a
+   * member is not used.
+   */
+  prepared: v.optional(v.nullable(looseRecord({ attempt: v.string() }))),
   /** `copying` while the image, then named `disk.img.part`, is copied without reflink. */
   state: v.picklist(['copying', 'ready']),
   /** Data for resuming the copy after a restart; null if the snapshot is ready. */
@@ -122,13 +127,27 @@ export const snapshotRecord = looseRecord({
 });
 export type SnapshotRecord = Readonly<v.InferOutput<typeof snapshotRecord>>;
 
+/** A member of a group that is on another node than the record of the group. */
+const memberElsewhere = looseRecord({
+  snapshotId,
+  sourceVolumeId: volumeId,
+  sizeBytes: byteCount,
+  nodeId: v.string(),
+});
+export type MemberElsewhere = Readonly<v.InferOutput<typeof memberElsewhere>>;
+
 /** `group.json`: the commit of a group snapshot. */
 export const groupRecord = looseRecord({
   schemaVersion: v.literal(1),
   id: groupId,
   name: v.string(),
+  /** Of all members, also of those on other nodes. */
   sourceVolumeIds: v.array(volumeId),
   snapshotIds: v.array(snapshotId),
+  /** Absent if all members are on this node. */
+  elsewhere: v.optional(v.array(memberElsewhere), []),
+  /** Identifies the taking of a group over several nodes, whose members on other nodes name it while they are prepared. */
+  attempt: v.optional(v.string(), ''),
   frozenMs: milliseconds,
   parameters: stringMap,
   createdAtMs: milliseconds,

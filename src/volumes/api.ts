@@ -16,7 +16,12 @@ import type {
   End,
   ExpandInput,
   Expansion,
+  GroupPartInput,
+  GroupPartStart,
   GroupSnapshot,
+  GroupState,
+  GroupStep,
+  GroupStepResult,
   ModifyInput,
   NodeExpandInput,
   Page,
@@ -90,6 +95,30 @@ export interface Volumes {
   deleteGroupSnapshot(call: Call, groupId: string, snapshotIds: readonly string[]): Promise<void>;
   /** Throws `not-found`, and `invalid` if `snapshotIds` are not the group's members. */
   getGroupSnapshot(groupId: string, snapshotIds: readonly string[]): Promise<GroupSnapshot>;
+
+  /**
+   * Takes the part of a group snapshot over several nodes that is on this one. Yields once, then ends when the part is committed, prepared
+   * or given up, which happens also when the caller is gone. Throws as `createGroupSnapshot` does.
+   */
+  takeGroupPart(call: Call, input: GroupPartInput): AsyncIterable<GroupPartStart>;
+  /** Lets the part of that attempt make a step. Throws `unavailable` if there is none, and why it has ended. */
+  advanceGroupPart(attempt: string, step: GroupStep): Promise<GroupStepResult>;
+  /** Whether a group exists whose record this node keeps. Throws `unavailable` while a pool that may have it is not served. */
+  findGroupState(groupId: string): GroupState;
+  /** The group of that attempt exists: its members on this node are used from now on. */
+  settleGroupPart(
+    call: Call,
+    request: { readonly groupId: string; readonly attempt: string },
+  ): Promise<void>;
+  /** The group does not exist: removes what that attempt has prepared, or without an attempt all its members on this node. */
+  removeGroupPart(
+    call: Call,
+    request: {
+      readonly groupId: string;
+      readonly attempt: string | undefined;
+      readonly snapshotIds: readonly string[];
+    },
+  ): Promise<void>;
 
   /**
    * Returns the ranges of a snapshot that contain data, starting at `startingOffset`. Throws `not-found`, `out-of-range` for an

@@ -3,6 +3,7 @@ import type { Logger } from '../observe/log.ts';
 import type { DomainObserver } from '../observe/metrics/events.ts';
 import type { Reached } from './engine/fault-points.ts';
 import type { Operations } from './engine/operations.ts';
+import type { GroupParts } from './jobs/group-parts.ts';
 import type { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import type { InterruptedRestores } from './jobs/interrupted-restores.ts';
 import type { OpenDevices } from './jobs/open-devices.ts';
@@ -28,6 +29,8 @@ export interface DomainSettings {
   readonly maxVolumesPerNode: number;
   /** Maximum time for which the space guard keeps a filesystem frozen, in milliseconds. */
   readonly guardFreezeLimitMs: number;
+  /** Maximum time for which a group snapshot over several nodes keeps filesystems frozen, in milliseconds. */
+  readonly groupFreezeLimitMs: number;
   /** Maximum rate at which trims return bytes to a pool, except those of the guard. */
   readonly trimBytesPerSecond: bigint;
   readonly transfers: TransferLimits;
@@ -56,6 +59,8 @@ export interface Domain {
   readonly transfers: Transfers;
   /** Volumes that are being copied to other nodes. */
   readonly sentVolumes: SentVolumes;
+  /** Parts of group snapshots over several nodes that this node is taking. */
+  readonly groupParts: GroupParts;
   readonly guard: SpaceGuard;
   readonly trims: Trims;
   readonly trimClock: TrimClock;

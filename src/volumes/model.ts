@@ -4,7 +4,12 @@
  */
 import { VolumeError } from '../errors.ts';
 import type { FsType, IoLimits, SectorSize } from '../host/host.ts';
-import type { GroupRecord, SnapshotRecord, VolumeRecord } from '../state/records.ts';
+import type {
+  GroupRecord,
+  MemberElsewhere,
+  SnapshotRecord,
+  VolumeRecord,
+} from '../state/records.ts';
 import type { CapacityRange, GrowthLimit } from './capacity.ts';
 
 /** Part of error messages. The command line replaces it with its own flag. */
@@ -145,8 +150,54 @@ export interface CreateGroupSnapshotInput {
 
 export interface GroupSnapshot {
   readonly record: GroupRecord;
+  /** The members on this node. The record has those on others. */
   readonly snapshots: readonly Snapshot[];
 }
+
+/** The part of a group snapshot over several nodes that is on this node, as the controller asks for it. */
+export interface GroupPartInput extends CreateGroupSnapshotInput {
+  readonly groupId: string;
+  /** Identifies this attempt to take the group. */
+  readonly attempt: string;
+  /** The volumes of the whole group, on the node that keeps its record; undefined on the others. */
+  readonly groupVolumeIds: readonly string[] | undefined;
+}
+
+/** The controller lets each part of a group advance by these steps, all parts at the same time. */
+export type GroupStep =
+  | { readonly kind: 'freeze' | 'cut' | 'thaw' }
+  /** Makes the members durable, on a node without the record of the group. */
+  | { readonly kind: 'prepare'; readonly createdAtMs: number }
+  /** Writes the record of the group, which is the commit. */
+  | {
+      readonly kind: 'commit';
+      readonly createdAtMs: number;
+      readonly frozenMs: number;
+      readonly elsewhere: readonly MemberElsewhere[];
+    };
+
+/** What a step has done. */
+export interface GroupStepResult {
+  /** Of `thaw`: for how long filesystems of this node were frozen. */
+  readonly frozenMs?: number;
+  /** Of `prepare` and `commit`: the members on this node. */
+  readonly members?: readonly SnapshotRecord[];
+}
+
+/** What a node says before the first step. */
+export type GroupPartStart =
+  | {
+      readonly kind: 'planned';
+      /** Block volumes in use, which cannot be frozen. */
+      readonly liveVolumeIds: readonly string[];
+    }
+  /** The group exists, of this attempt. */
+  | { readonly kind: 'existing'; readonly record: GroupRecord };
+
+/** Whether a group exists on the node that keeps its record, and the attempt that took it. */
+export type GroupState =
+  | { readonly kind: 'exists'; readonly attempt: string }
+  | { readonly kind: 'running' | 'none' };
 
 export interface SnapshotFilter {
   /** undefined: snapshots of all volumes. */

@@ -15,6 +15,7 @@ import type { Domain, DomainSettings } from './domain.ts';
 import type { Reached } from './engine/fault-points.ts';
 import { inLane } from './engine/lanes.ts';
 import { Operations } from './engine/operations.ts';
+import { GroupParts } from './jobs/group-parts.ts';
 import { InterruptedCreates } from './jobs/interrupted-creates.ts';
 import { InterruptedRestores } from './jobs/interrupted-restores.ts';
 import { OpenDevices } from './jobs/open-devices.ts';
@@ -48,6 +49,8 @@ import { deleteSnapshot } from './snapshot/delete.ts';
 import { createGroupSnapshot } from './snapshot/group-create.ts';
 import { deleteGroupSnapshot } from './snapshot/group-delete.ts';
 import { getGroupSnapshot } from './snapshot/group-get.ts';
+import { takeGroupPart } from './snapshot/group-part.ts';
+import { findGroupState, removeGroupPart, settleGroupPart } from './snapshot/group-settle.ts';
 import { getSnapshot, listSnapshots, watchSnapshot } from './snapshot/list.ts';
 import { closeSource, describeSource, readSource } from './snapshot/read-source.ts';
 import { createVolume } from './volume/create.ts';
@@ -158,6 +161,7 @@ async function makeDomain(
     sentVolumes: new SentVolumes((key, error) => {
       log.warn({ copy: key, problem: messageOf(error) }, 'a capture could not be removed');
     }),
+    groupParts: new GroupParts(),
     guard: new SpaceGuard({ host, log, locks, trims, freezeLimitMs, observer }),
     trims,
     trimClock: new TrimClock(),
@@ -257,6 +261,22 @@ function volumesOf(domain: Domain): Volumes {
     allocatedRanges: (call, request) => allocatedRanges(domain, call, request),
     changedRanges: (call, request) => changedRanges(domain, call, request),
     ...transfersOf(domain),
+    ...groupPartsOf(domain),
+  };
+}
+
+function groupPartsOf(
+  domain: Domain,
+): Pick<
+  Volumes,
+  'takeGroupPart' | 'advanceGroupPart' | 'findGroupState' | 'settleGroupPart' | 'removeGroupPart'
+> {
+  return {
+    takeGroupPart: (call, input) => takeGroupPart(domain, call, input),
+    advanceGroupPart: async (attempt, step) => domain.groupParts.get(attempt).advance(step),
+    findGroupState: (groupId) => findGroupState(domain, groupId),
+    settleGroupPart: (call, request) => settleGroupPart(domain, call, request),
+    removeGroupPart: (call, request) => removeGroupPart(domain, call, request),
   };
 }
 

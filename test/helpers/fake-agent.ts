@@ -3,7 +3,7 @@ import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
-import type { HelloResponse } from '../../src/csi/agent-types.ts';
+import type { HelloResponse, TakeGroupPartRequest } from '../../src/csi/agent-types.ts';
 import type { Snapshot, Volume } from '../../src/csi/types.ts';
 import { VolumeError } from '../../src/errors.ts';
 import {
@@ -35,9 +35,14 @@ export interface FakeAgent {
   readonly tag: string;
   readonly volumes: Map<string, Volume>;
   readonly snapshots: Map<string, Snapshot>;
+  readonly groups: Map<string, { readonly attempt: string; readonly members: readonly Snapshot[] }>;
+  /** Whether it is new enough to take parts of groups over several nodes. */
+  takesGroupParts: boolean;
+  /** Whether all its volumes are block volumes in use. */
+  areVolumesLive: boolean;
   /** Tickets of sources on other nodes, by their ids. CreateVolume takes one. */
   readonly offers: Map<string, string>;
-  /** The names of the RPCs that were called, without Hello. */
+  /** The names of the RPCs that were called, without Hello, and of the steps of parts of groups. */
   readonly calls: string[];
   /** What Hello answers; changes take effect at the next Hello. */
   hello: HelloResponse;
@@ -63,6 +68,7 @@ export async function startFakeAgent(
   options: {
     readonly hello?: Partial<HelloResponse>;
     readonly room?: number;
+    readonly takesGroupParts?: boolean;
     /** Without it, connections have no TLS. */
     readonly tls?: TlsOptions;
   } = {},
@@ -79,6 +85,7 @@ export async function startFakeAgent(
     foreign_ids: [],
     volume_count: { value: 0n },
     peer_addresses: [],
+    undecided_groups: [],
     ...options.hello,
   };
   const state = {
@@ -86,6 +93,9 @@ export async function startFakeAgent(
     tag: nodeTagOf(nodeId),
     volumes: new Map<string, Volume>(),
     snapshots: new Map<string, Snapshot>(),
+    groups: new Map(),
+    takesGroupParts: options.takesGroupParts ?? true,
+    areVolumesLive: false,
     offers: new Map<string, string>(),
     calls: [] as string[],
     hello,
@@ -136,9 +146,21 @@ function servicesOf(state: State) {
       'loopcsi.agent.v1.Agent',
       makeHandlers('loopcsi.agent.v1.Agent', agentOf(state), hooks, {
         calls: new Map(
-          ['Hello', 'OpenSource', 'OfferSource', 'CloseSource'].map(
-            (rpc) => [rpc, { logClass: 'polling', offered: true }] as const,
-          ),
+          [
+            'Hello',
+            'OpenSource',
+            'OfferSource',
+            'CloseSource',
+            ...(state.takesGroupParts
+              ? [
+                  'TakeGroupPart',
+                  'AdvanceGroupPart',
+                  'FindGroup',
+                  'SettleGroupPart',
+                  'RemoveGroupPart',
+                ]
+              : []),
+          ].map((rpc) => [rpc, { logClass: 'polling', offered: true }] as const),
         ),
         checksSizeLimits: false,
       }),
@@ -165,7 +187,60 @@ function agentOf(state: State): Implementation<'loopcsi.agent.v1.Agent'> {
       return {};
     },
   };
-  return { Hello: async () => state.hello, ...watched(state, opening) };
+  return { Hello: async () => state.hello, ...watched(state, opening), ...groupPartsOf(state) };
+}
+
+/** Takes any step at any time. `calls` has each step, and the end of each lease. */
+function groupPartsOf(state: State): Implementation<'loopcsi.agent.v1.Agent'> {
+  const parts = new Map<string, TakeGroupPartRequest>();
+  const memberOf = (groupId: string, source_volume_id: string): Snapshot =>
+    snapshotMessage(state, {
+      name: `${groupId}/${source_volume_id}`,
+      source_volume_id,
+      group: groupId,
+    });
+  const advance: Implementation<'loopcsi.agent.v1.Agent'> = {
+    async AdvanceGroupPart({ attempt, step, elsewhere }) {
+      const part = found(parts, 'attempt', attempt);
+      const own = part.source_volume_ids.map((id) => memberOf(part.group_id, id));
+      const members = own.map((one) => ({ ...one, node_id: state.nodeId }));
+      if (step === 'commit') {
+        const others = elsewhere.map((one) => ({ ...memberOf(part.group_id, ''), ...one }));
+        state.groups.set(part.group_id, { attempt, members: [...own, ...others] });
+      }
+      return { frozen_ms: 5n, members: step === 'prepare' || step === 'commit' ? members : [] };
+    },
+    async FindGroup({ group_id }) {
+      const group = state.groups.get(group_id);
+      return { state: group === undefined ? 'none' : 'exists', attempt: group?.attempt ?? '' };
+    },
+    async SettleGroupPart() {
+      return {};
+    },
+    async RemoveGroupPart() {
+      return {};
+    },
+  };
+  return {
+    async *TakeGroupPart(request, { signal }) {
+      state.calls.push('TakeGroupPart');
+      await state.before('TakeGroupPart');
+      for (const id of request.source_volume_ids) volumeOf(state, id);
+      const group = state.groups.get(request.group_id);
+      const snapshot_ids = group?.members.map(({ snapshot_id }) => snapshot_id) ?? [];
+      const attempt = group?.attempt ?? '';
+      const live_volume_ids = state.areVolumesLive ? request.source_volume_ids : [];
+      parts.set(request.attempt, request);
+      yield { exists: group !== undefined, attempt, snapshot_ids, live_volume_ids };
+      if (group !== undefined) return;
+      await new Promise((resolve) => {
+        signal.addEventListener('abort', resolve);
+        if (signal.aborted) resolve(undefined);
+      });
+      state.calls.push('lease ended');
+    },
+    ...watched(state, advance),
+  };
 }
 
 /** Records each call, and lets it fail before or after its effect. */
@@ -173,9 +248,10 @@ function watched<T extends object>(state: State, methods: T): T {
   const entries = Object.entries(methods).map(([rpc, method]) => [
     rpc,
     async (request: object, call: object): Promise<unknown> => {
-      state.calls.push(rpc);
-      await state.before(rpc);
-      const mishap = state.mishap(rpc);
+      const step = 'step' in request ? String(request.step) : rpc;
+      state.calls.push(step);
+      await state.before(step);
+      const mishap = state.mishap(step);
       const lost = new StatusError(status.UNAVAILABLE, 'a random failure');
       if (mishap === 'fail before') throw lost;
       const response = await (method as (...args: object[]) => Promise<unknown>)(request, call);
@@ -321,7 +397,7 @@ function snapshotsOf(state: State): Implementation<'csi.v1.Controller'> {
 }
 
 function groupControllerOf(state: State): Implementation<'csi.v1.GroupController'> {
-  const groups = new Map<string, readonly Snapshot[]>();
+  const { groups } = state;
   const message = (id: string, snapshots: readonly Snapshot[]) => ({
     group_snapshot: {
       group_snapshot_id: id,
@@ -340,7 +416,7 @@ function groupControllerOf(state: State): Implementation<'csi.v1.GroupController
         volumeOf(state, source_volume_id);
         return snapshotMessage(state, { name: `${name}-${index}`, source_volume_id, group: id });
       });
-      groups.set(id, members);
+      groups.set(id, { attempt: '', members });
       return message(id, members);
     },
     async DeleteVolumeGroupSnapshot({ group_snapshot_id }) {
@@ -348,7 +424,7 @@ function groupControllerOf(state: State): Implementation<'csi.v1.GroupController
       return {};
     },
     async GetVolumeGroupSnapshot({ group_snapshot_id: id }) {
-      return message(id, found(groups, 'group snapshot', id));
+      return message(id, found(groups, 'group snapshot', id).members);
     },
   };
 }

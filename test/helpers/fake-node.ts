@@ -19,6 +19,7 @@ export const fakeSettings = {
   withoutStaging: false,
   maxVolumesPerNode: 100,
   guardFreezeLimitMs: 60_000,
+  groupFreezeLimitMs: 10_000,
   trimBytesPerSecond: 1024n ** 4n,
   transfers: { parallel: 2, bytesPerSecond: 0n },
 } as const satisfies OpenDeps['settings'];

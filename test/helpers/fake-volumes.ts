@@ -70,6 +70,8 @@ export const aGroup: GroupSnapshot = {
     name: 'group-1',
     sourceVolumeIds: [aVolume.record.id],
     snapshotIds: [aSnapshot.record.id],
+    elsewhere: [],
+    attempt: '',
     frozenMs: 42,
     parameters: {},
     createdAtMs: 1_700_000_000_123,
@@ -159,6 +161,13 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       yield { sizeBytes: 1n << 30n, digest: noPieces };
     },
     closeSource: async () => undefined,
+    async *takeGroupPart() {
+      yield { kind: 'planned', liveVolumeIds: [] };
+    },
+    advanceGroupPart: async () => ({}),
+    findGroupState: () => ({ kind: 'none' }),
+    settleGroupPart: async () => undefined,
+    removeGroupPart: async () => undefined,
     allowsTransfers: false,
     volumeStats: async () => ({
       kind: 'mount',
@@ -181,6 +190,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       pools: [{ name: 'default', uuid: 'd1ed5a4e-7d5c-4d5b-9a2f-8b6a4b1a2c3d' }],
       foreignIds: [],
       volumeCount: 0,
+      undecidedGroups: [],
     }),
     maxVolumesPerNode: 100,
     ...overrides,

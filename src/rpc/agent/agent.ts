@@ -1,6 +1,7 @@
 import { VolumeError } from '../../errors.ts';
 import type { Volumes } from '../../volumes/api.ts';
 import type { RemoteSource } from '../../volumes/model.ts';
+import type { LogClass } from '../advertised.ts';
 import type { ServerHooks } from '../call.ts';
 import type { CsiContext } from '../context.ts';
 import { makeService, type Service } from '../grpc-server.ts';
@@ -8,18 +9,20 @@ import { type Implementation, makeHandlers } from '../handlers.ts';
 import { accessibleTopology } from '../topology.ts';
 import { requireText } from '../validate.ts';
 import { parseCopy } from './copy-message.ts';
+import { groupPartCalls, groupPartMethods } from './group-parts.ts';
 import type { SourcePlace } from './source-client.ts';
 import type { Tickets } from './tickets.ts';
 
 /** Version of loopcsi.agent.v1 that this driver speaks. */
 export const agentApiVersion = 1;
 
-const calls = new Map([
+const calls = new Map<string, { readonly logClass: LogClass; readonly offered: boolean }>([
   ['Hello', { logClass: 'polling', offered: true }],
   ['OpenSource', { logClass: 'read', offered: true }],
   ['OfferSource', { logClass: 'read', offered: true }],
   ['CloseSource', { logClass: 'read', offered: true }],
-] as const);
+  ...groupPartCalls,
+]);
 
 /** What the calls of the controller change in an agent. */
 export interface AgentParts {
@@ -55,7 +58,7 @@ export function agentMethods(
         );
       }
       call.log.trace({ apiVersion: theirs, controllerVersion: controller_version }, 'hello');
-      const { nodeTag, pools, foreignIds, volumeCount } = volumes.inventory();
+      const { nodeTag, pools, foreignIds, volumeCount, undecidedGroups } = volumes.inventory();
       return {
         api_version: agentApiVersion,
         version,
@@ -66,11 +69,16 @@ export function agentMethods(
         pools,
         foreign_ids: foreignIds,
         volume_count: { value: BigInt(volumeCount) },
+        undecided_groups: undecidedGroups.map(({ groupId, attempt }) => ({
+          group_id: groupId,
+          attempt,
+        })),
         peer_addresses: volumes.allowsTransfers ? parts.peerAddresses() : [],
       };
     },
 
     ...copyMethods(context, parts),
+    ...groupPartMethods(context),
   };
 }
 

@@ -73,6 +73,8 @@ export const faultPoints = [
   'group:members-made',
   'group:member-renamed',
   'group:members-renamed',
+  'group:part-prepared',
+  'group:member-settled',
   'group:record-discarded',
   'group:member-discarded',
   'embedded:image-made',

@@ -1,5 +1,6 @@
 import { type EntryId, nodeTagIn } from '../../ids.ts';
 import type { Pools } from './pools.ts';
+import type { UndecidedGroup } from './set-aside.ts';
 
 /** What a node has, as its agent tells the controller. */
 export interface NodeInventory {
@@ -14,6 +15,8 @@ export interface NodeInventory {
   readonly foreignIds: readonly EntryId[];
   /** Number of volumes, inline volumes included, also of pools that were read but are not served now. */
   readonly volumeCount: number;
+  /** Groups of which the node has members, and does not know whether they exist. */
+  readonly undecidedGroups: readonly UndecidedGroup[];
 }
 
 /** Reads only memory, so that a pool that hangs does not delay the answer. */
@@ -32,5 +35,13 @@ export function inventoryOf(pools: Pools, nodeTag: string): NodeInventory {
       (sum, { volumes, ephemerals }) => sum + volumes.size + ephemerals.size,
       0,
     ),
+    undecidedGroups: undecidedGroupsOf(pools),
   };
+}
+
+function undecidedGroupsOf(pools: Pools): readonly UndecidedGroup[] {
+  const found = pools.all
+    .flatMap(({ snapshots }) => [...snapshots.aside.values()])
+    .flatMap(({ group }) => (group === undefined ? [] : [group]));
+  return [...new Map(found.map((group) => [`${group.groupId} ${group.attempt}`, group])).values()];
 }

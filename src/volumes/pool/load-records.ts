@@ -14,8 +14,7 @@ import {
 } from '../../state/records.ts';
 import { entryFiles } from './layout.ts';
 import type { RecordIndex } from './record-index.ts';
-import type { SetAside } from './set-aside.ts';
-import { duplicateMessage } from './set-aside.ts';
+import { duplicateMessage, findUndecided, type SetAside } from './set-aside.ts';
 
 /** Number of records that one call of the gate reads. The gate runs the calls of a pool one at a time, each with a time limit. */
 const recordsPerBatch = 128;
@@ -98,7 +97,7 @@ async function addToIndex<T extends VolumeRecord | SnapshotRecord | GroupRecord>
   }
   const aside =
     record.id === name
-      ? setAsideForDuplicate(entry, { id: name, duplicate })
+      ? (setAsideForDuplicate(entry, { id: name, duplicate }) ?? setAsideForGroup(record))
       : setAsideForOtherId(path, record.id);
   if (aside === undefined) index.put(record);
   else index.setAside(name, aside);
@@ -129,6 +128,12 @@ function setAsideForError(path: string, error: unknown): SetAside {
   const isMissing = hasErrno(error, 'ENOENT');
   const message = isMissing ? `${path} is missing; restore it from a backup` : messageOf(error);
   return { kind: 'unreadable', message };
+}
+
+function setAsideForGroup(
+  record: VolumeRecord | SnapshotRecord | GroupRecord,
+): SetAside | undefined {
+  return 'groupId' in record ? findUndecided(record as SnapshotRecord) : undefined;
 }
 
 function setAsideForOtherId(path: string, id: string): SetAside {

@@ -32,7 +32,9 @@ export class PoolRecords {
     await loadArea(files, groups);
     for (const area of recordAreas) {
       for (const [id, { kind, message }] of this.of(area).aside) {
-        log.error({ id, kind, problem: message }, 'an entry was set aside');
+        // The controller decides about a member of a group soon, and nobody needs to do anything about it.
+        const level = kind === 'undecided' ? 'info' : 'error';
+        log[level]({ id, kind, problem: message }, 'an entry was set aside');
       }
     }
   }

@@ -34,6 +34,14 @@ export interface Capture {
   readonly timeoutMs: number;
 }
 
+/** For how many milliseconds these volumes will be frozen at most, one after the other; 0 for those that are not frozen. */
+export function plannedFreezeMs(captures: readonly Capture[]): number {
+  return captures.reduce(
+    (sum, { freeze, timeoutMs }) => sum + (freeze === undefined ? 0 : timeoutMs - graceMs),
+    0,
+  );
+}
+
 /** A reflink takes about 10 µs per extent. The limit is ten times that, plus a grace period for the freeze itself. */
 const boundMsPerExtent = 0.1;
 const graceMs = 10_000;
@@ -104,6 +112,13 @@ export interface CaptureOptions {
   readonly subject: string;
   readonly signal: AbortSignal;
   readonly onProgress?: (doneBytes: bigint, totalBytes: bigint) => void;
+  /** Waits for other nodes that capture at the same time. What is frozen is thawed if one of the waits fails. */
+  readonly barrier?: {
+    /** Waits until this may be done. */
+    readonly before: (step: 'freeze' | 'cut' | 'thaw') => Promise<void>;
+    /** For how many milliseconds filesystems may be frozen, the waits included. */
+    readonly freezeLimitMs: number;
+  };
 }
 
 /**
@@ -115,19 +130,23 @@ export async function captureVolumes(
   captures: readonly { readonly capture: Capture; readonly to: string }[],
   options: CaptureOptions,
 ): Promise<CaptureResult> {
+  const { barrier } = options;
   await writeBackPages(domain, captures);
+  await barrier?.before('freeze');
   const freeze = await freezeAll(
     domain,
     captures.map(({ capture }) => capture),
-    options.subject,
+    options,
   );
   let frozenMs = 0;
   let atMs = domain.now();
   try {
     await domain.reached('capture:frozen');
+    await barrier?.before('cut');
     atMs = domain.now();
     await copyImages(domain, captures, options);
     await domain.reached('capture:taken');
+    await barrier?.before('thaw');
   } finally {
     frozenMs = await thaw(freeze, options.subject);
     if (freeze !== undefined)
@@ -154,11 +173,13 @@ async function writeBackPages(
 async function freezeAll(
   domain: Domain,
   captures: readonly Capture[],
-  subject: string,
+  { subject, barrier }: CaptureOptions,
 ): Promise<Freeze | undefined> {
   const frozen = captures.filter(({ freeze }) => freeze !== undefined);
   if (frozen.length === 0) return undefined;
-  const timeoutMs = Math.ceil(frozen.reduce((sum, capture) => sum + capture.timeoutMs, 0));
+  const timeoutMs =
+    barrier?.freezeLimitMs ??
+    Math.ceil(frozen.reduce((sum, capture) => sum + capture.timeoutMs, 0));
   try {
     return await domain.host.freezer.freeze(
       frozen.flatMap(({ freeze }) => (freeze === undefined ? [] : [freeze])),

@@ -5,7 +5,7 @@ import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import type { Call } from '../engine/operations.ts';
 import type { Pool } from '../pool/pool.ts';
-import { requireRemovable } from '../pool/set-aside.ts';
+import { requireRemovable, setAsideError } from '../pool/set-aside.ts';
 
 /**
  * CSI spec, DeleteSnapshot. An unknown snapshot counts as deleted, but only if every pool is served. Throws `busy` while the
@@ -36,7 +36,9 @@ export async function deleteSnapshot(
         return;
       }
       pool.requireServed();
-      requireRemovable(pool.snapshots.aside.get(id));
+      const aside = pool.snapshots.aside.get(id);
+      requireRemovable(aside);
+      if (aside?.kind === 'undecided') throw setAsideError(aside);
       requireNotMember(pool, id);
       operation.beginEffects();
       await removeSnapshot(domain, pool, id);

@@ -1,6 +1,6 @@
-import { messageOf, VolumeError } from '../../errors.ts';
-import { type GroupId, groupIdFor, snapshotIdFor } from '../../ids.ts';
-import { type GroupRecord, groupRecord } from '../../state/records.ts';
+import { VolumeError } from '../../errors.ts';
+import { groupIdFor } from '../../ids.ts';
+import { type GroupRecord, groupRecord, type MemberElsewhere } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -8,11 +8,19 @@ import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
-import type { Pool } from '../pool/pool.ts';
-import { type Capture, planCapture } from './capture.ts';
 import { areSameMembers, groupOf } from './group-get.ts';
-import { type BuiltMember, buildMembers, type NewMember, placeMember } from './group-members.ts';
-import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
+import {
+  type BuiltMember,
+  captureMembers,
+  completeMembers,
+  discardMembers,
+  type GroupDraft,
+  memberIdFor,
+  type NewMember,
+  placeMembers,
+  planMembers,
+  withRoomFor,
+} from './group-members.ts';
 
 /** All members stay frozen until the last one is captured, so their number is limited. */
 const maxMembers = 64;
@@ -30,17 +38,14 @@ export async function createGroupSnapshot(
   const { nodeTag } = domain.settings;
   const id = groupIdFor(input.name, nodeTag);
   requireValidMembers(input);
-  const members = input.sourceVolumeIds.map((volumeId) => memberName(input.name, volumeId));
+  const members = input.sourceVolumeIds.map((one) => memberIdFor(input.name, one, nodeTag));
   return domain.operations.run(
     domain,
     call,
     {
       name: 'CreateVolumeGroupSnapshot',
       lane: { kind: 'group', id },
-      exclusive: [
-        `group:${id}`,
-        ...members.map((name) => `snapshot:${snapshotIdFor(name, nodeTag)}`),
-      ],
+      exclusive: [`group:${id}`, ...members.map((one) => `snapshot:${one}`)],
       shared: input.sourceVolumeIds.map(volumeLock),
       request: input,
     },
@@ -61,7 +66,11 @@ export async function createGroupSnapshot(
   );
 }
 
-function requireValidMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput): void {
+/** Throws `invalid` for a list of volumes that cannot be frozen together. */
+export function requireValidMembers({
+  name,
+  sourceVolumeIds,
+}: Pick<CreateGroupSnapshotInput, 'name' | 'sourceVolumeIds'>): void {
   if (sourceVolumeIds.length === 0) {
     throw new VolumeError(
       'invalid',
@@ -82,12 +91,11 @@ function requireValidMembers({ name, sourceVolumeIds }: CreateGroupSnapshotInput
   }
 }
 
-/** The slash makes the id a hash, so that it cannot collide with the id of a snapshot that has a plain name. */
-function memberName(groupName: string, volumeId: string): string {
-  return `${groupName}/${volumeId}`;
-}
-
-function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput): void {
+/** Throws `conflict` if the group was asked for with other arguments. */
+export function requireSameGroup(
+  record: GroupRecord,
+  input: Pick<CreateGroupSnapshotInput, 'name' | 'sourceVolumeIds'>,
+): void {
   const differences: string[] = [];
   if (record.name !== input.name) differences.push(`its name is '${record.name}'`);
   if (!areSameMembers(record.sourceVolumeIds, input.sourceVolumeIds)) {
@@ -103,47 +111,26 @@ function requireSameGroup(record: GroupRecord, input: CreateGroupSnapshotInput):
 async function takeGroup(
   domain: Domain,
   operation: Operation,
-  draft: { id: GroupId; input: CreateGroupSnapshotInput; subject: string },
+  draft: GroupDraft,
 ): Promise<GroupSnapshot> {
-  const { input, subject } = draft;
-  const captures: Capture[] = [];
-  for (const volumeId of input.sourceVolumeIds) {
-    const source = domain.pools.getVolume(volumeId);
-    const { pool } = source;
-    captures.push(
-      await planCapture(domain, source, { pool, freezeForCopy: input.settings.freeze, subject }),
-    );
-  }
-  requireOnePointInTime(captures, subject);
+  const { subject } = draft;
+  const members = await planMembers(domain, draft);
+  requireOnePointInTime(members, subject);
   operation.beginEffects();
-  const members: NewMember[] = captures.map((capture) => ({
-    capture,
-    pool: capture.source.pool,
-    id: snapshotIdFor(memberName(input.name, capture.source.record.id), domain.settings.nodeTag),
-    name: memberName(input.name, capture.source.record.id),
-    temporary: '',
-  }));
-  const reserved: CaptureReservation[] = [];
-  try {
-    for (const [pool, bytes] of bytesByPool(captures)) {
-      await reserveUpTo(reserved, { pool, bytes, subject });
-    }
-    const built = await buildMembers(domain, operation, { ...draft, members, reserved });
-    return await commitGroup(domain, operation, { ...draft, ...built });
-  } finally {
-    for (const { temporary } of members) {
-      if (temporary !== '') await domain.host.files.removeTree(temporary);
-    }
-    releaseAll(reserved);
-  }
+  return withRoomFor(domain, { members, subject }, async (reserved) => {
+    const options = { subject, signal: operation.signal };
+    const taken = await captureMembers(domain, { members, reserved }, options);
+    const built = await completeMembers(domain, draft, { members, taken });
+    return commitGroup(domain, operation, { ...draft, ...taken, members: built });
+  });
 }
 
 /**
  * One device that cannot be frozen is captured while the others are frozen, which is still one point in time. Two such devices are
  * captured at different moments, so one capture could contain a write whose predecessor is missing from the other.
  */
-function requireOnePointInTime(captures: readonly Capture[], subject: string): void {
-  const live = captures.filter(({ isLive }) => isLive).map(({ source }) => source.record.id);
+function requireOnePointInTime(members: readonly NewMember[], subject: string): void {
+  const live = liveVolumeIds(members);
   if (live.length <= 1) return;
   throw new VolumeError(
     'wrong-state',
@@ -151,51 +138,48 @@ function requireOnePointInTime(captures: readonly Capture[], subject: string): v
   );
 }
 
-function bytesByPool(captures: readonly Capture[]): ReadonlyMap<Pool, bigint> {
-  const bytes = new Map<Pool, bigint>();
-  for (const { source, image } of captures) {
-    bytes.set(source.pool, (bytes.get(source.pool) ?? 0n) + image.allocatedBytes);
-  }
-  return bytes;
+/** The block volumes in use among the members, which cannot be frozen. */
+export function liveVolumeIds(members: readonly NewMember[]): readonly string[] {
+  return members.filter(({ capture }) => capture.isLive).map((one) => one.capture.source.record.id);
 }
 
-interface NewGroup {
-  readonly id: GroupId;
-  readonly input: CreateGroupSnapshotInput;
+/** A group whose members are complete in `tmp/`. */
+export interface NewGroup extends GroupDraft {
   readonly members: readonly BuiltMember[];
   readonly frozenMs: number;
   readonly atMs: number;
+  /** Of a group over several nodes. */
+  readonly others?: {
+    readonly attempt: string;
+    readonly elsewhere: readonly MemberElsewhere[];
+    /** All of the group, in the order of the request. */
+    readonly volumeIds: readonly string[];
+  };
 }
 
 /**
  * Renames the members into place, then commits the record of the group, without which they do not count. If that fails, discards
  * the members.
  */
-async function commitGroup(
+export async function commitGroup(
   domain: Domain,
   operation: Operation,
   group: NewGroup,
 ): Promise<GroupSnapshot> {
   const { id, members, frozenMs } = group;
-  const placed: BuiltMember[] = [];
+  await placeMembers(domain, members);
   let record: GroupRecord;
   let isCommitted = false;
   try {
-    for (const member of members) {
-      await placeMember(domain, member);
-      placed.push(member);
-      await domain.reached('group:member-renamed');
-    }
-    await domain.reached('group:members-renamed');
     record = await commitRecord(domain, group, () => {
       isCommitted = true;
     });
   } catch (error) {
-    if (!isCommitted) for (const member of placed) await discardMember(domain, member);
+    if (!isCommitted) await discardMembers(domain, members);
     throw error;
   }
   operation.log.info(
-    { groupId: id, members: members.length, frozenMs },
+    { groupId: id, members: record.snapshotIds.length, frozenMs },
     'a group snapshot was taken',
   );
   return groupOf(domain.pools, record);
@@ -203,9 +187,10 @@ async function commitGroup(
 
 async function commitRecord(
   domain: Domain,
-  { id, input, members, frozenMs, atMs }: NewGroup,
+  group: NewGroup,
   onCommit: () => void,
 ): Promise<GroupRecord> {
+  const { id, members } = group;
   const [first] = members;
   if (first === undefined) throw new Error('a group without members');
   return commitNew(domain, {
@@ -218,26 +203,36 @@ async function commitRecord(
       onCommit();
       for (const member of members) member.pool.snapshots.put(member.record);
     },
-    build: async () => ({
-      schemaVersion: 1 as const,
-      id,
-      name: input.name,
-      sourceVolumeIds: members.map(({ record: { sourceVolumeId } }) => sourceVolumeId),
-      snapshotIds: members.map((member) => member.id),
-      frozenMs,
-      parameters: { ...input.parameters },
-      createdAtMs: atMs,
-    }),
+    build: async () => newGroupRecord(group),
   });
 }
 
-async function discardMember(domain: Domain, member: NewMember): Promise<void> {
-  try {
-    await domain.trash.discard(domain.host, member.pool, 'snapshots', member.id);
-  } catch (error) {
-    domain.log.error(
-      { snapshotId: member.id, problem: messageOf(error) },
-      'a member of a failed group snapshot could not be removed; the next start removes it',
-    );
-  }
+function newGroupRecord({
+  id,
+  input,
+  members,
+  frozenMs,
+  atMs,
+  others = { attempt: '', elsewhere: [], volumeIds: [] },
+}: NewGroup): GroupRecord {
+  const own = members.map(({ record }) => ({
+    snapshotId: record.id,
+    sourceVolumeId: record.sourceVolumeId,
+  }));
+  const rankOf = (volumeId: string): number => others.volumeIds.indexOf(volumeId);
+  const all = [...own, ...others.elsewhere].sort(
+    (a, b) => rankOf(a.sourceVolumeId) - rankOf(b.sourceVolumeId),
+  );
+  return {
+    schemaVersion: 1,
+    id,
+    name: input.name,
+    sourceVolumeIds: all.map(({ sourceVolumeId }) => sourceVolumeId),
+    snapshotIds: all.map(({ snapshotId }) => snapshotId),
+    elsewhere: [...others.elsewhere],
+    attempt: others.attempt,
+    frozenMs,
+    parameters: { ...input.parameters },
+    createdAtMs: atMs,
+  };
 }

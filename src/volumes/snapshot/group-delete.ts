@@ -1,4 +1,4 @@
-import { type GroupId, parseGroupId, parseSnapshotId, requireOwnNodeTag } from '../../ids.ts';
+import { parseGroupId, parseSnapshotId, requireOwnNodeTag } from '../../ids.ts';
 import type { GroupRecord } from '../../state/records.ts';
 import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
@@ -7,6 +7,7 @@ import type { Call } from '../engine/operations.ts';
 import type { FoundSnapshot } from '../pool/pools.ts';
 import { removeSnapshot } from './delete.ts';
 import { requireSameMembers } from './group-get.ts';
+import { removeMembersOf } from './group-settle.ts';
 
 /**
  * CSI spec, DeleteVolumeGroupSnapshot: deletes the record of the group first, then its members. After a crash in between, recovery
@@ -39,6 +40,7 @@ export async function deleteGroupSnapshot(
       const found = domain.pools.findGroup(id);
       if (found === undefined) {
         domain.pools.requireAllServed();
+        // An earlier delete was interrupted after it had removed the record.
         await removeMembersOf(domain, id);
         return;
       }
@@ -47,18 +49,15 @@ export async function deleteGroupSnapshot(
       const members = findMembers(domain, record);
       for (const member of members) member.pool.requireServed();
       operation.beginEffects();
-      await withReason(
-        domain,
-        { subject: `group snapshot '${id}'`, disk: pool },
-        async (domain) => {
-          await domain.trash.discard(domain.host, pool, 'groups', id);
-          await domain.reached('group:record-discarded');
-          for (const member of members) {
-            await removeSnapshot(domain, member.pool, member.record.id);
-            await domain.reached('group:member-discarded');
-          }
-        },
-      );
+      const about = { subject: `group snapshot '${id}'`, disk: pool };
+      await withReason(domain, about, async (domain) => {
+        await domain.trash.discard(domain.host, pool, 'groups', id);
+        await domain.reached('group:record-discarded');
+        for (const member of members) {
+          await removeSnapshot(domain, member.pool, member.record.id);
+          await domain.reached('group:member-discarded');
+        }
+      });
     },
   );
 }
@@ -66,13 +65,4 @@ export async function deleteGroupSnapshot(
 /** Members that an operator has removed manually are left out: they must not block the deletion of the others. */
 function findMembers(domain: Domain, record: GroupRecord): readonly FoundSnapshot[] {
   return record.snapshotIds.flatMap((id) => domain.pools.findSnapshot(id) ?? []);
-}
-
-/** Removes the members that remain of a group whose earlier delete was interrupted after it had removed the record. */
-async function removeMembersOf(domain: Domain, groupId: GroupId): Promise<void> {
-  for (const pool of domain.pools.all) {
-    for (const record of [...pool.snapshots.values()]) {
-      if (record.groupId === groupId) await removeSnapshot(domain, pool, record.id);
-    }
-  }
 }

@@ -6,7 +6,9 @@ import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { Pools } from '../pool/pools.ts';
 
 export function groupOf(pools: Pools, record: GroupRecord): GroupSnapshot {
-  const snapshots = record.snapshotIds.map((id): Snapshot => {
+  const elsewhere = new Set<string>(record.elsewhere.map(({ snapshotId }) => snapshotId));
+  const own = record.snapshotIds.filter((id) => !elsewhere.has(id));
+  const snapshots = own.map((id): Snapshot => {
     const found = pools.getSnapshot(id);
     return { record: found.record, pool: found.pool.name };
   });

@@ -1,17 +1,30 @@
 import { join } from 'node:path';
 import { settleAll } from '../../async.ts';
-import type { GroupId, SnapshotId } from '../../ids.ts';
+import { messageOf } from '../../errors.ts';
+import { type GroupId, type SnapshotId, snapshotIdFor } from '../../ids.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { onDiskOf } from '../engine/lanes.ts';
-import type { Operation } from '../engine/operations.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
 import { completeEntry, createTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
-import { type Capture, type CaptureResult, captureVolumes } from './capture.ts';
-import { type CaptureReservation, reserveUpTo } from './reservations.ts';
+import {
+  type Capture,
+  type CaptureOptions,
+  type CaptureResult,
+  captureVolumes,
+  planCapture,
+} from './capture.ts';
+import { type CaptureReservation, releaseAll, reserveUpTo } from './reservations.ts';
 import { newSnapshotRecord } from './snapshot-record.ts';
+
+/** A group snapshot, or the part of one, that is being taken. */
+export interface GroupDraft {
+  readonly id: GroupId;
+  readonly input: CreateGroupSnapshotInput;
+  readonly subject: string;
+}
 
 /** A member of a group snapshot that is being taken. */
 export interface NewMember {
@@ -34,45 +47,80 @@ const memberEntry = ({ pool, id }: NewMember) =>
     images: [imageFile],
   }) as const;
 
-/** Captures all members at one point in time and completes each in its pool's `tmp/`. */
-export async function buildMembers(
+/** The slash makes the id a hash, so that it cannot collide with the id of a snapshot that has a plain name. */
+export function memberIdFor(groupName: string, volumeId: string, nodeTag: string): SnapshotId {
+  return snapshotIdFor(memberName(groupName, volumeId), nodeTag);
+}
+
+function memberName(groupName: string, volumeId: string): string {
+  return `${groupName}/${volumeId}`;
+}
+
+/** Decides how each member is captured. Throws as `planCapture` does. */
+export async function planMembers(
   domain: Domain,
-  operation: Operation,
-  draft: {
-    id: GroupId;
-    input: CreateGroupSnapshotInput;
-    subject: string;
-    members: readonly NewMember[];
-    reserved: CaptureReservation[];
-  },
-): Promise<CaptureResult & { readonly members: readonly BuiltMember[] }> {
-  const { id: groupId, input, subject, members, reserved } = draft;
-  const groupPool = members[0]?.pool.marker?.uuid ?? null;
+  { input, subject }: GroupDraft,
+): Promise<readonly NewMember[]> {
+  const { nodeTag } = domain.settings;
+  const members: NewMember[] = [];
+  for (const volumeId of input.sourceVolumeIds) {
+    const source = domain.pools.getVolume(volumeId);
+    const { pool } = source;
+    const options = { pool, freezeForCopy: input.settings.freeze, subject };
+    members.push({
+      capture: await planCapture(domain, source, options),
+      pool,
+      id: memberIdFor(input.name, volumeId, nodeTag),
+      name: memberName(input.name, volumeId),
+      temporary: '',
+    });
+  }
+  return members;
+}
+
+/** Calls `work` while room for the members is reserved. Afterwards, what is left of them in `tmp/` is removed. */
+export async function withRoomFor<T>(
+  domain: Domain,
+  { members, subject }: { readonly members: readonly NewMember[]; readonly subject: string },
+  work: (reserved: CaptureReservation[]) => Promise<T>,
+): Promise<T> {
+  const reserved: CaptureReservation[] = [];
+  try {
+    for (const [pool, bytes] of bytesByPool(members)) {
+      await reserveUpTo(reserved, { pool, bytes, subject });
+    }
+    return await work(reserved);
+  } finally {
+    for (const { temporary } of members) {
+      if (temporary !== '') await domain.host.files.removeTree(temporary);
+    }
+    releaseAll(reserved);
+  }
+}
+
+function bytesByPool(members: readonly NewMember[]): ReadonlyMap<Pool, bigint> {
+  const bytes = new Map<Pool, bigint>();
+  for (const { pool, capture } of members) {
+    bytes.set(pool, (bytes.get(pool) ?? 0n) + capture.image.allocatedBytes);
+  }
+  return bytes;
+}
+
+/** Captures all members at one point in time, into directories in the `tmp/` of their pools. */
+export async function captureMembers(
+  domain: Domain,
+  { members, reserved }: { members: readonly NewMember[]; reserved: CaptureReservation[] },
+  options: CaptureOptions,
+): Promise<CaptureResult> {
   for (const member of members)
     member.temporary = await createTemporaryDirectory(domain, member.pool, member.id);
   const captures = members.map(({ capture, temporary }) => ({
     capture,
     to: join(temporary, imageFile),
   }));
-  const taken = await captureVolumes(domain, captures, { subject, signal: operation.signal });
-  await reserveCaptured(domain, { members, reserved, subject });
-  // Waits for all even if one fails: their directories are then removed, and must not be written to any more.
-  const builtMembers = await settleAll(
-    members.map(async (member) => {
-      const { capture, id, name, temporary } = member;
-      const deps = onDiskOf(domain, member.pool);
-      await deps.host.files.makeReadOnly(join(temporary, imageFile));
-      const record = newSnapshotRecord(
-        capture,
-        { id, name, groupId, groupPool, parameters: input.parameters },
-        taken,
-      );
-      await completeEntry(deps, memberEntry(member), { temporary, record });
-      return { ...member, record };
-    }),
-  );
-  await domain.reached('group:members-made');
-  return { members: builtMembers, ...taken };
+  const taken = await captureVolumes(domain, captures, options);
+  await reserveCaptured(domain, { members, reserved, subject: options.subject });
+  return taken;
 }
 
 /** Raises the reservations to the captured sizes, since sources may have been written to after the first reservation. */
@@ -92,8 +140,55 @@ async function reserveCaptured(
   }
 }
 
-/** Renames a member into place. It becomes visible when its group is committed. */
-export async function placeMember(domain: Domain, member: BuiltMember): Promise<void> {
+/** Completes each captured member in its pool's `tmp/`. `prepared` is for members whose group has its record on another node. */
+export async function completeMembers(
+  domain: Domain,
+  { id: groupId, input }: GroupDraft,
+  captured: {
+    readonly members: readonly NewMember[];
+    readonly taken: CaptureResult;
+    readonly prepared?: { readonly attempt: string };
+  },
+): Promise<readonly BuiltMember[]> {
+  const { members, taken, prepared } = captured;
+  const groupPool = prepared === undefined ? (members[0]?.pool.marker?.uuid ?? null) : null;
+  // Waits for all even if one fails: their directories are then removed, and must not be written to any more.
+  const built = await settleAll(
+    members.map(async (member) => {
+      const { capture, id, name, temporary } = member;
+      const deps = onDiskOf(domain, member.pool);
+      await deps.host.files.makeReadOnly(join(temporary, imageFile));
+      const draft = { id, name, groupId, groupPool, parameters: input.parameters };
+      const record = newSnapshotRecord(
+        capture,
+        prepared === undefined ? draft : { ...draft, prepared },
+        taken,
+      );
+      await completeEntry(deps, memberEntry(member), { temporary, record });
+      return { ...member, record };
+    }),
+  );
+  await domain.reached('group:members-made');
+  return built;
+}
+
+/** Renames all members into place. They do not count yet. If one cannot be, discards the others. */
+export async function placeMembers(domain: Domain, members: readonly BuiltMember[]): Promise<void> {
+  const placed: BuiltMember[] = [];
+  try {
+    for (const member of members) {
+      await placeMember(domain, member);
+      placed.push(member);
+      await domain.reached('group:member-renamed');
+    }
+    await domain.reached('group:members-renamed');
+  } catch (error) {
+    await discardMembers(domain, placed);
+    throw error;
+  }
+}
+
+async function placeMember(domain: Domain, member: BuiltMember): Promise<void> {
   const { pool, id, temporary, record } = member;
   const deps = onDiskOf(domain, pool);
   const place = () => renameIntoPlace(deps, memberEntry(member), { temporary, record });
@@ -102,4 +197,21 @@ export async function placeMember(domain: Domain, member: BuiltMember): Promise<
   // An earlier, failed group could not remove this member, which is of another point in time.
   await domain.trash.discard(deps.host, pool, 'snapshots', id);
   await place();
+}
+
+/** Removes members that were renamed into place, because their group could not be committed. */
+export async function discardMembers(
+  domain: Domain,
+  members: readonly BuiltMember[],
+): Promise<void> {
+  for (const { pool, id } of members) {
+    try {
+      await domain.trash.discard(domain.host, pool, 'snapshots', id);
+    } catch (error) {
+      domain.log.error(
+        { snapshotId: id, problem: messageOf(error) },
+        'a member of a failed group snapshot could not be removed; the next start removes it',
+      );
+    }
+  }
 }

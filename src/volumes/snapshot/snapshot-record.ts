@@ -9,6 +9,8 @@ export interface SnapshotDraft {
   readonly groupId: GroupId | null;
   readonly groupPool: string | null;
   readonly parameters: Readonly<Record<string, string>>;
+  /** Of a member whose group is not committed yet on the node that keeps its record. */
+  readonly prepared?: { readonly attempt: string };
 }
 
 export function newSnapshotRecord(

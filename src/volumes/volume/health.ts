@@ -29,7 +29,7 @@ export async function volumeHealth(
 ): Promise<readonly VolumeCondition[]> {
   const id = parseVolumeId(volumeId);
   const [aside] = id === undefined ? [] : domain.pools.findSetAside('volumes', id);
-  if (aside !== undefined) {
+  if (aside !== undefined && isReported(aside.why)) {
     const { kind, message } = aside.why;
     return [condition('INACCESSIBLE', asideReasons[kind].volume, message)];
   }
@@ -203,10 +203,19 @@ const asideReasons = {
     pool: 'TwinsSetAside',
     problem: 'have the id of an entry of another pool and are not used',
   },
-} as const satisfies Record<SetAside['kind'], unknown>;
+} as const satisfies Record<ReportedKind, unknown>;
+
+/** The controller decides about members of groups by itself, so they are no condition of the pool. */
+type ReportedKind = Exclude<SetAside['kind'], 'undecided'>;
+
+function isReported(aside: SetAside): aside is SetAside & { readonly kind: ReportedKind } {
+  return aside.kind !== 'undecided';
+}
 
 function asideConditions(pool: Pool): readonly StorageCondition[] {
-  const all = recordAreas.flatMap((area) => [...pool.indexOf(area).aside.values()]);
+  const all = recordAreas
+    .flatMap((area) => [...pool.indexOf(area).aside.values()])
+    .filter(isReported);
   const kinds = new Set(all.map(({ kind }) => kind));
   return [...kinds].map((kind) => {
     const { pool: reason, problem } = asideReasons[kind];

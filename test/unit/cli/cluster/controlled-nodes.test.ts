@@ -10,7 +10,14 @@ import { driverName, type FakeCluster, makeFakeCluster } from '../../../helpers/
 const tag = nodeTagOf('n7');
 const row = {
   ...{ name: 'n7', tag, state: 'unreachable', reason: 'cut', since: '2026-01-01T00:00:00.000Z' },
-  ...{ addresses: [], version: '1', pools: ['default'], volumeCount: 1, forgottenAt: null },
+  ...{
+    addresses: [],
+    version: '1',
+    pools: ['default'],
+    volumeCount: 1,
+    undecidedGroups: [],
+    forgottenAt: null,
+  },
 };
 
 /** A cluster with a controller, whose pod answers these commands. */

@@ -6,6 +6,7 @@ import test from 'ava';
 import { methodsOf } from '../../../../src/csi/codec.ts';
 import type { ServiceName } from '../../../../src/csi/rpc-types.ts';
 import { VolumeError } from '../../../../src/errors.ts';
+import { groupIdFor } from '../../../../src/ids.ts';
 import { issueCertificate, makeAuthority } from '../../../../src/tls/authority.ts';
 import { channelTo, connectTls, controllerOf, serveFakeAgent } from '../../../helpers/agent.ts';
 import { writeTlsFiles } from '../../../helpers/certificates.ts';
@@ -42,6 +43,7 @@ test('Hello says which node this is', async (t) => {
         pools: [{ name: 'a', uuid: 'u-1' }],
         foreignIds: [],
         volumeCount: 3,
+        undecidedGroups: [{ groupId: groupIdFor('g', 'ffffffff'), attempt: 'an-attempt' }],
       }),
     },
   });
@@ -57,6 +59,7 @@ test('Hello says which node this is', async (t) => {
     foreign_ids: [],
     volume_count: { value: 3n },
     peer_addresses: [],
+    undecided_groups: [{ group_id: 'g.ffffffff', attempt: 'an-attempt' }],
   });
   t.is(await codeOf(agent.Hello({})), 'INVALID_ARGUMENT');
 });

@@ -19,6 +19,7 @@ test('the inventory has the served pools, and the ids that end in the tag of ano
     ],
     foreignIds: [],
     volumeCount: 1,
+    undecidedGroups: [],
   });
   // As after a volume was moved here from another node.
   const foreign = volumeIdFor('moved', nodeTagOf('other-node'));
