@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, open, readdir, stat } from 'node:fs/promises';
+import { mkdir, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -69,14 +69,13 @@ class Group {
       t,
       members.map(({ file }) => file),
     );
-    await until('all files exist', async () => {
-      const sizes = await Promise.all(
-        members.map(async ({ file }) => (await stat(file).catch(() => undefined))?.size ?? 0),
-      );
-      return sizes.every((size) => size > 0);
-    });
     const images = members.map(({ node, id }) => join(poolOf(node), 'volumes', id, 'disk.img'));
-    const places = await Promise.all(images.map(placeOf));
+    let places: readonly bigint[] = [];
+    await until('all images have a number', async () => {
+      const found = await Promise.all(images.map(findPlace));
+      places = found.flatMap((place) => place ?? []);
+      return places.length === images.length;
+    });
     return new Group({ lab, members, groups, controller }, places);
   }
 
@@ -182,8 +181,8 @@ function startWriter(t: ExecutionContext, files: readonly string[]): ChildProces
   return writer;
 }
 
-/** Where the number is in the image. A filesystem that does not copy on write leaves it there. */
-async function placeOf(image: string): Promise<bigint> {
+/** Where the number is in the image, if it has been written. A filesystem that does not copy on write leaves it there. */
+async function findPlace(image: string): Promise<bigint | undefined> {
   const stepBytes = 4 * 1024 * 1024;
   const file = await open(image);
   try {
@@ -194,10 +193,10 @@ async function placeOf(image: string): Promise<bigint> {
       const at = chunk.indexOf(mark);
       if (at >= 0) return BigInt(offset + at);
     }
+    return undefined;
   } finally {
     await file.close();
   }
-  throw new Error(`no number in ${image}`);
 }
 
 async function numberAt(image: string, place: bigint): Promise<bigint> {
@@ -251,7 +250,7 @@ onNode(
     t.deepEqual(found.group_snapshot, taken);
     const { entries } = await controller.ListSnapshots({}, limit());
     t.deepEqual(
-      entries.map(({ snapshot }) => snapshot?.snapshot_id).sort(),
+      entries.map(({ snapshot }) => snapshot?.snapshot_id ?? '').toSorted(),
       snapshot_ids.toSorted(),
     );
     const [first = ''] = snapshot_ids;

@@ -94,11 +94,12 @@ async function beginPart(
   };
   const stream = node.agent.stream({ service, rpc: 'TakeGroupPart', request: part }, caller);
   try {
-    const { value, done } = await stream.next();
-    if (done === true) throw new VolumeError('unavailable', `${node.agent.name} ended its part`);
+    const first = await stream.next();
+    if (first.done === true)
+      throw new VolumeError('unavailable', `node '${node.agent.name}' ended its part`);
     // A step tells how the part has ended.
     stream.next().catch(() => undefined);
-    return value;
+    return first.value;
   } catch (error) {
     if (!(error instanceof StatusError) || error.code !== status.UNIMPLEMENTED) throw error;
     throw new VolumeError(

@@ -133,7 +133,7 @@ function setAsideForError(path: string, error: unknown): SetAside {
 function setAsideForGroup(
   record: VolumeRecord | SnapshotRecord | GroupRecord,
 ): SetAside | undefined {
-  return 'groupId' in record ? findUndecided(record as SnapshotRecord) : undefined;
+  return 'groupId' in record ? findUndecided(record) : undefined;
 }
 
 function setAsideForOtherId(path: string, id: string): SetAside {

@@ -72,6 +72,7 @@ export const excluded: Readonly<Record<string, string>> = {
   owners: untried,
   pages: untried,
   'random-node-loss': aboutTime,
+  'groups-across-nodes': untried,
   'restores-across-nodes': untried,
   serve: 'starts the driver by npm, which the machine does not have',
   'several-machines': untried,

@@ -81,10 +81,12 @@ class Part {
     const call = { signal: lease.signal, log: silent };
     const steps = this.opened.volumes.takeGroupPart(call, this.input(attempt));
     const iterator = steps[Symbol.asyncIterator]();
-    const { value: start } = await iterator.next();
+    const first = await iterator.next();
+    if (first.done === true) throw new Error('it ended');
+    const start = first.value;
     const ended = iterator.next().then(() => undefined);
     ended.catch(() => undefined);
-    return { start: start as unknown, ended };
+    return { start, ended };
   }
 
   step(step: GroupStep, attempt = 'one') {
@@ -214,7 +216,8 @@ test('the record of the group has the members of other nodes, in the order of th
   const check = async () => {
     const { start, ended } = await part.begin('two');
     await ended;
-    const { record } = start as { record: { snapshotIds: string[]; sourceVolumeIds: string[] } };
+    if (start.kind !== 'existing') throw new Error('it does not exist');
+    const { record } = start;
     t.deepEqual(record.sourceVolumeIds, [elsewhere, ...part.ids]);
     const group = await part.opened.volumes.getGroupSnapshot(part.groupId, record.snapshotIds);
     t.is(group.snapshots.length, 2);
