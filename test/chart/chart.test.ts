@@ -113,6 +113,7 @@ function rights(objects: readonly Manifest[]): Readonly<Record<string, readonly 
 
 const events = '/events: list watch create update patch';
 const snapshots = 'snapshot.storage.k8s.io';
+const groups = 'groupsnapshot.storage.k8s.io';
 const leases = 'coordination.k8s.io/leases: get list watch create update patch delete';
 
 test('the RBAC rules are exactly these', async (t) => {
@@ -135,6 +136,9 @@ test('the RBAC rules are exactly these', async (t) => {
     ],
     'ClusterRole r1-loopcsi-snapshotter': [
       events,
+      `${groups}/volumegroupsnapshotclasses: get list watch`,
+      `${groups}/volumegroupsnapshotcontents/status: update patch`,
+      `${groups}/volumegroupsnapshotcontents: get list watch update patch`,
       `${snapshots}/volumesnapshotclasses: get list watch`,
       `${snapshots}/volumesnapshotcontents/status: update patch`,
       `${snapshots}/volumesnapshotcontents: get list watch update patch`,
@@ -158,6 +162,11 @@ test('the RBAC rules are exactly these', async (t) => {
       '/nodes: get list watch',
       '/persistentvolumeclaims: get list watch update',
       '/persistentvolumes: get list watch',
+      `${groups}/volumegroupsnapshotclasses: get list watch`,
+      `${groups}/volumegroupsnapshotcontents/status: update patch`,
+      `${groups}/volumegroupsnapshotcontents: get list watch create update patch delete`,
+      `${groups}/volumegroupsnapshots/status: update patch`,
+      `${groups}/volumegroupsnapshots: get list watch update patch`,
       `${snapshots}/volumesnapshotclasses: get list watch`,
       `${snapshots}/volumesnapshotcontents/status: update patch`,
       `${snapshots}/volumesnapshotcontents: get list watch create update patch delete`,
@@ -402,6 +411,22 @@ test('snapshot classes and the snapshotter are rendered with the CRDs, or if ena
   t.false(await has({ snapshotter: { enabled: false } }, ...withSnapshotCrds));
 });
 
+test('classes of group snapshots are rendered with a controller, if the CRDs exist or are installed', async (t) => {
+  const has = async (values: object, ...flags: string[]): Promise<boolean> =>
+    (await render(values, ...flags)).some(({ kind }) => kind === 'VolumeGroupSnapshotClass');
+  const controller = { controller: { enabled: true } };
+  const installed = { ...controller, 'snapshot-controller': { enabled: true } };
+  const crds = [...withSnapshotCrds, '--api-versions', 'groupsnapshot.storage.k8s.io/v1'];
+  t.false(await has(controller));
+  t.false(await has(controller, ...withSnapshotCrds));
+  t.false(await has({}, ...crds));
+  t.true(await has(controller, ...crds));
+  t.true(await has(installed));
+  // Helm upgrades no CRDs.
+  t.false(await has(installed, '--is-upgrade'));
+  t.true(await has(installed, '--is-upgrade', ...crds));
+});
+
 test('the CRDs are rendered only with the snapshot-controller, in the version of its release', async (t) => {
   t.false(
     (await render({}, '--include-crds')).some(({ kind }) => kind === 'CustomResourceDefinition'),
@@ -415,5 +440,5 @@ test('the CRDs are rendered only with the snapshot-controller, in the version of
       name,
     );
   }
-  t.is((await readdir(ours)).length, 3);
+  t.is((await readdir(ours)).length, 6);
 });

@@ -17,11 +17,13 @@
 {{- include "loopcsi.checkNames" (dict "what" "nodeGroups" "list" .Values.nodeGroups) }}
 {{- include "loopcsi.checkNames" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkNames" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
+{{- include "loopcsi.checkNames" (dict "what" "volumeGroupSnapshotClasses" "list" .Values.volumeGroupSnapshotClasses) }}
 {{- if not (or .Values.pools .Values.nodeGroups) }}
 {{- fail "pools is empty, but the driver needs at least one pool: remove the setting (pools=null) to get the default pool, or list pools or nodeGroups" }}
 {{- end }}
 {{- include "loopcsi.checkDefaults" (dict "what" "storageClasses" "list" .Values.storageClasses) }}
 {{- include "loopcsi.checkDefaults" (dict "what" "volumeSnapshotClasses" "list" .Values.volumeSnapshotClasses) }}
+{{- include "loopcsi.checkDefaults" (dict "what" "volumeGroupSnapshotClasses" "list" .Values.volumeGroupSnapshotClasses) }}
 {{- include "loopcsi.checkClasses" . }}
 {{- include "loopcsi.checkController" . }}
 {{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}

@@ -65,6 +65,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else if .Values.snapshotter.enabled }}true{{ end }}
 {{- end }}
 
+{{/*
+"true" if classes of group snapshots are created, otherwise nothing. The CRDs of the subchart exist after an installation, but not after
+an upgrade from a version of the chart without them, because Helm upgrades no CRDs.
+*/}}
+{{- define "loopcsi.groupSnapshots" -}}
+{{- $hasCrds := .Capabilities.APIVersions.Has "groupsnapshot.storage.k8s.io/v1" }}
+{{- $installs := and (index .Values "snapshot-controller" "enabled") .Release.IsInstall }}
+{{- if and .Values.controller.enabled (include "loopcsi.snapshots" .) (or $hasCrds $installs) }}true{{ end }}
+{{- end }}
+
 {{/* "true" if pods of the priority class need a ResourceQuota in this namespace, otherwise nothing. */}}
 {{- define "loopcsi.priorityClassQuota" -}}
 {{- if eq (toString .Values.priorityClassQuota.enabled) "auto" }}

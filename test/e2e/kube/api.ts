@@ -25,6 +25,7 @@ const objectSchema: v.GenericSchema<unknown, KubeObject> = v.looseObject({
 const listSchema = v.looseObject({ items: v.array(v.record(v.string(), v.unknown())) });
 
 const snapshots = 'snapshot.storage.k8s.io/v1';
+const groupSnapshots = 'groupsnapshot.storage.k8s.io/v1';
 
 /** apiVersion, plural, and whether the kind is namespaced. */
 const resources = {
@@ -44,6 +45,8 @@ const resources = {
   StatefulSet: ['apps/v1', 'statefulsets', true],
   StorageClass: ['storage.k8s.io/v1', 'storageclasses', false],
   VolumeAttributesClass: ['storage.k8s.io/v1', 'volumeattributesclasses', false],
+  VolumeGroupSnapshot: [groupSnapshots, 'volumegroupsnapshots', true],
+  VolumeGroupSnapshotContent: [groupSnapshots, 'volumegroupsnapshotcontents', false],
   VolumeSnapshot: [snapshots, 'volumesnapshots', true],
   VolumeSnapshotContent: [snapshots, 'volumesnapshotcontents', false],
 } as const;

@@ -14,6 +14,7 @@ export interface ClaimOptions {
   readonly assignedTo?: string;
   /** The PersistentVolume that the claim is for, which exists already. */
   readonly volumeName?: string;
+  readonly labels?: Readonly<Record<string, string>>;
   readonly source?: {
     readonly kind: 'VolumeSnapshot' | 'PersistentVolumeClaim';
     readonly name: string;
@@ -37,7 +38,7 @@ export function claim(name: string, options: ClaimOptions): object {
   const kind = 'PersistentVolumeClaim';
   const { assignedTo } = options;
   const annotations = assignedTo === undefined ? {} : { [selectedNode]: assignedTo };
-  const metadata = { name, annotations };
+  const metadata = { name, annotations, labels: options.labels ?? {} };
   return { apiVersion: apiVersionOf(kind), kind, metadata, spec: claimSpec(options) };
 }
 
