@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Snapshot } from '../csi/admin-types.ts';
+import { listReaders } from './copies.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions } from './list.ts';
 import { showListOfPools } from './list-of-pools.ts';
@@ -188,7 +189,8 @@ async function sourceIdOf(session: Session, idOrName: string): Promise<string> {
 async function showSnapshot(session: Session, idOrName: string): Promise<void> {
   if (await session.isController()) return routed.showSnapshot(session, idOrName);
   const snapshot = await getSnapshot(session, idOrName);
-  await session.show(snapshotAsJson(snapshot), () =>
+  const readers = await listReaders(session, { kind: 'snapshot', id: snapshot.snapshot_id });
+  await session.show({ ...snapshotAsJson(snapshot), readers: readers.json }, () =>
     formatFields(session.terminal, [
       ['Name', snapshot.name],
       ['Id', snapshot.snapshot_id],
@@ -202,6 +204,7 @@ async function showSnapshot(session: Session, idOrName: string): Promise<void> {
       ['Frozen for', `${snapshot.frozen_ms} ms`],
       ['Group', snapshot.group_snapshot_id],
       ['State', stateOf(snapshot)],
+      ['Copied by', readers.texts],
     ]),
   );
 }

@@ -171,7 +171,7 @@ interface User {
 export function describeVolume(
   terminal: Terminal,
   volume: Volume,
-  users: readonly User[] = [],
+  { users = [], readers = [] }: { users?: readonly User[]; readers?: readonly string[] } = {},
 ): string {
   const source = sourceOf(volume);
   const isAttached = volume.loop_device !== '';
@@ -201,6 +201,7 @@ export function describeVolume(
     ['Pods', volume.pods.map(podText)],
     ['Docker mount IDs', volume.mount_ids],
     ['Used by', users.map(userText)],
+    ['Copied by', readers],
     ['Image', volume.image_path],
     [
       'Health',

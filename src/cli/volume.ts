@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { Volume } from '../csi/admin-types.ts';
+import type { GetVolumeResponse, Volume } from '../csi/admin-types.ts';
+import { listReaders, showReceivedCopy } from './copies.ts';
 import { FailedError, rephraseForCli } from './errors.ts';
 import { addListOptions, type ListOptions } from './list.ts';
 import { showListOfPools } from './list-of-pools.ts';
@@ -115,19 +116,22 @@ function noVolumesText(claim: string | undefined): string {
 async function showVolume(session: Session, idOrName: string): Promise<void> {
   if (await session.isController()) return routed.showVolume(session, idOrName);
   const { admin } = await session.driver();
-  const answer = await admin.GetVolume({
-    volume_id: idOrName,
-    with_users: true,
-    with_filesystem: true,
-  });
+  const request = { volume_id: idOrName, with_users: true, with_filesystem: true };
+  let answer: GetVolumeResponse;
+  try {
+    answer = await admin.GetVolume(request);
+  } catch (error) {
+    return showReceivedCopy(session, idOrName, error);
+  }
   const volume = requireField(answer.volume, 'volume');
   const users = answer.users.map(({ name, pid, container_id }) => ({
     name,
     pid: pid === 0 ? null : pid,
     containerId: textOrNull(container_id),
   }));
-  await session.show({ ...volumeAsJson(volume), users }, () =>
-    describeVolume(session.terminal, volume, users),
+  const readers = await listReaders(session, { kind: 'volume', id: volume.volume_id });
+  await session.show({ ...volumeAsJson(volume), users, readers: readers.json }, () =>
+    describeVolume(session.terminal, volume, { users, readers: readers.texts }),
   );
 }
 

@@ -51,6 +51,8 @@ export interface AdminService {
   readonly WatchSnapshot: ServerStream<WatchSnapshotRequest, WatchSnapshotResponse>;
   /** Returns the progress of the copy for a volume or snapshot that is being created. */
   readonly GetProgress: Unary<GetProgressRequest, GetProgressResponse>;
+  /** Lists the copies between this node and others that have not ended, in the order in which they began. */
+  readonly ListCopies: Unary<ListCopiesRequest, ListCopiesResponse>;
   /** Lists all group snapshots, ordered by id, with fields that CSI lacks. */
   readonly ListGroupSnapshots: Unary<ListGroupSnapshotsRequest, ListGroupSnapshotsResponse>;
   /** Measures the space and the I/O of volumes. Pools and filesystems that do not answer soon are left out. */
@@ -642,6 +644,31 @@ export interface GetProgressResponse {
   readonly total_bytes: bigint;
   /** Id of the volume, if a call is creating it; otherwise empty. DeleteVolume with this id cancels that call. */
   readonly volume_id: string;
+}
+
+export type ListCopiesRequest = Readonly<Record<string, never>>;
+
+export interface ListCopiesResponse {
+  readonly copies: readonly Copy[];
+}
+
+/** A copy between this node and another one. */
+export interface Copy {
+  /** `receive` if this node makes the volume, `send` if the other one does. */
+  readonly direction: string;
+  /** `snapshot` or `volume`, and its id, on the node that sends. */
+  readonly source_kind: string;
+  readonly source_id: string;
+  /** Name of the volume that is made. */
+  readonly copy_name: string;
+  /** Id of the node that sends, or address and port of the one that receives. */
+  readonly peer: string;
+  /** Whether it waits until other copies have ended. */
+  readonly waiting: boolean;
+  /** Position in the image. Holes are not sent. */
+  readonly done_bytes: bigint;
+  /** Size of the image; 0 while it is not known. */
+  readonly total_bytes: bigint;
 }
 
 export type ListGroupSnapshotsRequest = Readonly<Record<string, never>>;

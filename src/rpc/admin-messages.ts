@@ -1,6 +1,7 @@
 /** Converts the domain's answers to messages of loopcsi.v1. */
 import type {
   Check,
+  Copy,
   FilesystemUsage,
   GroupSnapshot,
   IoLimits as IoLimitsMessage,
@@ -19,7 +20,7 @@ import type { Finding } from '../volumes/admin/doctor.ts';
 import type { SnapshotFacts, VolumeFacts, VolumeUsers } from '../volumes/admin/inspect.ts';
 import type { PoolFacts } from '../volumes/admin/pools/facts.ts';
 import type { MeasuredVolume, VolumeUsage } from '../volumes/admin/usage.ts';
-import type { GroupSnapshot as GroupOfVolumes } from '../volumes/model.ts';
+import type { GroupSnapshot as GroupOfVolumes, RunningCopy } from '../volumes/model.ts';
 import { snapshotOwnerOf } from '../volumes/owner.ts';
 import { capacityTermsOf } from '../volumes/pool/space.ts';
 
@@ -176,6 +177,19 @@ const checkStates = { ok: 'OK', warn: 'WARN', fail: 'FAIL' } as const;
 
 export function checkMessage({ name, state, message, remedy }: Finding): Check {
   return { name, state: checkStates[state], message, remedy };
+}
+
+export function copyMessage(copy: RunningCopy): Copy {
+  const { kind, id } = copy.source;
+  return {
+    direction: copy.direction,
+    ...{ source_kind: kind, source_id: id },
+    copy_name: copy.copyName,
+    peer: copy.peer,
+    waiting: copy.isWaiting,
+    done_bytes: copy.doneBytes,
+    total_bytes: copy.totalBytes,
+  };
 }
 
 function timestampOf(ms: number): { readonly seconds: bigint; readonly nanos: number } {

@@ -8,6 +8,7 @@ import {
   adminSnapshotMessage,
   adminVolumeMessage,
   checkMessage,
+  copyMessage,
   poolMessage,
   usageMessage,
   userMessages,
@@ -41,6 +42,7 @@ const logClasses = {
   ListGroupSnapshots: 'read',
   MeasureVolumes: 'polling',
   GetProgress: 'polling',
+  ListCopies: 'read',
   ListLeftovers: 'read',
   RemoveLeftovers: 'change',
   Doctor: 'read',
@@ -217,6 +219,10 @@ function snapshotMethods({
 
     async ListGroupSnapshots() {
       return { group_snapshots: (await admin.listGroupSnapshots()).map(adminGroupMessage) };
+    },
+
+    async ListCopies() {
+      return { copies: volumes.runningCopies().map(copyMessage) };
     },
 
     async *WatchSnapshot(request, call) {

@@ -1,5 +1,5 @@
 import type { ControllerServiceCapability, CreateVolumeRequest } from '../csi/types.ts';
-import type { CreateVolumeInput } from '../volumes/model.ts';
+import type { CreateVolumeInput, Volume } from '../volumes/model.ts';
 import { hasLimitParameters } from '../volumes/parameters/io-limits.ts';
 import {
   parseMutableParameters,
@@ -9,8 +9,10 @@ import {
   requireMutable,
 } from '../volumes/parameters/storage-class.ts';
 import { controllerCapabilities } from './advertised.ts';
+import type { RpcCall } from './call.ts';
 import type { CsiContext } from './context.ts';
 import { controllerSnapshotMethods } from './controller-snapshots.ts';
+import { orProgress } from './copy-progress.ts';
 import { parseCapacityForm, parseCreateVolumeForm, parseExpandForm } from './forms.ts';
 import type { Implementation } from './handlers.ts';
 import { healthMessage, volumeMessage } from './messages.ts';
@@ -48,7 +50,7 @@ function volumeMethods(context: CsiContext): Methods {
   const topology = accessibleTopology(thisNode);
   return {
     async CreateVolume(request, call) {
-      const volume = await volumes.createVolume(call, parseCreateVolume(request, context));
+      const volume = await createVolume(context, request, call);
       return { volume: volumeMessage(volume, topology) };
     },
 
@@ -92,6 +94,16 @@ function volumeMethods(context: CsiContext): Methods {
       return { volume: volumeMessage(volume, topology), status: { published_node_ids: [] } };
     },
   };
+}
+
+async function createVolume(
+  context: CsiContext,
+  request: CreateVolumeRequest,
+  call: RpcCall,
+): Promise<Volume> {
+  const { volumes } = context;
+  const input = parseCreateVolume(request, context);
+  return orProgress(volumes.createVolume(call, input), { volumes, name: input.name, call });
 }
 
 function parseCreateVolume(

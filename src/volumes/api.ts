@@ -29,6 +29,7 @@ import type {
   PoolCapacity,
   PublishInput,
   ReadPosition,
+  RunningCopy,
   SentCopy,
   Snapshot,
   SnapshotFilter,
@@ -151,6 +152,8 @@ export interface Volumes {
   ): AsyncIterable<Piece | End>;
   /** Removes what was kept of a volume for a copy that exists now. */
   closeSource(copy: SentCopy): Promise<void>;
+  /** Copies between this node and others that have not ended. */
+  runningCopies(): readonly RunningCopy[];
   /** Whether copies between this node and others are allowed. */
   readonly allowsTransfers: boolean;
 

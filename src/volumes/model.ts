@@ -279,6 +279,23 @@ export interface RemoteSource {
   read(state: string, from: ReadPosition, signal: AbortSignal): AsyncIterable<Piece | End>;
 }
 
+/** A copy between this node and another one that has not ended. */
+export interface RunningCopy {
+  /** Whether this node makes the copy, or the other one. */
+  readonly direction: 'receive' | 'send';
+  readonly source: VolumeSource;
+  /** The name of the volume that is made. */
+  readonly copyName: string;
+  /** The id of the node that has the source; of a node that reads from this one, the address. */
+  readonly peer: string;
+  /** Whether it waits for its turn, or for the description of its source. */
+  readonly isWaiting: boolean;
+  /** Where it is in the image, whose holes are not sent. */
+  readonly doneBytes: bigint;
+  /** 0 while it is not known. */
+  readonly totalBytes: bigint;
+}
+
 /** The other node does not answer, or its answer ended early. What was received remains of use. */
 export class SourceLostError extends VolumeError {
   constructor(message: string, options?: ErrorOptions) {

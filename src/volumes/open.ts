@@ -282,11 +282,15 @@ function groupPartsOf(
 
 function transfersOf(
   domain: Domain,
-): Pick<Volumes, 'describeSource' | 'readSource' | 'closeSource' | 'allowsTransfers'> {
+): Pick<
+  Volumes,
+  'describeSource' | 'readSource' | 'closeSource' | 'runningCopies' | 'allowsTransfers'
+> {
   return {
     describeSource: (call, copy, options) => describeSource(domain, call, copy, options),
     readSource: (call, request) => readSource(domain, call, request),
     closeSource: (copy) => closeSource(domain, copy),
+    runningCopies: () => domain.transfers.running,
     allowsTransfers: domain.settings.transfers.parallel > 0,
   };
 }

@@ -122,6 +122,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
     createVolume: async () => aVolume,
     deleteVolume: async () => undefined,
     getVolume: async () => aVolume,
+    runningCopies: () => [],
     listVolumes: async () => ({ entries: [aVolume], nextToken: '' }),
     findMismatch: async () => undefined,
     capacity: async () => ({

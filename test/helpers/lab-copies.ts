@@ -107,7 +107,7 @@ export async function midway(t: ExecutionContext, lab: Lab) {
     t.deepEqual(await leftIn(one), []);
     await controller.DeleteSnapshot({ snapshot_id }, limit());
   };
-  return { one, two, begun, finish };
+  return { controller, one, two, snapshotId: snapshot_id, request, begun, finish };
 }
 
 /** The driver says that it has kept a copy, and how much of it. */

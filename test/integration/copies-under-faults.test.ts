@@ -11,6 +11,7 @@ import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import { MiB } from '../../src/units.ts';
 import { poolFiles } from '../../src/volumes/pool/layout.ts';
 import { makeRandom, seedOf } from '../crash/random.ts';
+import { runCommand } from '../helpers/command-line.ts';
 import { endOf } from '../helpers/controller.ts';
 import { codeOf } from '../helpers/csi-server.ts';
 import { clientAt, inLab, type Lab, type LabNode, onlyOn, untilAllReady } from '../helpers/lab.ts';
@@ -67,6 +68,35 @@ onNode(
     t.true((await two.calm()) > 0);
     await finish();
     t.false(await isResumed(two));
+  }),
+);
+
+onNode(
+  'a copy that runs is seen on both nodes, and told to callers that give up',
+  inLab({ nodeCount: 2, flags: verySlow }, async (t, lab) => {
+    const { controller, one, two, snapshotId, request, finish } = await midway(t, lab);
+    const shown = async (node: LabNode, ...args: readonly string[]) => {
+      const { stdout } = await runCommand(node.driver().endpoint, ...args);
+      return stdout;
+    };
+    const text = await shown(two, 'volume', 'get', 'copy');
+    t.regex(text, /^State: +being copied: \d+ %, [\d.]+Mi of 320Mi$/m);
+    t.true(text.includes(`snapshot ${snapshotId} on node node-1`));
+    const json = JSON.parse(await shown(two, 'volume', 'get', 'copy', '--json')) as {
+      readonly copy: Readonly<Record<string, unknown>>;
+    };
+    t.like(json.copy, { peer: 'node-1', copyName: 'copy', waiting: false });
+    const source = await shown(one, 'snapshot', 'get', 'snap');
+    t.regex(source, /^Copied by: +10\.253\.0\.2:\d+ for volume 'copy': \d+ %/m);
+    await until('a caller that gives up is told the progress', async () => {
+      const { code, message } = await endOf(controller.CreateVolume(request, { timeoutMs: 4_000 }));
+      return (
+        code === 'ABORTED' && /from node 'node-1' goes on: \d+ %.*; repeat the call/.test(message)
+      );
+    });
+    await finish();
+    t.false((await shown(one, 'snapshot', 'list')).includes('Copied by'));
+    t.is((await runCommand(two.driver().endpoint, 'volume', 'get', 'none')).exitCode, 1);
   }),
 );
 

@@ -11,6 +11,8 @@ import { type LockPlan, Locks } from './locks.ts';
 export interface Call {
   readonly signal: AbortSignal;
   readonly log: Logger;
+  /** The address of a caller on another machine, and its port. */
+  readonly peer?: string;
 }
 
 /** A running operation, as passed to its work. */

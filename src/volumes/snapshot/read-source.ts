@@ -72,6 +72,7 @@ export async function* readSource(
   const subject = subjectOf(copy);
   let leave = async (): Promise<void> => undefined;
   let endSending = (): void => undefined;
+  const report = domain.transfers.report({ direction: 'send', ...copy, peer: call.peer ?? '' });
   try {
     // First, so that a capture is not given up while its reader waits for a slot.
     const entered = await enter(domain, call, copy);
@@ -79,6 +80,7 @@ export async function* readSource(
     endSending = await domain.transfers.beginSending(signal);
     const { host, path, facts } = entered.opened;
     requireState(facts, { state, from }, subject);
+    report.begins();
     await domain.reached('send:begun');
     let digest = from.digest;
     let sentBytes = 0;
@@ -86,6 +88,7 @@ export async function* readSource(
       await domain.transfers.pace(data.length, signal);
       digest = digestWith(digest, { offset, data });
       domain.observer.transferred('sent', data.length);
+      report.advances(offset + BigInt(data.length), facts.sizeBytes);
       yield { offset, data, digest };
       const before = sentBytes;
       sentBytes += data.length;
@@ -100,6 +103,7 @@ export async function* readSource(
     if (reason !== 'cancelled' && reason !== 'wrong-state') await closeSource(domain, copy);
     throw await toVolumeError(error, subject);
   } finally {
+    report.ends();
     endSending();
     await leave();
   }

@@ -10,6 +10,7 @@ import type { Domain } from '../domain.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { Operation } from '../engine/operations.ts';
 import type { CopyPosition, CopySource } from '../jobs/interrupted-restores.ts';
+import type { CopyReport } from '../jobs/transfers.ts';
 import {
   type End,
   type Piece,
@@ -38,6 +39,7 @@ interface Reception {
   readonly source: Extract<CopySource, { kind: 'remote' }>;
   readonly from: CopyPosition;
   readonly operation: Operation;
+  readonly report: CopyReport;
 }
 
 /**
@@ -153,7 +155,7 @@ class Receiver {
   }
 
   async #read(): Promise<void> {
-    const { remote, state, sizeBytes, operation } = this.#reception;
+    const { remote, state, sizeBytes, operation, report } = this.#reception;
     for await (const step of remote.read(state, this.#at, operation.signal)) {
       operation.signal.throwIfAborted();
       if ('sizeBytes' in step) return this.#requireEnd(step);
@@ -166,6 +168,7 @@ class Receiver {
       this.#unsynced += length;
       this.#domain.observer.transferred('received', step.data.length);
       operation.reportProgress(this.#at.offset, sizeBytes);
+      report.advances(this.#at.offset, sizeBytes);
       if (this.#unsynced < syncEveryBytes) continue;
       await this.#keeping;
       this.#beginKeeping();

@@ -1,6 +1,7 @@
 import type { VolumeId } from '../../ids.ts';
 import type { Domain } from '../domain.ts';
 import type { Operation } from '../engine/operations.ts';
+import type { CopyReport } from '../jobs/transfers.ts';
 import type { RemoteSource, VolumeSource } from '../model.ts';
 import { receiveImage } from './receive.ts';
 import type { Origin } from './restore-source.ts';
@@ -9,9 +10,15 @@ import type { Origin } from './restore-source.ts';
 export async function remoteOrigin(
   domain: Domain,
   operation: Operation,
-  draft: { remote: RemoteSource; source: VolumeSource; volumeId: VolumeId; subject: string },
+  draft: {
+    remote: RemoteSource;
+    source: VolumeSource;
+    volumeId: VolumeId;
+    subject: string;
+    report: CopyReport;
+  },
 ): Promise<Origin> {
-  const { remote, source, volumeId } = draft;
+  const { remote, source, volumeId, report } = draft;
   const { nodeId } = remote;
   const name = `${source.kind}:${source.id}`;
   const kept = domain.interruptedRestores.sourceOf(volumeId);
@@ -34,7 +41,7 @@ export async function remoteOrigin(
     copySource,
     copyTo: (to, operation, from) =>
       receiveImage(domain, {
-        ...{ remote, state, sizeBytes, to, volumeId, source: copySource, from, operation },
+        ...{ remote, state, sizeBytes, to, volumeId, source: copySource, from, operation, report },
         subject: `${draft.subject}: ${subject}`,
       }),
   };

@@ -74,12 +74,18 @@ export async function createFromRemote(
   // From now on its callers only wait, also while others are received.
   operation.beginEffects();
   const release = domain.interruptedRestores.hold(id);
+  const peer = remote.nodeId;
+  const report = domain.transfers.report({
+    direction: 'receive',
+    ...{ source, copyName: input.name, peer },
+  });
   const receive = async (): Promise<Volume> => {
+    report.begins();
     const begun =
       input.settings.pool === undefined ? domain.interruptedRestores.poolOf(id) : undefined;
     const pool = begun ?? (await domain.pools.choose(input.settings.pool));
     return withReason(domain, { subject, disk: pool }, async (domain) => {
-      const remoteDraft = { remote, source, volumeId: id, subject };
+      const remoteDraft = { remote, source, volumeId: id, subject, report };
       const origin = await remoteOrigin(domain, operation, remoteDraft);
       return createFrom(domain, operation, { draft, origin, pool, subject });
     });
@@ -87,6 +93,7 @@ export async function createFromRemote(
   try {
     return await domain.transfers.receive(receive, operation.signal);
   } finally {
+    report.ends();
     release();
   }
 }

@@ -118,6 +118,7 @@ const refuseAll: Handlers<'loopcsi.v1.Admin'> = {
   ListGroupSnapshots: refuse,
   MeasureVolumes: refuse,
   GetProgress: refuse,
+  ListCopies: refuse,
   WatchSnapshot: (call) => {
     call.emit('error', { code: status.UNIMPLEMENTED });
   },
