@@ -237,7 +237,9 @@ function requestFor(
 
 function capabilityFor(options: CreateOptions, source: Source | undefined): VolumeCapability {
   const access_mode = { mode: 'SINGLE_NODE_MULTI_WRITER' } as const;
-  if (options.block ?? source?.isBlock ?? false) {
+  // A filesystem may be asked for that is in a raw block source.
+  const isAsSource = options.fstype === undefined && (source?.isBlock ?? false);
+  if (options.block ?? isAsSource) {
     return { access_mode, access_type: 'block', block: {} };
   }
   const fs_type = options.fstype ?? source?.fsType ?? '';

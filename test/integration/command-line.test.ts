@@ -321,7 +321,11 @@ onNode('volumes are mounted read-only, at several directories and as block devic
   t.is(raw?.fsType, null);
   await ok('volume', 'unmount', 'raw');
   await t.throwsAsync(access(device), { code: 'ENOENT' });
-  await ok('volume', 'delete', 'raw', 'data', '--yes');
+  await ok('volume', 'create', 'bytes', '--from', 'volume:data', '--block');
+  t.is((await json<VolumeJson>('volume', 'get', 'bytes')).fsType, null);
+  await ok('volume', 'create', 'files', '--from', 'volume:bytes', '--fstype', 'ext4');
+  t.is((await json<VolumeJson>('volume', 'get', 'files')).fsType, 'ext4');
+  await ok('volume', 'delete', 'raw', 'data', 'bytes', 'files', '--yes');
   t.deepEqual(await json('volume', 'list'), []);
 });
 

@@ -84,9 +84,10 @@ export class Mover {
     await this.sh('restic init');
   }
 
-  /** Backs up a directory; later backups of a repository read only what has changed. */
+  /** Backs up a directory. Later backups of it, from any pod and any copy, read only what has changed. */
   async backUp(directory: string): Promise<Summary> {
-    return summaryOf(await this.sh(`cd ${directory} && restic backup --json --ignore-inode .`));
+    const sameHost = '--host mover --ignore-inode';
+    return summaryOf(await this.sh(`cd ${directory} && restic backup --json ${sameHost} .`));
   }
 
   async restore(directory: string, snapshot = 'latest'): Promise<void> {
