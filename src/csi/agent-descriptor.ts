@@ -28,10 +28,7 @@ export const descriptor: object = {
                   },
                 },
                 Sources: {
-                  methods: {
-                    Describe: { requestType: 'DescribeRequest', responseType: 'DescribeResponse' },
-                    Read: { requestType: 'ReadRequest', responseType: 'ReadResponse', responseStream: true },
-                  },
+                  methods: { Describe: { requestType: 'DescribeRequest', responseType: 'DescribeResponse' } },
                 },
                 HelloRequest: {
                   fields: { api_version: { type: 'int32', id: 1 }, controller_version: { type: 'string', id: 2 } },
@@ -151,24 +148,6 @@ export const descriptor: object = {
                   },
                 },
                 GrowthLimit: { fields: { max_bytes: { type: 'int64', id: 1 }, factor: { type: 'int32', id: 2 } } },
-                ReadRequest: {
-                  fields: {
-                    ticket: { type: 'string', id: 1, options: { '(csi_secret)': true } },
-                    source: { type: 'Source', id: 2 },
-                    state: { type: 'string', id: 3 },
-                    offset: { type: 'int64', id: 4 },
-                    digest: { type: 'bytes', id: 5 },
-                  },
-                },
-                ReadResponse: {
-                  fields: {
-                    offset: { type: 'int64', id: 1 },
-                    digest: { type: 'bytes', id: 2 },
-                    data: { type: 'bytes', id: 3 },
-                    end: { type: 'End', id: 4 },
-                  },
-                },
-                End: { fields: { size_bytes: { type: 'int64', id: 1 }, digest: { type: 'bytes', id: 2 } } },
               },
             },
           },

@@ -1,6 +1,6 @@
 // Generated from csi-proto/agent.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { ServerStream, Unary } from './rpc-kinds.ts';
+import type { Unary } from './rpc-kinds.ts';
 
 /** The services of loopcsi.agent.v1, by their full names. */
 export interface AgentServices {
@@ -30,12 +30,10 @@ export interface AgentService {
   readonly RemoveGroupPart: Unary<RemoveGroupPartRequest, RemoveGroupPartResponse>;
 }
 
-/** Served only to other agents, on the agent's network address: reading the sources that the controller has opened for them. */
+/** Served only to other agents, on the agent's network address: the sources that the controller has opened for them. Their data is read without gRPC (src/rpc/agent/frames.ts). */
 export interface SourcesService {
   /** What a new volume has to know before the data is read. */
   readonly Describe: Unary<DescribeRequest, DescribeResponse>;
-  /** The data of the image in ascending order, without holes, and at last its end. */
-  readonly Read: ServerStream<ReadRequest, ReadResponse>;
 }
 
 export interface HelloRequest {
@@ -221,33 +219,6 @@ export interface DescribeResponse {
 export interface GrowthLimit {
   readonly max_bytes: bigint;
   readonly factor: number;
-}
-
-export interface ReadRequest {
-  /** Secret: masked in every log. */
-  readonly ticket: string;
-  readonly source: Source | null;
-  /** The state that Describe told. FAILED_PRECONDITION if it is another one now. */
-  readonly state: string;
-  /** Where the reading begins, and the digest of what was read before; 32 zero bytes at the beginning. */
-  readonly offset: bigint;
-  readonly digest: Buffer;
-}
-
-/** Bytes of the image at an offset, or, as the last message, its end. What lies between two messages is a hole. The fields are not in messages of their own, because each would be one more copy of the data in memory. */
-export interface ReadResponse {
-  readonly offset: bigint;
-  /** The digest of all data up to and including this one: SHA-256 of the digest before it, the offset (64 bits, big-endian) and the SHA-256 of the data. */
-  readonly digest: Buffer;
-  readonly data: Buffer;
-  /** Absent before the end. */
-  readonly end: End | null;
-}
-
-export interface End {
-  readonly size_bytes: bigint;
-  /** The digest of all data. */
-  readonly digest: Buffer;
 }
 
 /** An integer that can be absent. */

@@ -133,8 +133,11 @@ export interface Files extends Paths {
   removeInSlices(path: string, options: { sliceBytes: bigint; signal: AbortSignal }): Promise<void>;
   /** Tests with a scratch file in this directory which features its filesystem supports. */
   probe(directory: string): Promise<FilesystemFeatures>;
-  /** Reads up to `length` bytes of a file; fewer at its end. */
-  readRange(path: string, range: { offset: bigint; length: number }): Promise<Buffer>;
+  /** Reads up to `length` bytes of a file, fewer at its end: into the beginning of `into`, or else into a new buffer. */
+  readRange(
+    path: string,
+    range: { offset: bigint; length: number; into?: Buffer | undefined },
+  ): Promise<Buffer>;
   /** Writes into an existing file at an offset, without fsync. */
   writeRange(path: string, offset: bigint, bytes: Uint8Array): Promise<void>;
   /** statfs of the filesystem that contains `path`. Free bytes include those reserved for root. */

@@ -247,33 +247,67 @@ export function makeStreamHandler<Q, S>(
   handle: (request: Q, call: RpcCall) => AsyncIterable<S>,
 ): handleServerStreamingCall<Q, S> {
   return (call) => {
-    const running = startCall(method, hooks, call);
-    const { signal } = running.context;
-    call.on('cancelled', () => {
-      running.cancel();
-    });
-    const work = async (): Promise<void> => {
-      const release = hooks.admit();
-      try {
-        method.checkLimits(call.request);
-        for await (const message of handle(call.request, running.context)) {
-          if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
-          if (!call.write(message)) await untilDrained(call, signal);
-        }
-      } finally {
-        release();
-      }
+    const { request } = call;
+    const streamed: StreamedCall<S> = {
+      request,
+      deadline: call.getDeadline(),
+      peer: call.getPeer(),
+      onCancelled: (listener) => call.on('cancelled', listener),
+      messages: (context) => {
+        method.checkLimits(request);
+        return handle(request, context);
+      },
+      send: async (message, signal) => {
+        if (!call.write(message)) await untilDrained(call, signal);
+      },
     };
-    work().then(
-      () => {
-        running.succeed();
-        call.end();
-      },
-      (error: unknown) => {
-        call.emit('error', running.fail(error));
-      },
-    );
+    void runStreamedCall(method, hooks, streamed).then((failure) => {
+      if (failure === undefined) call.end();
+      else call.emit('error', failure);
+    });
   };
+}
+
+/** A call whose answer is many messages, on whatever carries them. */
+export interface StreamedCall<S> {
+  /** For the log. */
+  readonly request: unknown;
+  readonly deadline: Date | number;
+  readonly peer: string;
+  /** Calls the listener when the caller has disconnected, also after the end. */
+  readonly onCancelled: (listener: () => void) => void;
+  /** Runs the call. It may throw anything. */
+  readonly messages: (call: RpcCall) => AsyncIterable<S>;
+  /** Resolves when the next message may be sent, or the signal has been aborted. */
+  readonly send: (message: S, signal: AbortSignal) => Promise<void>;
+}
+
+/** Runs a call with the hooks of its server. Never throws: it returns the failure, or undefined after the last message. */
+export async function runStreamedCall<S>(
+  method: Method,
+  hooks: ServerHooks,
+  { request, deadline, peer, onCancelled, messages, send }: StreamedCall<S>,
+): Promise<CallStatus | undefined> {
+  const running = new RunningCall(method, hooks, { request, deadline, peer });
+  const { signal } = running.context;
+  onCancelled(() => {
+    running.cancel();
+  });
+  try {
+    const release = hooks.admit();
+    try {
+      for await (const message of messages(running.context)) {
+        if (signal.aborted) throw new VolumeError('cancelled', 'the caller has disconnected');
+        await send(message, signal);
+      }
+    } finally {
+      release();
+    }
+  } catch (error) {
+    return running.fail(error);
+  }
+  running.succeed();
+  return undefined;
 }
 
 /** Resolves when the stream accepts more messages or the caller has disconnected. */

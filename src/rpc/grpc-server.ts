@@ -1,4 +1,5 @@
 /** A gRPC server for connections that a listener accepts and passes on: on a unix socket (socket.ts), or with TLS (agent/). */
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { serviceDefinition } from '../csi/codec.ts';
@@ -53,6 +54,12 @@ export interface RunningServer {
   drain(): Promise<void>;
   /** Ends the remaining calls and connections. */
   close(): Promise<void>;
+}
+
+/** What serves the connections that a listener has accepted. */
+export interface ConnectionServer {
+  /** Serves a connection from which nothing has been read. */
+  serve(connection: Socket): void;
 }
 
 export interface GrpcServer extends RunningServer {

@@ -1,12 +1,14 @@
 import { X509Certificate } from 'node:crypto';
-import type { SecureContext } from 'node:tls';
+import type { ConnectionOptions, SecureContext } from 'node:tls';
 import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
 import { findPeerProblem } from './roles.ts';
 
+/** The name of every agent in the TLS handshake. Certificates are checked by their role, not by a name. */
+const serverName = 'loopcsi-agent';
+
 /** Options of every channel to an agent. */
 export const agentChannelOptions: ChannelOptions = {
-  // The name in the TLS handshake. Certificates are checked by their role, not by a name.
-  'grpc.ssl_target_name_override': 'loopcsi-agent',
+  'grpc.ssl_target_name_override': serverName,
   // Every channel has its own connection, also after its credentials have changed.
   'grpc.use_local_subchannel_pool': 1,
   'grpc.service_config_disable_resolution': 1,
@@ -29,15 +31,34 @@ export interface PeerListener {
 export function agentChannelCredentials(
   context: SecureContext,
   driverName: string,
-  { onRefused, onAccepted }: PeerListener = {},
+  listener: PeerListener = {},
 ): ChannelCredentials {
   return credentials.createFromSecureContext(context, {
-    checkServerIdentity: (_host, { raw }) => {
-      const certificate = new X509Certificate(raw);
-      const problem = findPeerProblem(certificate, { driverName, role: 'agent' });
-      if (problem === undefined) onAccepted?.(Date.parse(certificate.validTo));
-      else onRefused?.(problem.message);
-      return problem;
-    },
+    checkServerIdentity: identityCheck(driverName, listener),
   });
+}
+
+/** Options of a TLS connection to an agent without gRPC, which checks the agent like a channel. */
+export function agentConnectionOptions(
+  secureContext: SecureContext,
+  driverName: string,
+): ConnectionOptions {
+  return {
+    secureContext,
+    servername: serverName,
+    checkServerIdentity: identityCheck(driverName, {}),
+  };
+}
+
+function identityCheck(
+  driverName: string,
+  { onRefused, onAccepted }: PeerListener,
+): NonNullable<ConnectionOptions['checkServerIdentity']> {
+  return (_host, { raw }) => {
+    const certificate = new X509Certificate(raw);
+    const problem = findPeerProblem(certificate, { driverName, role: 'agent' });
+    if (problem === undefined) onAccepted?.(Date.parse(certificate.validTo));
+    else onRefused?.(problem.message);
+    return problem;
+  };
 }

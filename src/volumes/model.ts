@@ -224,6 +224,7 @@ export interface BlockRange {
 /** Bytes of an image at an offset. What lies between two pieces is a hole. */
 export interface Piece {
   readonly offset: bigint;
+  /** Valid until the second piece after this one is asked for: then its memory is used again. */
   readonly data: Buffer;
   /** The digest of all pieces up to and including this one. */
   readonly digest: Buffer;

@@ -200,10 +200,13 @@ export async function withScratchFile<T>(
 async function readRange(
   lane: Lane,
   path: string,
-  { offset, length }: { offset: bigint; length: number },
+  {
+    offset,
+    length,
+    into: buffer = Buffer.allocUnsafe(length),
+  }: { offset: bigint; length: number; into?: Buffer | undefined },
 ): Promise<Buffer> {
   return withOpen(lane, path, openFlags.read, async (handle) => {
-    const buffer = Buffer.allocUnsafe(length);
     let filled = 0;
     while (filled < length) {
       const position = Number(offset) + filled;

@@ -1,6 +1,6 @@
 /**
- * The network address of the agent: TLS 1.3, with a certificate of the peer. The role in the certificate decides which gRPC server
- * gets the connection, so no method has to check who calls it.
+ * The network address of the agent: TLS 1.3, with a certificate of the peer. The role in the certificate, and the protocol that the peer
+ * asks for, decide which server gets the connection, so no method has to check who calls it.
  */
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -10,7 +10,8 @@ import { messageOf, VolumeError } from '../../errors.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Credentials, FollowedCredentials } from '../../tls/credentials.ts';
 import { type Role, roleOf } from '../../tls/roles.ts';
-import type { GrpcServer } from '../grpc-server.ts';
+import type { ConnectionServer } from '../grpc-server.ts';
+import { dataProtocol } from './frames.ts';
 import {
   type Refusal,
   RefusalLog,
@@ -37,12 +38,19 @@ const defaultLimits: ListenerLimits = {
   checkMs: 60_000,
 };
 
+/** Protocols by their names in the TLS handshake (ALPN). `h2` is that of gRPC. */
+const protocols = ['h2', dataProtocol] as const;
+type Protocol = (typeof protocols)[number];
+
+/** The servers for a role. */
+type RoleServers = Readonly<Partial<Record<Protocol, ConnectionServer>>>;
+
 export interface ListenerOptions {
   readonly address: { readonly host: string; readonly port: number };
   readonly driverName: string;
   readonly credentials: FollowedCredentials;
-  /** The server for each role. A peer with another role is refused. */
-  readonly servers: ReadonlyMap<Role, GrpcServer>;
+  /** The servers for each role. A peer with another role, or that asks for another protocol, is refused. */
+  readonly servers: ReadonlyMap<Role, RoleServers>;
   readonly log: Logger;
   /** Counts a refused connection. */
   readonly refused: (reason: RefusalReason) => void;
@@ -54,7 +62,7 @@ export interface ListenerOptions {
 /** A connection whose peer was verified. */
 interface Verified {
   readonly role: Role;
-  readonly server: GrpcServer;
+  readonly server: ConnectionServer;
   /** When the first certificate of its chain expires. */
   readonly expiresAtMs: number;
   /** Of the authority at the end of the chain. */
@@ -90,7 +98,7 @@ export class AgentListener {
     this.#refusals = new RefusalLog(options.log);
     this.#server = createServer({
       ...tlsOptions,
-      ALPNProtocols: ['h2'],
+      ALPNProtocols: protocolsOf(options.servers),
       requestCert: true,
       // Node would close the connection without a word about the reason. #accept refuses every peer that was not verified.
       rejectUnauthorized: false,
@@ -125,7 +133,7 @@ export class AgentListener {
     return typeof address === 'object' && address !== null ? address.port : 0;
   }
 
-  /** Refuses new connections. Verified ones are kept, until their gRPC server closes them. */
+  /** Refuses new connections. Verified ones are kept, until their server closes them. */
   close(): void {
     for (const stop of this.#stops.splice(0)) stop();
     if (this.#server.listening) this.#server.close();
@@ -212,13 +220,17 @@ export class AgentListener {
     if (certificate === undefined)
       return { reason: 'no-certificate', problem: 'the peer presented no certificate' };
     if (!socket.authorized || socket.isSessionReused()) return refusalOfVerification(socket);
-    if (socket.alpnProtocol !== 'h2')
+    const protocol = protocols.find((one) => one === socket.alpnProtocol);
+    if (protocol === undefined)
       return { reason: 'not-http2', problem: 'the peer did not ask for HTTP/2 (ALPN)' };
     const { role, problem: reason, text } = roleOf(certificate, driverName);
     if (role === undefined) return { reason, problem: text };
-    const server = servers.get(role);
-    if (server === undefined)
+    const ofRole = servers.get(role);
+    if (ofRole === undefined)
       return { reason: 'wrong-role', problem: `this node serves nothing to role ${role}` };
+    const server = ofRole[protocol];
+    if (server === undefined)
+      return { reason: 'not-http2', problem: `role ${role} must ask for HTTP/2 (ALPN)` };
     const { maxConnections } = this.#limits;
     // Other agents leave room for the controller.
     const limit = role === 'agent' ? maxConnections / 2 : maxConnections;
@@ -248,6 +260,12 @@ export class AgentListener {
       socket.destroy();
     }
   }
+}
+
+/** Those of all roles. A handshake that asks only for others fails. */
+function protocolsOf(servers: ReadonlyMap<Role, RoleServers>): Protocol[] {
+  const all = [...servers.values()];
+  return protocols.filter((protocol) => all.some((ofRole) => ofRole[protocol] !== undefined));
 }
 
 /** Identifies an open connection: the socket and the TLS socket on it are different objects. */

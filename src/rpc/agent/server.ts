@@ -2,7 +2,6 @@ import { networkInterfaces } from 'node:os';
 import type { Logger } from '../../observe/log.ts';
 import type { CallMeasurement } from '../../observe/metrics.ts';
 import { FollowedCredentials } from '../../tls/credentials.ts';
-import type { Role } from '../../tls/roles.ts';
 import { callFields } from '../call-fields.ts';
 import type { CsiContext } from '../context.ts';
 import {
@@ -14,6 +13,9 @@ import {
 } from '../grpc-server.ts';
 import { controllerServices } from '../server.ts';
 import { type AgentParts, agentService } from './agent.ts';
+import { type DataServer, type DataServerOptions, makeDataServer } from './data-server.ts';
+import { dataProtocol } from './frames.ts';
+import { agentKeepalive } from './keepalive.ts';
 import { AgentListener, type ListenerLimits } from './listener.ts';
 import type { RefusalReason } from './refusals.ts';
 import { remoteSourceAt } from './source-client.ts';
@@ -42,12 +44,9 @@ export interface RunningAgent extends RunningServer {
   readonly findProblem: () => string | undefined;
 }
 
-/** The controller is a client that reconnects, so a connection whose other side does not answer is closed early. */
-const agentKeepalive: Keepalive = { pingMs: 10_000, timeoutMs: 5_000 };
-
 /**
  * Serves the controller on the network address, over mutual TLS: csi.v1 without Node, and loopcsi.agent.v1.Agent; and other agents:
- * loopcsi.agent.v1.Sources. Other services are never served there. Throws `unavailable` if the address cannot be bound.
+ * loopcsi.agent.v1.Sources, and the data of the sources. Other services are never served there. Throws `unavailable` if the address cannot be bound.
  */
 export async function serveAgent(options: AgentOptions): Promise<RunningAgent> {
   const credentials = await followCredentials(options);
@@ -57,9 +56,11 @@ export async function serveAgent(options: AgentOptions): Promise<RunningAgent> {
       address: options.address,
       driverName: options.context.settings.driverName,
       credentials,
-      servers: new Map<Role, GrpcServer>([
-        ['controller', controllers],
-        ...(peers === undefined ? [] : [['agent', peers] as const]),
+      servers: new Map([
+        ['controller', { h2: controllers }],
+        ...(peers === undefined
+          ? []
+          : [['agent', { h2: peers.calls, [dataProtocol]: peers.data }] as const]),
       ]),
       log: options.log,
       refused: options.connectionRefused,
@@ -76,11 +77,13 @@ export async function serveAgent(options: AgentOptions): Promise<RunningAgent> {
       drain: async () => {
         stopListening();
         // Copies that other nodes read are resumed by them, so nothing waits for their end.
-        await Promise.all([controllers.drain(), peers?.close()]);
+        peers?.data.close();
+        await Promise.all([controllers.drain(), peers?.calls.close()]);
       },
       close: async () => {
         stopListening();
-        await Promise.all([controllers.close(), peers?.close()]);
+        peers?.data.close();
+        await Promise.all([controllers.close(), peers?.calls.close()]);
       },
     };
   } catch (error) {
@@ -89,17 +92,23 @@ export async function serveAgent(options: AgentOptions): Promise<RunningAgent> {
   }
 }
 
-/** The server for peers with role controller, and the one for other agents, if copies between nodes are allowed. */
+/** The servers for other agents: for calls, and for data. */
+interface PeerServers {
+  readonly calls: GrpcServer;
+  readonly data: DataServer;
+}
+
+/** The server for peers with role controller, and those for other agents, if copies between nodes are allowed. */
 function makeServers(
   { address, context, log, callEnded, keepalive = agentKeepalive }: AgentOptions,
   followed: FollowedCredentials,
-): { readonly controllers: GrpcServer; readonly peers: GrpcServer | undefined } {
+): { readonly controllers: GrpcServer; readonly peers: PeerServers | undefined } {
   const { volumes, settings } = context;
   const { driverName } = settings;
   const tickets = new Tickets();
   const parts: AgentParts = {
     tickets,
-    sourceAt: (place) => remoteSourceAt(place, { followed, driverName }),
+    sourceAt: (place) => remoteSourceAt(place, { followed, driverName, keepalive }),
     peerAddresses: () => peerAddresses(address.host),
   };
   const options = {
@@ -112,8 +121,16 @@ function makeServers(
   return {
     controllers: makeGrpcServer(services, keepalive),
     peers: volumes.allowsTransfers
-      ? makeGrpcServer([sourcesService(volumes, tickets, makeHooks(options))], keepalive)
+      ? peerServers({ volumes, tickets, hooks: makeHooks(options), keepalive })
       : undefined,
+  };
+}
+
+function peerServers(options: DataServerOptions): PeerServers {
+  const { volumes, tickets, hooks, keepalive } = options;
+  return {
+    calls: makeGrpcServer([sourcesService(volumes, tickets, hooks)], keepalive),
+    data: makeDataServer(options),
   };
 }
 

@@ -1,22 +1,23 @@
 /** Reads a snapshot or volume of another node from its agent, over mutual TLS with the certificates of this one. */
 import { Client as Channel, type ChannelOptions, status } from '@grpc/grpc-js';
-import type { DescribeResponse, ReadResponse } from '../../csi/agent-types.ts';
+import type { DescribeResponse } from '../../csi/agent-types.ts';
 import { type Client, makeClientOn } from '../../csi/client.ts';
 import { type Reason, VolumeError } from '../../errors.ts';
 import { fsTypes } from '../../host/host.ts';
 import { agentChannelCredentials, agentChannelOptions } from '../../tls/agent-channel.ts';
-import type { FollowedCredentials } from '../../tls/credentials.ts';
+import type { Credentials, FollowedCredentials } from '../../tls/credentials.ts';
 import {
-  type End,
-  type Piece,
   type ReadPosition,
   type RemoteSource,
   type SentCopy,
   type SourceFacts,
   SourceLostError,
 } from '../../volumes/model.ts';
+import type { Keepalive } from '../grpc-server.ts';
 import { findServiceError } from '../status.ts';
 import { copyMessage } from './copy-message.ts';
+import { readPieces } from './data-client.ts';
+import { agentKeepalive } from './keepalive.ts';
 
 /** Where a source is, and what allows this node to read it. */
 export interface SourcePlace {
@@ -30,29 +31,33 @@ export interface SourcePlace {
 
 const describeTimeoutMs = 20_000;
 
-const channelOptions: ChannelOptions = {
-  ...agentChannelOptions,
-  // The data that may be on its way. More would only be more memory.
-  'grpc-node.flow_control_window': 4 * 1024 * 1024,
-  // A peer that hangs is lost after both times.
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 5_000,
-};
+interface SourceOptions {
+  readonly followed: FollowedCredentials;
+  readonly driverName: string;
+  /** An agent that hangs is lost after both times. */
+  readonly keepalive?: Keepalive;
+}
 
 export function remoteSourceAt(
   place: SourcePlace,
-  { followed, driverName }: { followed: FollowedCredentials; driverName: string },
+  { followed, driverName, keepalive = agentKeepalive }: SourceOptions,
 ): RemoteSource {
   const { copy, nodeId, address, ticket } = place;
   const source = copyMessage(copy);
-  const connect = (): Client<'loopcsi.agent.v1.Sources'> => {
+  const currentCredentials = (): Credentials => {
     const { current } = followed;
-    if (current === undefined) {
-      throw new SourceLostError(
-        `node '${nodeId}' cannot be reached: ${followed.problem ?? 'the TLS certificates have not been read yet'}`,
-      );
-    }
-    const credentials = agentChannelCredentials(current.context, driverName);
+    if (current !== undefined) return current;
+    throw new SourceLostError(
+      `node '${nodeId}' cannot be reached: ${followed.problem ?? 'the TLS certificates have not been read yet'}`,
+    );
+  };
+  const channelOptions: ChannelOptions = {
+    ...agentChannelOptions,
+    'grpc.keepalive_time_ms': keepalive.pingMs,
+    'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
+  };
+  const connect = (): Client<'loopcsi.agent.v1.Sources'> => {
+    const credentials = agentChannelCredentials(currentCredentials().context, driverName);
     return makeClientOn(
       'loopcsi.agent.v1.Sources',
       new Channel(`dns:${address}`, credentials, channelOptions),
@@ -72,14 +77,12 @@ export function remoteSourceAt(
       }
     },
     read: async function* (state: string, from: ReadPosition, signal: AbortSignal) {
-      const client = connect();
+      const wanted = { copy, state, from };
+      const reading = { address, driverName, ticket, wanted, keepalive, signal };
       try {
-        const request = { ticket, source, state, ...from };
-        for await (const message of client.Read(request, { signal })) yield stepOf(message);
+        yield* readPieces({ ...reading, credentials: currentCredentials() });
       } catch (error) {
         throw reasonOf(error, place, { reasons: readReasons, signal });
-      } finally {
-        client.close();
       }
     },
   };
@@ -109,11 +112,6 @@ function factsOf(message: DescribeResponse, { nodeId }: SourcePlace): SourceFact
         ? undefined
         : { maxBytes: growth_limit.max_bytes, factor: BigInt(growth_limit.factor) },
   };
-}
-
-function stepOf(message: ReadResponse): Piece | End {
-  const { end, ...piece } = message;
-  return end === null ? piece : { sizeBytes: end.size_bytes, digest: end.digest };
 }
 
 /**

@@ -1,20 +1,13 @@
-import type { DescribeResponse, ReadResponse } from '../../csi/agent-types.ts';
-import { VolumeError } from '../../errors.ts';
+import type { DescribeResponse } from '../../csi/agent-types.ts';
 import type { Volumes } from '../../volumes/api.ts';
-import type { End, Piece, SourceFacts } from '../../volumes/model.ts';
+import type { SourceFacts } from '../../volumes/model.ts';
 import type { ServerHooks } from '../call.ts';
 import { makeService, type Service } from '../grpc-server.ts';
 import { type Implementation, makeHandlers } from '../handlers.ts';
 import { parseCopy } from './copy-message.ts';
 import type { Tickets } from './tickets.ts';
 
-const calls = new Map([
-  ['Describe', { logClass: 'read', offered: true }],
-  ['Read', { logClass: 'read', offered: true }],
-] as const);
-
-const digestBytes = 32;
-const nothing = Buffer.alloc(0);
+const calls = new Map([['Describe', { logClass: 'read', offered: true }]] as const);
 
 /** Creates the service `loopcsi.agent.v1.Sources`, which other agents call, with a ticket for each copy. */
 export function sourcesService(volumes: Volumes, tickets: Tickets, hooks: ServerHooks): Service {
@@ -38,15 +31,6 @@ function sourcesMethods(
       const options = { state: state === '' ? undefined : state };
       return describeMessage(await volumes.describeSource(call, copy, options));
     },
-
-    async *Read({ ticket, source, state, offset, digest }, call) {
-      const copy = parseCopy(source);
-      tickets.require(ticket, { copy, peer: call.peer });
-      if (digest.length !== digestBytes)
-        throw new VolumeError('invalid', `digest must have ${digestBytes} bytes`);
-      const request = { copy, state, from: { offset, digest } };
-      for await (const step of volumes.readSource(call, request)) yield readMessage(step);
-    },
   };
 }
 
@@ -65,10 +49,4 @@ function describeMessage(facts: SourceFacts): DescribeResponse {
         ? null
         : { max_bytes: growthLimit.maxBytes, factor: Number(growthLimit.factor) },
   };
-}
-
-function readMessage(step: Piece | End): ReadResponse {
-  if ('data' in step) return { ...step, end: null };
-  const { sizeBytes: size_bytes, digest } = step;
-  return { offset: 0n, digest: nothing, data: nothing, end: { size_bytes, digest } };
 }

@@ -4,10 +4,22 @@ import type { BlockRange } from '../model.ts';
 
 /** Bytes of one chunk. */
 const chunkBytes = 1024n * 1024n;
+/** The two chunks that a caller may have, and the one that is being read. */
+const reusedBuffers = 3;
 
 interface Chunk {
   readonly offset: bigint;
   readonly data: Buffer;
+}
+
+interface Reading {
+  readonly from: bigint;
+  readonly signal: AbortSignal;
+  /**
+   * Whether the memory of a chunk is used again once two further chunks have been asked for. A new buffer for each chunk would make
+   * the garbage collector run hundreds of times per GiB.
+   */
+  readonly reuseBuffers?: boolean;
 }
 
 /**
@@ -17,11 +29,16 @@ interface Chunk {
 export async function* readData(
   { files, extents }: Host,
   path: string,
-  { from, signal }: { readonly from: bigint; readonly signal: AbortSignal },
+  { from, signal, reuseBuffers = false }: Reading,
 ): AsyncGenerator<Chunk> {
+  const buffers = reuseBuffers
+    ? Array.from({ length: reusedBuffers }, () => Buffer.allocUnsafeSlow(Number(chunkBytes)))
+    : [];
+  let turn = 0;
   const read = async ({ offset, length: bytes }: BlockRange): Promise<Chunk> => {
     const length = Number(bytes);
-    const data = await files.readRange(path, { offset, length });
+    turn = (turn + 1) % reusedBuffers;
+    const data = await files.readRange(path, { offset, length, into: buffers[turn] });
     if (data.length === length) return { offset, data };
     throw new VolumeError(
       'internal',

@@ -84,7 +84,8 @@ export async function* readSource(
     await domain.reached('send:begun');
     let digest = from.digest;
     let sentBytes = 0;
-    for await (const { offset, data } of readData(host, path, { from: from.offset, signal })) {
+    const reading = { from: from.offset, signal, reuseBuffers: true };
+    for await (const { offset, data } of readData(host, path, reading)) {
       await domain.transfers.pace(data.length, signal);
       digest = digestWith(digest, { offset, data });
       domain.observer.transferred('sent', data.length);

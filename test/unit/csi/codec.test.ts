@@ -194,7 +194,6 @@ test('any bytes decode or throw, and a decoded message survives a round trip', (
 const streams = new Set([
   '/csi.v1.SnapshotMetadata/GetMetadataAllocated',
   '/csi.v1.SnapshotMetadata/GetMetadataDelta',
-  '/loopcsi.agent.v1.Sources/Read',
   '/loopcsi.v1.Admin/ExportImage',
   '/loopcsi.v1.Admin/WatchSnapshot',
 ]);

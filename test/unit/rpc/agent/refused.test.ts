@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect as connectPlain, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
+import { dataProtocol } from '../../../../src/rpc/agent/frames.ts';
 import { issueCertificate, type KeyPair, makeAuthority } from '../../../../src/tls/authority.ts';
 import { roleUri } from '../../../../src/tls/roles.ts';
 import { connectTls, controllerOf, serveFakeAgent } from '../../../helpers/agent.ts';
@@ -254,8 +255,8 @@ test.serial(
   },
 );
 
-test('refused: TLS 1.2, and a peer that does not ask for HTTP/2', async (t) => {
-  const served = await serveFakeAgent(t);
+test('refused: TLS 1.2, and a peer that asks for another protocol than those of its role', async (t) => {
+  const served = await serveFakeAgent(t, { volumes: { allowsTransfers: true } });
   const pair = served.certificates.controller;
   const port = served.agent.port;
   await closed(connectTls(t, port, { pair, maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' }));
@@ -263,7 +264,10 @@ test('refused: TLS 1.2, and a peer that does not ask for HTTP/2', async (t) => {
   await closed(connectTls(t, port, { pair, ALPNProtocols: [] }));
   await closed(connectTls(t, port, { pair, ALPNProtocols: ['http/1.1'] }));
   await until('HTTP/1 is refused', () => served.refused.length === 3);
-  t.deepEqual(served.refused, ['tls-version', 'not-http2', 'not-http2']);
+  // Only other agents read data.
+  await closed(connectTls(t, port, { pair, ALPNProtocols: [dataProtocol] }));
+  await until('the protocol of data is refused', () => served.refused.length === 4);
+  t.deepEqual(served.refused, ['tls-version', 'not-http2', 'not-http2', 'not-http2']);
 });
 
 function connectTo(t: ExecutionContext, port: number): Socket {

@@ -2,8 +2,10 @@ import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import { makeClientOn } from '../../../../src/csi/client.ts';
 import { VolumeError } from '../../../../src/errors.ts';
+import { readPieces } from '../../../../src/rpc/agent/data-client.ts';
+import { agentKeepalive } from '../../../../src/rpc/agent/keepalive.ts';
 import { remoteSourceAt } from '../../../../src/rpc/agent/source-client.ts';
-import { FollowedCredentials } from '../../../../src/tls/credentials.ts';
+import { FollowedCredentials, readCredentials } from '../../../../src/tls/credentials.ts';
 import type { Volumes } from '../../../../src/volumes/api.ts';
 import {
   type End,
@@ -43,6 +45,26 @@ async function served(t: ExecutionContext, volumes: Partial<Volumes> = {}) {
     controller,
     open,
     sources: makeClientOn('loopcsi.agent.v1.Sources', channel),
+    /** The code of a reading, with the fields of its request. */
+    readCode: async (ticket: string, fields: { copy?: SentCopy; digest?: Buffer } = {}) => {
+      const { copy: wantedCopy = copy, digest = noPieces } = fields;
+      const steps = readPieces({
+        address: `127.0.0.1:${port}`,
+        credentials: await readCredentials({
+          ...{ directory: agent.tlsDir, driverName: 'loopcsi.io', role: 'agent' },
+        }),
+        driverName: 'loopcsi.io',
+        ticket,
+        wanted: { copy: wantedCopy, state: 's', from: { offset: 0n, digest } },
+        keepalive: agentKeepalive,
+        signal,
+      });
+      try {
+        return await codeOf(steps.next());
+      } finally {
+        await steps.return(undefined);
+      }
+    },
     asController: makeClientOn('loopcsi.agent.v1.Sources', controller.channel),
     asAgent: {
       agent: makeClientOn('loopcsi.agent.v1.Agent', channel),
@@ -59,13 +81,14 @@ async function served(t: ExecutionContext, volumes: Partial<Volumes> = {}) {
 }
 
 test('an agent reads with a ticket, and reaches nothing else', async (t) => {
-  const { sources, open, asAgent, calls } = await served(t);
+  const { sources, open, remote, asAgent, calls } = await served(t);
   const ticket = await open();
   t.is(await codeOf(sources.Describe({ ticket, source })), 'OK');
-  const ends: boolean[] = [];
-  for await (const { end } of sources.Read({ ticket, source, digest: noPieces }))
-    ends.push(end !== null);
-  t.deepEqual(ends, [true]);
+  const other = await remote(ticket);
+  const steps: (Piece | End)[] = [];
+  for await (const step of other.read('s', { offset: 0n, digest: noPieces }, signal))
+    steps.push(step);
+  t.deepEqual(steps, [{ sizeBytes: 1n << 30n, digest: noPieces }]);
   t.is(await codeOf(asAgent.agent.Hello({ api_version: 1 })), 'UNIMPLEMENTED');
   t.is(await codeOf(asAgent.agent.OpenSource({ source })), 'UNIMPLEMENTED');
   t.is(await codeOf(asAgent.identity.Probe({})), 'UNIMPLEMENTED');
@@ -74,7 +97,7 @@ test('an agent reads with a ticket, and reaches nothing else', async (t) => {
 });
 
 test('without a valid ticket, an agent reads nothing', async (t) => {
-  const { sources, open, calls } = await served(t);
+  const { sources, open, readCode, calls } = await served(t);
   const ticket = await open();
   const elsewhere = await open(['10.0.0.9']);
   const requests = [
@@ -87,11 +110,13 @@ test('without a valid ticket, an agent reads nothing', async (t) => {
   ];
   for (const request of requests) {
     t.is(await codeOf(sources.Describe(request)), 'PERMISSION_DENIED');
-    t.is(await codeOf(sources.Read({ ...request, digest: noPieces }).next()), 'PERMISSION_DENIED');
+    const { kind, id, copy_name } = request.source;
+    const asked = { source: { kind, id }, copyName: copy_name } as SentCopy;
+    t.is(await readCode(request.ticket ?? '', { copy: asked }), 'PERMISSION_DENIED');
   }
   for (const request of [{ ticket }, { ticket, source: { ...source, kind: 'group' } }])
     t.is(await codeOf(sources.Describe(request)), 'INVALID_ARGUMENT');
-  t.is(await codeOf(sources.Read({ ticket, source }).next()), 'INVALID_ARGUMENT', 'no digest');
+  t.is(await readCode(ticket, { digest: Buffer.alloc(0) }), 'INVALID_ARGUMENT', 'no digest');
   t.deepEqual(
     calls.filter(({ method }) => /Source/.test(method)),
     [],
