@@ -252,13 +252,13 @@ test('while there is nothing to receive, the reader says that it is there', asyn
   const steps = await readingFrom(t, (socket) => {
     socket.on('data', (bytes: Buffer) => {
       frames.push(...decoder.decode(bytes));
-      if (frames.length === 4) socket.write(encodeHead({ kind: 'end', value: 7n }));
+      if (frames.length >= 4) socket.write(encodeHead({ kind: 'end', value: 7n }));
     });
   });
   const end = { sizeBytes: 7n, digest: Buffer.alloc(32) };
   t.deepEqual(await steps.next(), { done: false, value: end });
   t.deepEqual(
-    frames.map(({ kind }) => kind),
+    frames.slice(0, 4).map(({ kind }) => kind),
     ['request', 'alive', 'alive', 'alive'],
   );
 });
