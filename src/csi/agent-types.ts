@@ -1,6 +1,6 @@
 // Generated from csi-proto/agent.proto by scripts/generate-csi.ts. Do not edit: change the proto, then `npm run generate`.
 
-import type { Unary } from './rpc-kinds.ts';
+import type { ServerStream, Unary } from './rpc-kinds.ts';
 
 /** The services of loopcsi.agent.v1, by their full names. */
 export interface AgentServices {

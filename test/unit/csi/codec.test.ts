@@ -194,6 +194,7 @@ test('any bytes decode or throw, and a decoded message survives a round trip', (
 const streams = new Set([
   '/csi.v1.SnapshotMetadata/GetMetadataAllocated',
   '/csi.v1.SnapshotMetadata/GetMetadataDelta',
+  '/loopcsi.agent.v1.Agent/TakeGroupPart',
   '/loopcsi.v1.Admin/ExportImage',
   '/loopcsi.v1.Admin/WatchSnapshot',
 ]);
