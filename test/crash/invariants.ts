@@ -187,7 +187,9 @@ async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readon
         images.length === 1 && (record.state === 'copying' || images[0] === 'disk.img');
       if (!isWhole)
         problems.push(`snapshot ${id} is ${record.state} and contains ${images.join()}`);
-      if (moment !== 'killed' && record.groupId !== null && !groups.has(record.groupId)) {
+      // The record of a group over several nodes is on one of them.
+      const hasGroupHere = record.groupId !== null && record.groupPool !== null;
+      if (moment !== 'killed' && hasGroupHere && !groups.has(record.groupId ?? '')) {
         problems.push(`snapshot ${id} is of group ${record.groupId}, which does not exist`);
       }
     } catch (error) {

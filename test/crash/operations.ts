@@ -747,6 +747,42 @@ const copying: readonly Operation[] = [
   },
 ];
 
+/** Group snapshots of a volume of the node of the matrix, which is killed, and one of a peer. */
+const grouping: readonly Operation[] = (
+  [
+    ['with the record', 'a'],
+    ['without the record', 'z'],
+  ] as const
+).flatMap(([role, own]) => {
+  const members = { own, peer: 'v' } as const;
+  const prepare = async (testNode: TestNode): Promise<void> => {
+    await staged(testNode, own, 'ext4');
+    await (await peerOf(testNode)).stagedExt4('v', fileText);
+  };
+  const check = (testNode: TestNode): Promise<void> => requireFile(testNode, own);
+  return [
+    {
+      name: `group snapshot over two nodes, on the node ${role}`,
+      poolFs: 'xfs',
+      hasPeer: true,
+      prepare,
+      call: async (testNode) => (await peerOf(testNode)).takeGroup('g', members),
+      check,
+    },
+    {
+      name: `delete a group snapshot over two nodes, on the node ${role}`,
+      poolFs: 'xfs',
+      hasPeer: true,
+      prepare: async (testNode) => {
+        await prepare(testNode);
+        await (await peerOf(testNode)).takeGroup('g', members);
+      },
+      call: async (testNode) => (await peerOf(testNode)).deleteGroup('g', members),
+      check,
+    },
+  ];
+});
+
 export const operations: readonly Operation[] = [
   ...creating,
   ...staging,
@@ -757,5 +793,6 @@ export const operations: readonly Operation[] = [
   ...snapshots,
   ...importing,
   ...copying,
+  ...grouping,
   ...starting,
 ];

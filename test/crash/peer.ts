@@ -6,13 +6,14 @@ import { createSecureContext } from 'node:tls';
 import { Client as Channel, status } from '@grpc/grpc-js';
 import { type Client, makeClientOn } from '../../src/csi/client.ts';
 import type { CreateVolumeResponse } from '../../src/csi/types.ts';
-import { nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
+import { groupIdFor, nodeTagOf, snapshotIdFor, volumeIdFor } from '../../src/ids.ts';
 import { agentChannelCredentials, agentChannelOptions } from '../../src/tls/agent-channel.ts';
 import { MiB } from '../../src/units.ts';
 import type { Certificates } from '../helpers/certificates.ts';
 import { portOf } from '../helpers/driver.ts';
 import { until } from '../helpers/until.ts';
 import * as calls from './calls.ts';
+import { GroupController } from './group-controller.ts';
 import { brokenInvariants, waitUntilIdle } from './invariants.ts';
 import { TestNode } from './test-node.ts';
 
@@ -45,6 +46,9 @@ class Peer {
   readonly #certificates: Certificates;
   /** The last ticket of the node that is killed, and the driver that issued it. */
   #issued: { readonly pid: number; readonly ticket: string; readonly source: object } | undefined;
+
+  /** Started for the first group. */
+  #controller: GroupController | undefined;
 
   private constructor(own: TestNode, peer: TestNode, certificates: Certificates) {
     this.#own = own;
@@ -137,8 +141,37 @@ class Peer {
     await this.#unstage(name);
   }
 
+  /** A group of a volume of the node and one of the peer. The one whose id is the first keeps its record. */
+  async takeGroup(name: string, { own, peer }: { readonly own: string; readonly peer: string }) {
+    this.#controller ??= await this.#startController();
+    const volumes = [calls.volumeIdOf(own), this.#volumeId(peer)];
+    this.#own.recordUndo(() => this.deleteGroup(name, { own, peer }));
+    return this.#controller.take(await this.#addresses(), name, volumes);
+  }
+
+  async deleteGroup(name: string, { own, peer }: { readonly own: string; readonly peer: string }) {
+    this.#controller ??= await this.#startController();
+    const [ownId, peerVolumeId] = [calls.volumeIdOf(own), this.#volumeId(peer)];
+    const groupId = groupIdFor(name, ownId < peerVolumeId ? tags.own : tags.peer);
+    const snapshotIds = [
+      snapshotIdFor(`${name}/${ownId}`, tags.own),
+      snapshotIdFor(`${name}/${peerVolumeId}`, tags.peer),
+    ];
+    return this.#controller.delete(await this.#addresses(), groupId, snapshotIds);
+  }
+
+  async #startController(): Promise<GroupController> {
+    return GroupController.start(this.#own, this.#certificates);
+  }
+
+  async #addresses(): Promise<readonly string[]> {
+    const ports = [this.#own, this.#peer].map((node) => portOf(node.driver, 'agentPort'));
+    return (await Promise.all(ports)).map((port) => `${local}:${port}`);
+  }
+
   /** Deletes everything on the peer. Throws if something was left there. */
   async end(): Promise<void> {
+    await this.#controller?.stop();
     await this.#peer.clear();
     await waitUntilIdle(this.#peer);
     const problems = [
