@@ -4,6 +4,7 @@
  */
 import type { Client } from '../csi/client.ts';
 import type { Snapshot, Topology, Volume } from '../csi/types.ts';
+import type { Driver } from './driver.ts';
 import { FailedError, rephraseForCli, UsageError } from './errors.ts';
 import { type ListOptions, showList } from './list.ts';
 import { collectPages, type PageRequest, requireField } from './lookup.ts';
@@ -75,6 +76,20 @@ const snapshotColumns: readonly Column<Snapshot>[] = [
   { title: 'ID', text: ({ snapshot_id }) => snapshot_id },
 ];
 
+/** Snapshots with their nodes: one that can be restored on every node has no topology, but the tag of its node in its id. */
+async function withNodes(
+  { nodes }: Driver,
+  all: readonly Snapshot[],
+): Promise<readonly Snapshot[]> {
+  if (all.every(({ accessible_topology }) => accessible_topology.length > 0)) return all;
+  const names = new Map((await nodes.ListNodes({})).nodes.map(({ tag, name }) => [tag, name]));
+  return all.map((snapshot) => {
+    if (snapshot.accessible_topology.length > 0) return snapshot;
+    const node = names.get(snapshot.snapshot_id.slice(-8)) ?? '';
+    return { ...snapshot, accessible_topology: [{ segments: { node } }] };
+  });
+}
+
 /** What the commands need of volumes, and of snapshots. */
 interface Kind<T> {
   readonly noun: 'volume' | 'snapshot';
@@ -88,9 +103,9 @@ interface Kind<T> {
   readonly whenEmpty: string;
   /** What a deletion deletes, as the heading of the list to confirm. */
   readonly doomed: string;
-  readonly get: (controller: Controller, id: string) => Promise<T | null>;
+  readonly get: (driver: Driver, id: string) => Promise<T | null>;
   readonly page: (
-    controller: Controller,
+    driver: Driver,
     request: PageRequest & { readonly source_volume_id?: string },
   ) => Promise<{ entries: readonly T[]; next_token: string }>;
   readonly remove: (controller: Controller, id: string) => Promise<unknown>;
@@ -103,9 +118,9 @@ const volumes: Kind<Volume> = {
   columns: volumeColumns,
   whenEmpty: 'No node has a volume yet; create one with: loopcsi volume create data --size 10Gi',
   doomed: 'These volumes will be deleted with all their data:',
-  get: async (controller, volume_id) =>
+  get: async ({ controller }, volume_id) =>
     (await controller.ControllerGetVolume({ volume_id })).volume,
-  page: async (controller, request) => {
+  page: async ({ controller }, request) => {
     const { entries, next_token } = await controller.ListVolumes(request);
     return { entries: entries.flatMap(({ volume }) => volume ?? []), next_token };
   },
@@ -119,25 +134,28 @@ const snapshots: Kind<Snapshot> = {
   columns: snapshotColumns,
   whenEmpty: 'No node has a snapshot; take one with: loopcsi snapshot create VOLUME NAME',
   doomed: 'These snapshots will be deleted:',
-  get: async (controller, snapshot_id) => (await controller.GetSnapshot({ snapshot_id })).snapshot,
-  page: async (controller, request) => {
-    const { entries, next_token } = await controller.ListSnapshots(request);
-    return { entries: entries.flatMap(({ snapshot }) => snapshot ?? []), next_token };
+  get: async (driver, snapshot_id) => {
+    const { snapshot } = await driver.controller.GetSnapshot({ snapshot_id });
+    return (await withNodes(driver, snapshot === null ? [] : [snapshot]))[0] ?? null;
+  },
+  page: async (driver, request) => {
+    const { entries, next_token } = await driver.controller.ListSnapshots(request);
+    const all = entries.flatMap(({ snapshot }) => snapshot ?? []);
+    return { entries: await withNodes(driver, all), next_token };
   },
   remove: (controller, snapshot_id) => controller.DeleteSnapshot({ snapshot_id }),
 };
 
 async function listAll<T>(session: Session, { page }: Kind<T>): Promise<readonly T[]> {
-  const { controller } = await session.driver();
-  return collectPages((request) => page(controller, request));
+  const driver = await session.driver();
+  return collectPages((request) => page(driver, request));
 }
 
 /** The one with this id, or the only one with this name. An id is asked for at its node alone, so that the others need not be there. */
 async function find<T>(session: Session, kind: Kind<T>, idOrName: string): Promise<T> {
   const { noun, idOf } = kind;
   if (nameIn(idOrName) !== idOrName) {
-    const { controller } = await session.driver();
-    return requireField(await kind.get(controller, idOrName), noun);
+    return requireField(await kind.get(await session.driver(), idOrName), noun);
   }
   const all = await listAll(session, kind);
   const [first, ...others] = all.filter((one) => nameIn(idOf(one)) === idOrName);
@@ -193,8 +211,8 @@ export async function listVolumes(
       `'${printable(claim)}': a controller does not know the claims of volumes; use kubectl loopcsi volumes`,
     );
   const { pool } = options;
-  const page: typeof volumes.page = async (controller, request) => {
-    const { entries, next_token } = await volumes.page(controller, request);
+  const page: typeof volumes.page = async (driver, request) => {
+    const { entries, next_token } = await volumes.page(driver, request);
     return {
       entries: entries.filter((one) => pool === undefined || volumeAsJson(one).pool === pool),
       next_token,
@@ -213,8 +231,8 @@ export async function listSnapshots(
       "--pool: a controller does not know the pools of snapshots; use the driver's socket on their node",
     );
   const source_volume_id = volume === undefined ? '' : await sourceIdOf(session, volume);
-  const page: typeof snapshots.page = (controller, request) =>
-    snapshots.page(controller, { ...request, source_volume_id });
+  const page: typeof snapshots.page = (driver, request) =>
+    snapshots.page(driver, { ...request, source_volume_id });
   await list(session, { ...snapshots, page }, options);
 }
 
@@ -301,7 +319,9 @@ export async function createSnapshot(
     return requireField(snapshot, 'snapshot');
   };
   const taken = await retryWhileBusy(session.terminal, `snapshot '${name}'`, take);
-  const snapshot = options.wait ? await whenReady(session, taken) : taken;
+  const [snapshot = taken] = options.wait
+    ? [await whenReady(session, taken)]
+    : await withNodes(await session.driver(), [taken]);
   const { ready, node, id } = snapshotAsJson(snapshot);
   await session.show(
     snapshotAsJson(snapshot),
@@ -313,10 +333,11 @@ export async function createSnapshot(
 /** Returns the snapshot once its copy is complete. */
 async function whenReady(session: Session, taken: Snapshot): Promise<Snapshot> {
   const { snapshot_id, ready_to_use } = taken;
-  if (ready_to_use) return taken;
-  await withProgress(session.terminal, `snapshot '${nameIn(snapshot_id)}'`, (report) =>
-    waitUntilReady(session, snapshot_id, report),
-  );
+  if (!ready_to_use) {
+    await withProgress(session.terminal, `snapshot '${nameIn(snapshot_id)}'`, (report) =>
+      waitUntilReady(session, snapshot_id, report),
+    );
+  }
   return find(session, snapshots, snapshot_id);
 }
 

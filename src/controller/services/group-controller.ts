@@ -3,6 +3,7 @@ import type {
   CreateVolumeGroupSnapshotRequest,
   CreateVolumeGroupSnapshotResponse,
   GroupControllerServiceCapability,
+  VolumeGroupSnapshot,
 } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
 import { groupIdFor, missing } from '../../ids.ts';
@@ -18,6 +19,7 @@ import { type NodeOfGroup, takeOverNodes } from '../groups/take.ts';
 import { controllerFeatures } from '../offered.ts';
 import { agentOf, findAgent, requireAgent, routeOf, undecided } from '../route.ts';
 import { askNodes, type ControllerContext, forward } from './context.ts';
+import { withReach } from './snapshot-topology.ts';
 
 const service = 'csi.v1.GroupController';
 const kind = 'group snapshot';
@@ -41,9 +43,11 @@ export function groupControllerMethods(
       parseCreateGroupForm(request);
       const [first, ...others] = nodesOf(request.source_volume_ids, agents);
       await requireUnusedElsewhere(context, { name: request.name, primary: first }, call);
-      return others.length === 0
-        ? forward(first.agent, { service, rpc: 'CreateVolumeGroupSnapshot', request }, call)
-        : createOverNodes([first, ...others], request, call);
+      const made =
+        others.length === 0
+          ? forward(first.agent, { service, rpc: 'CreateVolumeGroupSnapshot', request }, call)
+          : createOverNodes([first, ...others], request, call);
+      return { group_snapshot: groupWithReach(agents, (await made).group_snapshot) };
     },
 
     async DeleteVolumeGroupSnapshot(request, call) {
@@ -61,9 +65,18 @@ export function groupControllerMethods(
     async GetVolumeGroupSnapshot(request, call) {
       const id = requireText(request.group_snapshot_id, 'group_snapshot_id');
       const agent = agentOf(id, kind, agents);
-      return forward(agent, { service, rpc: 'GetVolumeGroupSnapshot', request }, call);
+      const found = await forward(agent, { service, rpc: 'GetVolumeGroupSnapshot', request }, call);
+      return { group_snapshot: groupWithReach(agents, found.group_snapshot) };
     },
   };
+}
+
+function groupWithReach(
+  agents: Agents,
+  group: VolumeGroupSnapshot | null,
+): VolumeGroupSnapshot | null {
+  if (group === null) return null;
+  return { ...group, snapshots: group.snapshots.map((one) => withReach(agents, one)) };
 }
 
 /**

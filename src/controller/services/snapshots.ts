@@ -17,6 +17,7 @@ import type { Node } from '../agents.ts';
 import { listOver } from '../lists.ts';
 import { agentOf, findAgent, routeOf } from '../route.ts';
 import { askNodes, type ControllerContext, forward } from './context.ts';
+import { withReach } from './snapshot-topology.ts';
 
 type SnapshotMethod = 'CreateSnapshot' | 'DeleteSnapshot' | 'ListSnapshots' | 'GetSnapshot';
 
@@ -36,7 +37,8 @@ export function snapshotMethods(
       const agent = agentOf(sourceVolumeId, 'volume', agents);
       return oneSourceAtATime(context.snapshotSources, { name, sourceVolumeId }, async () => {
         await requireUnusedElsewhere(context, { name, sourceVolumeId, agent }, call);
-        return forward(agent, { service, rpc: 'CreateSnapshot', request }, call);
+        const made = await forward(agent, { service, rpc: 'CreateSnapshot', request }, call);
+        return { snapshot: withReach(agents, made.snapshot) };
       });
     },
 
@@ -50,11 +52,14 @@ export function snapshotMethods(
     async GetSnapshot(request, call) {
       const id = requireText(request.snapshot_id, 'snapshot_id');
       const agent = agentOf(id, 'snapshot', agents);
-      return forward(agent, { service, rpc: 'GetSnapshot', request }, call);
+      const found = await forward(agent, { service, rpc: 'GetSnapshot', request }, call);
+      return { snapshot: withReach(agents, found.snapshot) };
     },
 
     async ListSnapshots(request, call) {
-      return listSnapshots(context, request, call);
+      const { entries, next_token } = await listSnapshots(context, request, call);
+      const reached = entries.map(({ snapshot }) => ({ snapshot: withReach(agents, snapshot) }));
+      return { entries: reached, next_token };
     },
   };
 }

@@ -4,10 +4,10 @@ import { runCommandLine } from '../../../src/cli/program.ts';
 import { startTestController } from '../../helpers/controller.ts';
 import { startFakeAgent } from '../../helpers/fake-agent.ts';
 
-/** A controller of two nodes, and a function that runs a command at its socket. */
+/** A controller of two nodes that allow copies between them, and a function that runs a command at its socket. */
 async function start(t: ExecutionContext) {
-  const a = await startFakeAgent(t, 'node-a');
-  const b = await startFakeAgent(t, 'node-b');
+  const a = await startFakeAgent(t, 'node-a', { hello: { peer_addresses: ['10.0.0.1'] } });
+  const b = await startFakeAgent(t, 'node-b', { hello: { peer_addresses: ['10.0.0.2'] } });
   const controller = await startTestController(t, [a, b]);
   for (const { nodeId } of [a, b]) await controller.until(nodeId, 'ready');
   const run = async (...argv: readonly string[]) => {
@@ -41,6 +41,9 @@ test('volumes and snapshots of several nodes are found by name, listed and delet
     t.is(exitCode, 0, stderr);
     t.regex(stdout, new RegExp(`^Snapshot 'of-${name}' was created on node 'node-[ab]', id of-`));
   }
+  const listed = JSON.parse((await run('snapshot', 'list', '--json')).stdout) as object[];
+  t.like(listed, { 0: { node: 'node-a' }, 1: { node: 'node-b' }, length: 2 });
+  t.like(JSON.parse((await run('snapshot', 'get', 'of-two', '--json')).stdout), { node: 'node-b' });
   t.is((await run('volume', 'list', '-q')).stdout.split('\n').sort().join(' ').trim(), 'one two');
   t.is(
     (await run('snapshot', 'list', '-q')).stdout.split('\n').sort().join(' ').trim(),

@@ -64,6 +64,33 @@ for (const kind of ['snapshot', 'volume'] as const) {
   });
 }
 
+test('a snapshot has no topology if it can be copied to other nodes, and otherwise that of its node', async (t) => {
+  for (const [addressless, isAnywhere] of [
+    [[], true],
+    [['node-b'], true],
+    [['node-a'], false],
+    [['node-b', 'node-c'], false],
+  ] as const) {
+    const { agents, started } = await threeNodes(t, addressless);
+    const [a] = agents;
+    const { controller } = started;
+    const snapshot_id = snapshotIdFor('snap', a.tag);
+    const source_volume_id = volumeIdFor('source', a.tag);
+    const expected = isAnywhere ? [] : [{ segments: a.hello.segments }];
+    const { snapshot } = await controller.GetSnapshot({ snapshot_id });
+    t.deepEqual(snapshot?.accessible_topology, expected, `without ${addressless.join(', ')}`);
+    const made = await controller.CreateSnapshot({ name: 'snap', source_volume_id });
+    t.deepEqual(made.snapshot?.accessible_topology, expected);
+    for (const request of [{}, { snapshot_id }, { source_volume_id }]) {
+      const { entries } = await controller.ListSnapshots(request);
+      t.deepEqual(
+        entries.map((one) => one.snapshot?.accessible_topology),
+        [expected],
+      );
+    }
+  }
+});
+
 test('a clone that exists already is closed again, since the call that made it may not have ended', async (t) => {
   const { agents, copy } = await threeNodes(t);
   const [a, b] = agents;
