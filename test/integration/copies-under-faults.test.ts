@@ -104,7 +104,7 @@ const dataMiB = 40;
 const sourceBytes = 64n * MiB;
 /** In a pool with reflink, volumes are captured. */
 const flags = (directory: string): readonly string[] => [
-  `--pool=default=${join(directory, 'pool')},create,reflink=6Gi`,
+  `--pool=default=${join(directory, 'pool')},create,reflink=2Gi`,
   '--transfer-rate=24Mi',
 ];
 
