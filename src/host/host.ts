@@ -503,9 +503,8 @@ export interface Filesystem {
   ): Promise<'grown' | 'not-permitted'>;
   /**
    * Grows the filesystem of an unattached image to the size of the image: ext4 with resize2fs, XFS and btrfs in a
-   * private mount below `workDir`. A copy must have its own UUID first, since the kernel refuses to mount a second XFS
-   * with the same UUID. If the program is killed, `recover` undoes its changes, unless the image `isDisposable`: a copy
-   * that is not in use yet.
+   * private mount below `workDir`, also while an XFS with the same UUID is mounted. If the program is killed, `recover`
+   * undoes its changes, unless the image `isDisposable`: a copy that is not in use yet.
    */
   growUnmounted(imagePath: string, options: GrowUnmountedOptions): Promise<void>;
   /**

@@ -109,7 +109,13 @@ for (const poolFs of snapshotPoolFs) {
         }
         t.is(await readFile(join(paths.targetPath, 'file'), 'utf8'), 'kept');
         t.is(await restore(node, 'block', source, asBlock), block, 'repeated');
-        for (const volumeId of [again, block, id]) {
+        await unmountVolume(node, block, {
+          stagingTargetPath: node.pathOf(`staging-${block}`),
+          targetPath: node.pathOf(`target-${block}`),
+        });
+        // In a private mount, while the original is mounted.
+        await node.administration.trimVolume(call(), block);
+        for (const volumeId of [again, id]) {
           await unmountVolume(node, volumeId, {
             stagingTargetPath: node.pathOf(`staging-${volumeId}`),
             targetPath: node.pathOf(`target-${volumeId}`),

@@ -46,9 +46,11 @@ export async function withPrivateMount(
       label: 'private',
     });
     try {
+      // Another volume with the same UUID may be mounted: the source of a copy, or the original of a block volume (ADR 0032).
+      const nouuid = options.fsType === 'xfs' ? ['nouuid'] : [];
       await mounts.mountDevice(device.path, target, {
         fsType: options.fsType,
-        options: options.mountOptions,
+        options: [...options.mountOptions, ...nouuid],
       });
       await loops.release(device);
       try {

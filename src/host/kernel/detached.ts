@@ -32,6 +32,8 @@ export async function mountDetached(
   );
   try {
     await set(context, constants.FSCONFIG_SET_STRING, 'source', source);
+    // Otherwise an XFS with the UUID of a mounted one could not be mounted here either.
+    if (fsType === 'xfs') await set(context, constants.FSCONFIG_SET_FLAG, 'nouuid', null);
     if (readOnly) await set(context, constants.FSCONFIG_SET_FLAG, 'ro', null);
     await set(context, constants.FSCONFIG_CMD_CREATE, null, null);
     const args = [callNumbers.fsmount, context, constants.FSMOUNT_CLOEXEC, 0];

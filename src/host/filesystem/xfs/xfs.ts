@@ -94,8 +94,7 @@ export class Xfs implements Filesystem {
   async growUnmounted(imagePath: string, options: WorkOptions): Promise<void> {
     const sizeBytes = await readImageSize(this.#lane, imagePath);
     if (fillsImage(await readXfs(this.#lane, imagePath), sizeBytes)) return;
-    // `nouuid`, since a filesystem from a block device has the UUID of its original. No other mount uses the image.
-    const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
+    const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount, async (target, device) => {
       await growXfs(this.#lane, target, device, sizeBytes);
     });
@@ -108,8 +107,7 @@ export class Xfs implements Filesystem {
    */
   async renewUuid(imagePath: string, options: WorkOptions & { uuid: string }): Promise<void> {
     const uuid = requireUuid(options.uuid);
-    // `nouuid`, since the source of the copy may be mounted while the copy replays its log. No other mount uses it.
-    const mount = { ...options, fsType: 'xfs', mountOptions: ['nouuid'] } as const;
+    const mount = { ...options, fsType: 'xfs', mountOptions: [] } as const;
     await withPrivateMount(this.#lane, this.#deps, imagePath, mount);
     const args = ['-x', '-c', `uuid ${uuid}`, imagePath];
     const { stdout, stderr } = await this.#run(this.#lane, 'xfs_db', args, {

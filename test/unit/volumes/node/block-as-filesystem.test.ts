@@ -53,6 +53,7 @@ async function blockVolume(t: ExecutionContext, superblock: Partial<FakeSuperblo
     image,
     stage,
     volumes: () => opened.volumes,
+    administration: () => opened.administration,
     create: () => opened.volumes.createVolume(call(), input),
     record: () => opened.domain.pools.getVolume(id).record,
     unstage: () => opened.volumes.unstageVolume(call(), { volumeId: id, stagingTargetPath }),
@@ -104,6 +105,21 @@ test('it is mounted beside its original, which has the same UUID', async (t) => 
     );
   }
   t.is((await made.node.host.mounts.list()).length, 2);
+});
+
+test('it is trimmed while its original is mounted and it is not', async (t) => {
+  const made = await blockVolume(t);
+  const { volumes } = made;
+  const input = volumeInput('original', { fsType: 'xfs', sizeBytes });
+  const original = (await volumes().createVolume(call(), input)).record;
+  await made.node.host.changeImage(made.image, { uuid: original.fsUuid ?? '' });
+  await made.stage({ fsType: 'xfs' });
+  await made.unstage();
+  const stagingTargetPath = join(made.node.directory, 'staging-original');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: original.id, stagingTargetPath, capability: capability() };
+  await volumes().stageVolume(call(), asked);
+  t.is(await reasonOf(made.administration().trimVolume(call(), made.id)), 'ok');
 });
 
 test('an unused block volume may be expanded for its filesystem, which the stage grows', async (t) => {
