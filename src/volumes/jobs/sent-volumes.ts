@@ -12,6 +12,12 @@ export interface OpenedSource {
   readonly close: () => Promise<void>;
 }
 
+export interface EnteredSource {
+  readonly opened: OpenedSource;
+  /** Called once. Resolves when the source is closed, unless others read it or it is kept for a reader that goes on. */
+  readonly leave: (isKept: boolean) => Promise<void>;
+}
+
 /** Time for which a capture is kept for the other node to read on. */
 const defaultKeepMs = 10 * 60_000;
 
@@ -42,48 +48,55 @@ export class SentVolumes {
   }
 
   /** The capture for the copy with that key, which `open` makes if there is none. The caller must call `leave` when it reads no more. */
-  async enter(key: string, open: () => Promise<OpenedSource>): Promise<OpenedSource> {
+  async enter(key: string, open: () => Promise<OpenedSource>): Promise<EnteredSource> {
     let kept = this.#kept.get(key);
     if (kept === undefined) {
       kept = { opened: open(), readers: 0, isDone: false, timer: undefined };
       this.#kept.set(key, kept);
     }
-    clearTimeout(kept.timer);
-    kept.readers += 1;
+    const entered = kept;
+    clearTimeout(entered.timer);
+    entered.readers += 1;
     try {
-      return await kept.opened;
+      const opened = await entered.opened;
+      return { opened, leave: (isKept) => this.#leave(key, entered, isKept) };
     } catch (error) {
-      if (this.#kept.get(key) === kept) this.#kept.delete(key);
+      if (this.#kept.get(key) === entered) this.#kept.delete(key);
       throw error;
     }
   }
 
-  /** Removes a capture that is not the wanted one. Returns true if it cannot be removed, because it is being read. */
-  async closeUnless(key: string, isWanted: (opened: OpenedSource) => boolean): Promise<boolean> {
+  /**
+   * Gives up a capture that is not the wanted one, so that the next reader gets another. One that is being read, perhaps by a reader whose
+   * loss has not been noticed yet, is removed when that has left.
+   */
+  async replaceUnless(key: string, isWanted: (opened: OpenedSource) => boolean): Promise<void> {
     const kept = this.#kept.get(key);
     const opened = await kept?.opened.catch(() => undefined);
-    if (kept === undefined || opened === undefined || isWanted(opened)) return false;
-    await this.close(key);
-    return this.#kept.get(key) === kept;
+    if (kept === undefined || opened === undefined || isWanted(opened)) return;
+    if (this.#kept.get(key) === kept) this.#kept.delete(key);
+    await this.#end(key, kept);
   }
 
-  leave(key: string): void {
-    const kept = this.#kept.get(key);
-    if (kept === undefined) return;
+  async #leave(key: string, kept: Kept, isKept: boolean): Promise<void> {
     kept.readers -= 1;
+    if (!isKept) kept.isDone = true;
     if (kept.readers > 0) return;
-    if (kept.isDone) void this.close(key);
-    else kept.timer = setTimeout(() => void this.close(key), this.#keepMs).unref();
+    if (kept.isDone) await this.#end(key, kept);
+    else kept.timer = setTimeout(() => void this.#end(key, kept), this.#keepMs).unref();
   }
 
   /** Removes the capture, because its copy exists or is given up, once nobody reads it. */
   async close(key: string): Promise<void> {
     const kept = this.#kept.get(key);
-    if (kept === undefined) return;
+    if (kept !== undefined) await this.#end(key, kept);
+  }
+
+  async #end(key: string, kept: Kept): Promise<void> {
     kept.isDone = true;
     if (kept.readers > 0) return;
     clearTimeout(kept.timer);
-    this.#kept.delete(key);
+    if (this.#kept.get(key) === kept) this.#kept.delete(key);
     try {
       await (await kept.opened).close();
     } catch (error) {

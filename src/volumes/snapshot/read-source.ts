@@ -6,7 +6,7 @@ import type { Domain } from '../domain.ts';
 import { toVolumeError } from '../engine/failures.ts';
 import { inLane } from '../engine/lanes.ts';
 import type { Call } from '../engine/operations.ts';
-import type { OpenedSource } from '../jobs/sent-volumes.ts';
+import type { EnteredSource, OpenedSource } from '../jobs/sent-volumes.ts';
 import type { DescribeOptions, End, Piece, ReadPosition, SentCopy, SourceFacts } from '../model.ts';
 import { filesystemFactsOf } from './filesystem-facts.ts';
 import { openVolumeData } from './open-volume-data.ts';
@@ -28,35 +28,19 @@ export async function describeSource(
   { state }: DescribeOptions,
 ): Promise<SourceFacts> {
   try {
-    await forgetOtherCapture(domain, copy, state);
+    // A capture of an earlier copy of that name is only of use for the copy that can go on from it.
+    if (copy.source.kind === 'volume')
+      await domain.sentVolumes.replaceUnless(keyOf(copy), ({ facts }) => facts.state === state);
     const { opened, leave } = await enter(domain, call, copy);
     try {
       await domain.reached('send:described');
       return opened.facts;
     } finally {
-      await leave();
+      await leave(true);
     }
   } catch (error) {
     throw await toVolumeError(error, subjectOf(copy));
   }
-}
-
-/** A capture of an earlier copy of that name is only of use for the copy that can go on from it. */
-async function forgetOtherCapture(
-  domain: Domain,
-  copy: SentCopy,
-  state: string | undefined,
-): Promise<void> {
-  if (copy.source.kind === 'snapshot') return;
-  const isOther = await domain.sentVolumes.closeUnless(
-    keyOf(copy),
-    ({ facts }) => facts.state === state,
-  );
-  if (!isOther) return;
-  throw new VolumeError(
-    'busy',
-    `${subjectOf(copy)} is still being read for an earlier copy of that name; try again when that has ended`,
-  );
 }
 
 /**
@@ -70,15 +54,12 @@ export async function* readSource(
 ): AsyncGenerator<Piece | End> {
   const { signal } = call;
   const subject = subjectOf(copy);
-  let leave = async (): Promise<void> => undefined;
-  let endSending = (): void => undefined;
+  let turn: Turn | undefined;
+  let isKept = true;
   const report = domain.transfers.report({ direction: 'send', ...copy, peer: call.peer ?? '' });
   try {
-    // First, so that a capture is not given up while its reader waits for a slot.
-    const entered = await enter(domain, call, copy);
-    leave = entered.leave;
-    endSending = await domain.transfers.beginSending(signal);
-    const { host, path, facts } = entered.opened;
+    turn = await enterInTurn(domain, call, copy);
+    const { host, path, facts } = turn.entered.opened;
     requireState(facts, { state, from }, subject);
     report.begins();
     await domain.reached('send:begun');
@@ -101,12 +82,12 @@ export async function* readSource(
   } catch (error) {
     const reason = error instanceof VolumeError ? error.reason : 'internal';
     // A capture that cannot be read is of no use for the next reading either.
-    if (reason !== 'cancelled' && reason !== 'wrong-state') await closeSource(domain, copy);
+    isKept = reason === 'cancelled' || reason === 'wrong-state';
     throw await toVolumeError(error, subject);
   } finally {
     report.ends();
-    endSending();
-    await leave();
+    turn?.endSending();
+    await turn?.entered.leave(isKept);
   }
 }
 
@@ -115,26 +96,41 @@ export async function closeSource(domain: Domain, copy: SentCopy): Promise<void>
   await domain.sentVolumes.close(keyOf(copy));
 }
 
+/** A source that is open, and a slot of those that send. */
+interface Turn {
+  readonly entered: EnteredSource;
+  readonly endSending: () => void;
+}
+
+/**
+ * Waits for a slot. A capture is entered before, so that it is not given up meanwhile, and a snapshot, so that it is not deleted. A volume that
+ * would be locked instead can be used until its turn has come.
+ */
+async function enterInTurn(domain: Domain, call: Call, copy: SentCopy): Promise<Turn> {
+  const entered = await enter(domain, call, copy);
+  const isLocked = copy.source.kind === 'volume' && !entered.opened.isCaptured;
+  if (isLocked) await entered.leave(false);
+  let endSending: (() => void) | undefined;
+  try {
+    endSending = await domain.transfers.beginSending(call.signal);
+    return { endSending, entered: isLocked ? await enter(domain, call, copy) : entered };
+  } catch (error) {
+    endSending?.();
+    if (!isLocked) await entered.leave(true);
+    throw error;
+  }
+}
+
 /** Opens the source, or the capture of it that was made for this copy. */
-async function enter(
-  domain: Domain,
-  call: Call,
-  copy: SentCopy,
-): Promise<{ readonly opened: OpenedSource; readonly leave: () => Promise<void> }> {
+async function enter(domain: Domain, call: Call, copy: SentCopy): Promise<EnteredSource> {
   if (copy.source.kind === 'snapshot') {
     const opened = await openSnapshot(domain, copy.source.id);
-    return { opened, leave: opened.close };
+    return { opened, leave: () => opened.close() };
   }
-  const key = keyOf(copy);
-  const opened = await domain.sentVolumes.enter(key, () => openVolume(domain, call, copy));
-  return {
-    opened,
-    leave: async () => {
-      domain.sentVolumes.leave(key);
-      // An idle volume that cannot be captured is locked, which must not outlast a reading.
-      if (!opened.isCaptured) await domain.sentVolumes.close(key);
-    },
-  };
+  const open = (): Promise<OpenedSource> => openVolume(domain, call, copy);
+  const { opened, leave } = await domain.sentVolumes.enter(keyOf(copy), open);
+  // An idle volume that cannot be captured is locked, which must not outlast a reading.
+  return { opened, leave: (isKept) => leave(isKept && opened.isCaptured) };
 }
 
 async function openSnapshot(domain: Domain, snapshotId: string): Promise<OpenedSource> {

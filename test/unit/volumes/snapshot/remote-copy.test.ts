@@ -21,6 +21,7 @@ import { reasonOf } from '../../../helpers/reason-of.ts';
 import { call, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
+// One test at a time: the copies of all of them at once would keep a disk busy for longer than a pool may take to answer.
 const sizeBytes = 256n * MiB;
 /** Where there is data, in MiB. A copy is recorded after each 64 MiB. */
 const filled = [...Array.from({ length: 150 }, (_, index) => index), 200, 255];
@@ -113,7 +114,7 @@ const isPieceAt =
   (step: Piece | End): boolean =>
     'data' in step && step.offset === BigInt(mib) * MiB;
 
-test('a snapshot of another node is received: equal bytes, holes stay holes', async (t) => {
+test.serial('a snapshot of another node is received: equal bytes, holes stay holes', async (t) => {
   const { restore, copy, snapshotImage, readings, temporary, to } = await twoNodes(t);
   const { record } = await restore();
   t.is(record.sizeBytes, sizeBytes);
@@ -129,7 +130,7 @@ test('a snapshot of another node is received: equal bytes, holes stay holes', as
   t.is(readings.length, 1);
 });
 
-test('without a way to the other node, the node of the source is named', async (t) => {
+test.serial('without a way to the other node, the node of the source is named', async (t) => {
   const { to, snapshotId } = await twoNodes(t);
   const input = {
     ...volumeInput('copy', { kind: 'block', fsType: null, sizeBytes: 0n }),
@@ -138,7 +139,7 @@ test('without a way to the other node, the node of the source is named', async (
   t.is(await reasonOf(to.opened.volumes.createVolume(call(), input)), 'no-space');
 });
 
-test('a copy whose source is lost goes on where it was, and checks all of it', async (t) => {
+test.serial('a copy whose source is lost goes on where it was, and checks all of it', async (t) => {
   const { restore, copy, snapshotImage, readings, state, temporary } = await twoNodes(t);
   state.way = (step, reading) => {
     if (reading === 1 && isPieceAt(140)(step)) throw new SourceLostError('lost');
@@ -156,7 +157,7 @@ test('a copy whose source is lost goes on where it was, and checks all of it', a
   t.deepEqual(await temporary(), []);
 });
 
-test('a copy that ended early, without its end, is not a volume', async (t) => {
+test.serial('a copy that ended early, without its end, is not a volume', async (t) => {
   const { restore, readings, state, from, snapshotId } = await twoNodes(t);
   const { volumes } = from.opened;
   const read = volumes.readSource.bind(volumes);
@@ -182,7 +183,7 @@ const damages: Readonly<Record<string, (step: Piece) => Piece | End>> = {
 };
 
 for (const [what, damage] of Object.entries(damages)) {
-  test(`wrong data is read once more: ${what}`, async (t) => {
+  test.serial(`wrong data is read once more: ${what}`, async (t) => {
     const { restore, copy, snapshotImage, readings, state } = await twoNodes(t);
     state.way = (step, reading) =>
       reading === 1 && isPieceAt(130)(step) && 'data' in step ? damage(step) : step;
@@ -192,7 +193,7 @@ for (const [what, damage] of Object.entries(damages)) {
     t.is(await hashOf(copy()), await hashOf(snapshotImage));
   });
 
-  test(`data that is wrong twice is an error, and nothing is kept: ${what}`, async (t) => {
+  test.serial(`data that is wrong twice is an error, and nothing is kept: ${what}`, async (t) => {
     const { restore, readings, state, temporary, to } = await twoNodes(t);
     state.way = (step) => (isPieceAt(130)(step) && 'data' in step ? damage(step) : step);
     t.is(await reasonOf(restore()), 'internal');
@@ -204,23 +205,26 @@ for (const [what, damage] of Object.entries(damages)) {
 }
 
 for (const missing of [10, 149, 255]) {
-  test(`a piece that is missing, at ${missing} MiB, is noticed before anything is recorded that lacks it`, async (t) => {
-    const { restore, copy, snapshotImage, readings, from } = await twoNodes(t);
-    const { volumes } = from.opened;
-    const read = volumes.readSource.bind(volumes);
-    volumes.readSource = async function* (...given) {
-      for await (const step of read(...given)) {
-        if (readings.length > 1 || !isPieceAt(missing)(step)) yield step;
-      }
-    };
-    await restore();
-    t.is(readings.length, 2);
-    t.true((readings[1]?.offset ?? 0n) <= BigInt(missing) * MiB);
-    t.is(await hashOf(copy()), await hashOf(snapshotImage));
-  });
+  test.serial(
+    `a piece that is missing, at ${missing} MiB, is noticed before anything is recorded that lacks it`,
+    async (t) => {
+      const { restore, copy, snapshotImage, readings, from } = await twoNodes(t);
+      const { volumes } = from.opened;
+      const read = volumes.readSource.bind(volumes);
+      volumes.readSource = async function* (...given) {
+        for await (const step of read(...given)) {
+          if (readings.length > 1 || !isPieceAt(missing)(step)) yield step;
+        }
+      };
+      await restore();
+      t.is(readings.length, 2);
+      t.true((readings[1]?.offset ?? 0n) <= BigInt(missing) * MiB);
+      t.is(await hashOf(copy()), await hashOf(snapshotImage));
+    },
+  );
 }
 
-test('a piece that is always missing is an error, and nothing is kept', async (t) => {
+test.serial('a piece that is always missing is an error, and nothing is kept', async (t) => {
   const { restore, readings, from, temporary } = await twoNodes(t);
   const { volumes } = from.opened;
   const read = volumes.readSource.bind(volumes);
@@ -232,7 +236,7 @@ test('a piece that is always missing is an error, and nothing is kept', async (t
   t.deepEqual(await temporary(), []);
 });
 
-test('a later snapshot with the same name is copied from its beginning', async (t) => {
+test.serial('a later snapshot with the same name is copied from its beginning', async (t) => {
   const { restore, copy, snapshotImage, readings, state, from, snapshotId, temporary } =
     await twoNodes(t);
   state.way = (step, reading) => {
@@ -256,20 +260,23 @@ test('a later snapshot with the same name is copied from its beginning', async (
   t.deepEqual(await temporary(), [], 'what was of no use is removed');
 });
 
-test('a snapshot that is deleted during its copy is locked until the copy ends', async (t) => {
-  const { restore, state, from, snapshotId } = await twoNodes(t);
-  const deletes: Promise<string>[] = [];
-  state.way = (step) => {
-    if (isPieceAt(10)(step))
-      deletes.push(reasonOf(from.opened.volumes.deleteSnapshot(call(), snapshotId)));
-    return step;
-  };
-  await restore();
-  t.deepEqual(await Promise.all(deletes), ['busy']);
-  await from.opened.volumes.deleteSnapshot(call(), snapshotId);
-});
+test.serial(
+  'a snapshot that is deleted during its copy is locked until the copy ends',
+  async (t) => {
+    const { restore, state, from, snapshotId } = await twoNodes(t);
+    const deletes: Promise<string>[] = [];
+    state.way = (step) => {
+      if (isPieceAt(10)(step))
+        deletes.push(reasonOf(from.opened.volumes.deleteSnapshot(call(), snapshotId)));
+      return step;
+    };
+    await restore();
+    t.deepEqual(await Promise.all(deletes), ['busy']);
+    await from.opened.volumes.deleteSnapshot(call(), snapshotId);
+  },
+);
 
-test('the deletion of the new volume ends its copy', async (t) => {
+test.serial('the deletion of the new volume ends its copy', async (t) => {
   const { restore, state, temporary, to, from } = await twoNodes(t);
   const id = `copy.${nodeTagOf('to')}`;
   let deletion: Promise<string> | undefined;
@@ -284,7 +291,7 @@ test('the deletion of the new volume ends its copy', async (t) => {
   t.is(from.opened.domain.operations.locks.size, 0, 'the source is read no more');
 });
 
-test('the progress of a copy that was received is in its record', async (t) => {
+test.serial('the progress of a copy that was received is in its record', async (t) => {
   const { restore, state, temporary, to } = await twoNodes(t);
   state.way = (step) => {
     if (isPieceAt(140)(step)) throw new SourceLostError('lost');
@@ -298,81 +305,116 @@ test('the progress of a copy that was received is in its record', async (t) => {
   t.regex(String(progress['digest']), /^[0-9a-f]{64}$/);
 });
 
-test('what a slow copy has received is recorded after some time, however little it is', async (t) => {
-  const { restore, copy, snapshotImage, readings, state, temporary, to, clock } = await twoNodes(t);
-  const record = async (): Promise<string> => {
+test.serial(
+  'what a slow copy has received is recorded after some time, however little it is',
+  async (t) => {
+    const { restore, copy, snapshotImage, readings, state, temporary, to, clock } =
+      await twoNodes(t);
+    const record = async (): Promise<string> => {
+      const [entry = ''] = await temporary();
+      return join(to.node.directory, 'a', 'tmp', entry, 'restore.json');
+    };
+    const recorded = async (): Promise<unknown> => {
+      const text = await readFile(await record(), 'utf8').catch(() => '{}');
+      return (JSON.parse(text) as { doneBytes?: unknown }).doneBytes;
+    };
+    const seen: unknown[] = [];
+    state.way = async (step) => {
+      if (isPieceAt(10)(step)) {
+        seen.push(await recorded());
+        await clock.tick?.();
+        await until('it is recorded', async () => (await recorded()) === String(10n * MiB));
+        // Nothing new has arrived, so nothing is written.
+        await rm(await record());
+        await clock.tick?.();
+      }
+      if (isPieceAt(11)(step)) seen.push(await recorded());
+      return step;
+    };
+    await restore();
+    t.is(clock.tick, undefined, 'nothing is left running');
+    t.is(clock.everyMs, 5_000);
+    t.deepEqual(seen, [undefined, undefined]);
+    t.is(readings.length, 1);
+    t.is(await hashOf(copy()), await hashOf(snapshotImage));
+  },
+);
+
+test.serial(
+  'an idle volume of another node that cannot be captured is read while it is locked',
+  async (t) => {
+    const { restore, copy, image, from, source, state, sent } = await twoNodes(t, 'volume');
+    const { volumes, domain } = from.opened;
+    const deletes: Promise<string>[] = [];
+    state.way = (step) => {
+      if (isPieceAt(10)(step)) deletes.push(reasonOf(volumes.deleteVolume(call(), source)));
+      return step;
+    };
+    const { record } = await restore();
+    t.deepEqual(await Promise.all(deletes), ['busy']);
+    t.deepEqual({ ...record.source }, { kind: 'volume', id: source });
+    t.is(await hashOf(copy()), await hashOf(image));
+    t.is(domain.sentVolumes.size, 0);
+    t.is(domain.operations.locks.size, 0);
+    await volumes.closeSource(sent());
+  },
+);
+
+test.serial(
+  'an idle volume that cannot be captured can be used while its copy waits for its turn',
+  async (t) => {
+    const { restore, copy, image, from } = await twoNodes(t, 'volume');
+    const { domain } = from.opened;
+    const { signal } = new AbortController();
+    const ends = await Promise.all(
+      Array.from({ length: fakeSettings.transfers.parallel }, () =>
+        domain.transfers.beginSending(signal),
+      ),
+    );
+    const restored = restore();
+    await until('it waits', () => domain.transfers.running.some(({ isWaiting }) => isWaiting));
+    await until('it is not locked', () => domain.operations.locks.size === 0);
+    for (const end of ends) end();
+    await restored;
+    t.is(await hashOf(copy()), await hashOf(image));
+    t.is(domain.operations.locks.size, 0);
+    t.deepEqual(domain.transfers.running, []);
+  },
+);
+
+test.serial(
+  'an idle volume that has changed since its copy was interrupted is copied again',
+  async (t) => {
+    const { restore, copy, image, readings, state } = await twoNodes(t, 'volume');
+    state.way = (step, reading) => {
+      if (reading === 1 && isPieceAt(140)(step)) throw new SourceLostError('lost');
+      return step;
+    };
+    t.is(await reasonOf(restore()), 'unavailable');
+    await fill(image);
+    await restore();
+    t.deepEqual(
+      readings.map(({ offset }) => offset),
+      [0n, 0n],
+    );
+    t.is(await hashOf(copy()), await hashOf(image));
+  },
+);
+
+test.serial(
+  'an interrupted copy whose image was changed is not continued, and begins anew',
+  async (t) => {
+    const { restore, copy, snapshotImage, state, temporary, to } = await twoNodes(t);
+    state.way = (step, reading) => {
+      if (reading === 1 && isPieceAt(140)(step)) throw new SourceLostError('lost');
+      return step;
+    };
+    t.is(await reasonOf(restore()), 'unavailable');
     const [entry = ''] = await temporary();
-    return join(to.node.directory, 'a', 'tmp', entry, 'restore.json');
-  };
-  const recorded = async (): Promise<unknown> => {
-    const text = await readFile(await record(), 'utf8').catch(() => '{}');
-    return (JSON.parse(text) as { doneBytes?: unknown }).doneBytes;
-  };
-  const seen: unknown[] = [];
-  state.way = async (step) => {
-    if (isPieceAt(10)(step)) {
-      seen.push(await recorded());
-      await clock.tick?.();
-      await until('it is recorded', async () => (await recorded()) === String(10n * MiB));
-      // Nothing new has arrived, so nothing is written.
-      await rm(await record());
-      await clock.tick?.();
-    }
-    if (isPieceAt(11)(step)) seen.push(await recorded());
-    return step;
-  };
-  await restore();
-  t.is(clock.tick, undefined, 'nothing is left running');
-  t.is(clock.everyMs, 5_000);
-  t.deepEqual(seen, [undefined, undefined]);
-  t.is(readings.length, 1);
-  t.is(await hashOf(copy()), await hashOf(snapshotImage));
-});
-
-test('an idle volume of another node that cannot be captured is read while it is locked', async (t) => {
-  const { restore, copy, image, from, source, state, sent } = await twoNodes(t, 'volume');
-  const { volumes, domain } = from.opened;
-  const deletes: Promise<string>[] = [];
-  state.way = (step) => {
-    if (isPieceAt(10)(step)) deletes.push(reasonOf(volumes.deleteVolume(call(), source)));
-    return step;
-  };
-  const { record } = await restore();
-  t.deepEqual(await Promise.all(deletes), ['busy']);
-  t.deepEqual({ ...record.source }, { kind: 'volume', id: source });
-  t.is(await hashOf(copy()), await hashOf(image));
-  t.is(domain.sentVolumes.size, 0);
-  t.is(domain.operations.locks.size, 0);
-  await volumes.closeSource(sent());
-});
-
-test('an idle volume that has changed since its copy was interrupted is copied again', async (t) => {
-  const { restore, copy, image, readings, state } = await twoNodes(t, 'volume');
-  state.way = (step, reading) => {
-    if (reading === 1 && isPieceAt(140)(step)) throw new SourceLostError('lost');
-    return step;
-  };
-  t.is(await reasonOf(restore()), 'unavailable');
-  await fill(image);
-  await restore();
-  t.deepEqual(
-    readings.map(({ offset }) => offset),
-    [0n, 0n],
-  );
-  t.is(await hashOf(copy()), await hashOf(image));
-});
-
-test('an interrupted copy whose image was changed is not continued, and begins anew', async (t) => {
-  const { restore, copy, snapshotImage, state, temporary, to } = await twoNodes(t);
-  state.way = (step, reading) => {
-    if (reading === 1 && isPieceAt(140)(step)) throw new SourceLostError('lost');
-    return step;
-  };
-  t.is(await reasonOf(restore()), 'unavailable');
-  const [entry = ''] = await temporary();
-  await truncate(join(to.node.directory, 'a', 'tmp', entry, 'disk.img'), 1024);
-  t.is(await reasonOf(restore()), 'internal');
-  t.deepEqual(await temporary(), []);
-  await restore();
-  t.is(await hashOf(copy()), await hashOf(snapshotImage));
-});
+    await truncate(join(to.node.directory, 'a', 'tmp', entry, 'disk.img'), 1024);
+    t.is(await reasonOf(restore()), 'internal');
+    t.deepEqual(await temporary(), []);
+    await restore();
+    t.is(await hashOf(copy()), await hashOf(snapshotImage));
+  },
+);
