@@ -190,7 +190,7 @@ async function brokenSnapshots(paths: PoolPaths, moment: Moment): Promise<readon
       // The record of a group over several nodes is on one of them.
       const hasGroupHere = record.groupId !== null && record.groupPool !== null;
       if (moment !== 'killed' && hasGroupHere && !groups.has(record.groupId ?? '')) {
-        problems.push(`snapshot ${id} is of group ${record.groupId}, which does not exist`);
+        problems.push(`snapshot ${id} is of group ${String(record.groupId)}, which does not exist`);
       }
     } catch (error) {
       problems.push(`snapshot ${id}: ${String(error)}`);
