@@ -36,6 +36,18 @@ export const snapshotIdFor = (name: string, nodeTag: string): SnapshotId =>
 export const groupIdFor = (name: string, nodeTag: string): GroupId =>
   deriveId(name, nodeTag) as GroupId;
 
+/**
+ * The id of a member of a group snapshot. The slash in its name makes the id a hash, so that it cannot collide with the id of a snapshot that
+ * has a plain name.
+ */
+export const memberIdFor = (groupName: string, volumeId: string, nodeTag: string): SnapshotId =>
+  snapshotIdFor(memberNameOf(groupName, volumeId), nodeTag);
+
+/** The name of a member of a group snapshot. */
+export function memberNameOf(groupName: string, volumeId: string): string {
+  return `${groupName}/${volumeId}`;
+}
+
 /** Returns undefined for an id without the form of this driver's ids, which must not become part of a path. */
 function parse<T extends EntryId>(id: string): T | undefined {
   return idForm.test(id) ? (id as T) : undefined;

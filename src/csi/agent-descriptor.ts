@@ -118,7 +118,13 @@ export const descriptor: object = {
                 },
                 FindGroupRequest: { fields: { group_id: { type: 'string', id: 1 } } },
                 FindGroupResponse: { fields: { state: { type: 'string', id: 1 }, attempt: { type: 'string', id: 2 } } },
-                SettleGroupPartRequest: { fields: { group_id: { type: 'string', id: 1 }, attempt: { type: 'string', id: 2 } } },
+                SettleGroupPartRequest: {
+                  fields: {
+                    group_id: { type: 'string', id: 1 },
+                    attempt: { type: 'string', id: 2 },
+                    snapshot_ids: { rule: 'repeated', type: 'string', id: 3 },
+                  },
+                },
                 SettleGroupPartResponse: { fields: {} },
                 RemoveGroupPartRequest: {
                   fields: {

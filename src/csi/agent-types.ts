@@ -140,7 +140,7 @@ export interface TakeGroupPartResponse {
 
 export interface AdvanceGroupPartRequest {
   readonly attempt: string;
-  /** `freeze`, `cut`, `thaw`, and then `prepare`, or `commit` on the node that keeps the record. */
+  /** `flush`, `freeze`, `cut`, `thaw`, and then `prepare`, or `commit` on the node that keeps the record. */
   readonly step: string;
   /** Of `prepare` and `commit`: when the group was taken, the same for all members. */
   readonly created_at_ms: bigint;
@@ -178,6 +178,8 @@ export interface FindGroupResponse {
 export interface SettleGroupPartRequest {
   readonly group_id: string;
   readonly attempt: string;
+  /** The members that the node must have, if that is known. */
+  readonly snapshot_ids: readonly string[];
 }
 
 export type SettleGroupPartResponse = Readonly<Record<string, never>>;

@@ -105,11 +105,18 @@ export interface Volumes {
   /** Lets the part of that attempt make a step. Throws `unavailable` if there is none, and why it has ended. */
   advanceGroupPart(attempt: string, step: GroupStep): Promise<GroupStepResult>;
   /** Whether a group exists whose record this node keeps. Throws `unavailable` while a pool that may have it is not served. */
-  findGroupState(groupId: string): GroupState;
-  /** The group of that attempt exists: its members on this node are used from now on. */
+  findGroupState(groupId: string): Promise<GroupState>;
+  /**
+   * The group of that attempt exists: its members on this node are used from now on. Throws `wrong-state` if one of `snapshotIds` is not
+   * there.
+   */
   settleGroupPart(
     call: Call,
-    request: { readonly groupId: string; readonly attempt: string },
+    request: {
+      readonly groupId: string;
+      readonly attempt: string;
+      readonly snapshotIds: readonly string[];
+    },
   ): Promise<void>;
   /** The group does not exist: removes what that attempt has prepared, or without an attempt all its members on this node. */
   removeGroupPart(

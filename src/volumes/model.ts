@@ -165,7 +165,7 @@ export interface GroupPartInput extends CreateGroupSnapshotInput {
 
 /** The controller lets each part of a group advance by these steps, all parts at the same time. */
 export type GroupStep =
-  | { readonly kind: 'freeze' | 'cut' | 'thaw' }
+  | { readonly kind: 'flush' | 'freeze' | 'cut' | 'thaw' }
   /** Makes the members durable, on a node without the record of the group. */
   | { readonly kind: 'prepare'; readonly createdAtMs: number }
   /** Writes the record of the group, which is the commit. */

@@ -36,6 +36,8 @@ export interface FakeAgent {
   readonly volumes: Map<string, Volume>;
   readonly snapshots: Map<string, Snapshot>;
   readonly groups: Map<string, { readonly attempt: string; readonly members: readonly Snapshot[] }>;
+  /** Groups that it says it is taking. */
+  readonly runningGroups: Set<string>;
   /** Whether it is new enough to take parts of groups over several nodes. */
   takesGroupParts: boolean;
   /** Whether all its volumes are block volumes in use. */
@@ -94,6 +96,7 @@ export async function startFakeAgent(
     volumes: new Map<string, Volume>(),
     snapshots: new Map<string, Snapshot>(),
     groups: new Map(),
+    runningGroups: new Set<string>(),
     takesGroupParts: options.takesGroupParts ?? true,
     areVolumesLive: false,
     offers: new Map<string, string>(),
@@ -212,6 +215,7 @@ function groupPartsOf(state: State): Implementation<'loopcsi.agent.v1.Agent'> {
     },
     async FindGroup({ group_id }) {
       const group = state.groups.get(group_id);
+      if (state.runningGroups.has(group_id)) return { state: 'running', attempt: '' };
       return { state: group === undefined ? 'none' : 'exists', attempt: group?.attempt ?? '' };
     },
     async SettleGroupPart() {

@@ -166,7 +166,7 @@ export function fakeVolumes(overrides: Partial<Volumes> = {}): {
       yield { kind: 'planned', liveVolumeIds: [] };
     },
     advanceGroupPart: async () => ({}),
-    findGroupState: () => ({ kind: 'none' }),
+    findGroupState: async () => ({ kind: 'none' }),
     settleGroupPart: async () => undefined,
     removeGroupPart: async () => undefined,
     allowsTransfers: false,

@@ -1,5 +1,5 @@
 /** Members of groups over several nodes that were prepared while the controller, a node or the network failed. */
-import { callPeriodically, mapConcurrently } from '../../async.ts';
+import { callPeriodically } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Agent, Caller } from '../agent.ts';
@@ -8,29 +8,25 @@ import { findAgent } from '../route.ts';
 
 const service = 'loopcsi.agent.v1.Agent';
 const intervalMs = 5_000;
-const callTimeoutMs = 30_000;
-const maxConcurrentNodes = 8;
+const callTimeoutMs = 10_000;
+
+/** The members of a group on one node. */
+export interface GroupPart {
+  readonly groupId: string;
+  readonly attempt: string;
+  /** Empty if they are not known. */
+  readonly snapshotIds: readonly string[];
+}
 
 /** The group of that attempt exists: the node uses its members from now on. */
-export async function settlePart(
-  agent: Agent,
-  { groupId: group_id, attempt }: { readonly groupId: string; readonly attempt: string },
-  caller: Caller,
-): Promise<void> {
-  const request = { group_id, attempt };
+export async function settlePart(agent: Agent, part: GroupPart, caller: Caller): Promise<void> {
+  const { groupId: group_id, attempt, snapshotIds: snapshot_ids } = part;
+  const request = { group_id, attempt, snapshot_ids };
   await agent.call({ service, rpc: 'SettleGroupPart', request }, caller);
 }
 
 /** The group does not exist: the node removes what that attempt has prepared, or with attempt '' all members of the group. */
-export async function removePart(
-  agent: Agent,
-  part: {
-    readonly groupId: string;
-    readonly attempt: string;
-    readonly snapshotIds: readonly string[];
-  },
-  caller: Caller,
-): Promise<void> {
+export async function removePart(agent: Agent, part: GroupPart, caller: Caller): Promise<void> {
   const { groupId: group_id, attempt, snapshotIds: snapshot_ids } = part;
   const request = { group_id, attempt, snapshot_ids };
   await agent.call({ service, rpc: 'RemoveGroupPart', request }, caller);
@@ -38,11 +34,15 @@ export async function removePart(
 
 /** Decides again and again about members of which nodes do not know whether their group exists. Returns the function that ends this. */
 export function settleGroups(agents: Agents, log: Logger): () => void {
+  // A node that answers slowly must not delay the others.
+  const busy = new Set<string>();
   return callPeriodically(async () => {
-    const nodes = agents
-      .nodes()
-      .filter(({ hello }) => hello !== undefined && hello.undecided_groups.length > 0);
-    await mapConcurrently(nodes, maxConcurrentNodes, async (node) => settleNode(agents, node, log));
+    for (const node of agents.nodes()) {
+      const { hello, name } = node;
+      if (hello === undefined || hello.undecided_groups.length === 0 || busy.has(name)) continue;
+      busy.add(name);
+      void settleNode(agents, node, log).finally(() => busy.delete(name));
+    }
     return intervalMs;
   }, intervalMs);
 }
@@ -52,7 +52,7 @@ async function settleNode(agents: Agents, { agent, hello, name }: Node, log: Log
   if (agent === undefined || hello === undefined) return;
   for (const { group_id: groupId, attempt } of hello.undecided_groups) {
     try {
-      const done = await settleOne(agents, agent, { groupId, attempt });
+      const done = await settleOne(agents, agent, { groupId, attempt, snapshotIds: [] });
       log.debug({ groupId, node: name, done }, 'a part of a group was decided');
     } catch (error) {
       log.debug({ groupId, node: name, problem: messageOf(error) }, 'a group is undecided');
@@ -67,7 +67,7 @@ async function settleNode(agents: Agents, { agent, hello, name }: Node, log: Log
 async function settleOne(
   agents: Agents,
   agent: Agent,
-  part: { readonly groupId: string; readonly attempt: string },
+  part: GroupPart,
 ): Promise<'kept' | 'removed' | 'undecided'> {
   const caller = (): Caller => ({
     signal: new AbortController().signal,
@@ -85,6 +85,6 @@ async function settleOne(
     if (found.state !== 'exists' && found.state !== 'none')
       throw new VolumeError('internal', `node '${primary.name}' answers '${found.state}'`);
   }
-  await removePart(agent, { ...part, snapshotIds: [] }, caller());
+  await removePart(agent, part, caller());
   return 'removed';
 }

@@ -12,7 +12,7 @@ import type {
 } from '../../csi/agent-types.ts';
 import type { CreateVolumeGroupSnapshotRequest } from '../../csi/types.ts';
 import { VolumeError } from '../../errors.ts';
-import { groupIdFor } from '../../ids.ts';
+import { groupIdFor, memberIdFor } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { StatusError } from '../../rpc/status.ts';
 import type { Agent } from '../agent.ts';
@@ -65,8 +65,11 @@ export async function takeOverNodes(
     const taken = first.exists
       ? { attempt: first.attempt, snapshotIds: first.snapshot_ids }
       : await takeAll(attempt, { ...primary, liveVolumeIds: first.live_volume_ids }, others);
-    const settled = { groupId, attempt: taken.attempt };
-    await settleAll(others.map(({ agent }) => settlePart(agent, settled, call)));
+    const settled = others.map(({ agent, tag, volumeIds }) => {
+      const snapshotIds = volumeIds.map((id) => memberIdFor(request.name, id, tag));
+      return settlePart(agent, { groupId, attempt: taken.attempt, snapshotIds }, call);
+    });
+    await settleAll(settled);
     return { groupId, snapshotIds: taken.snapshotIds };
   } finally {
     attempt.lease.abort();
@@ -115,7 +118,7 @@ async function takeAll(
   primary: Part,
   nodes: readonly NodeOfGroup[],
 ): Promise<{ readonly attempt: string; readonly snapshotIds: readonly string[] }> {
-  const { id, groupId, request, call, lease } = attempt;
+  const { id, groupId, request, call } = attempt;
   const others = await settleAll(
     nodes.map(async (node): Promise<Part> => {
       const { live_volume_ids: liveVolumeIds } = await beginPart(attempt, node);
@@ -124,6 +127,7 @@ async function takeAll(
   );
   const parts = [primary, ...others];
   requireOnePointInTime(request.name, parts);
+  await step(attempt, parts, { step: 'flush' });
   await step(attempt, parts, { step: 'freeze' });
   await step(attempt, parts, { step: 'cut' });
   const createdAtMs = BigInt(Date.now());
@@ -137,8 +141,6 @@ async function takeAll(
     const prepared = await step(attempt, others, { step: 'prepare', created_at_ms: createdAtMs });
     elsewhere = prepared.flatMap(({ members }) => members);
   } catch (error) {
-    // The primary ends its part before the others may forget theirs.
-    lease.abort();
     const only = { groupId, attempt: id, snapshotIds: [] };
     for (const { agent } of others) void removePart(agent, only, call).catch(() => undefined);
     throw error;
@@ -162,17 +164,23 @@ function requireOnePointInTime(name: string, parts: readonly Part[]): void {
   );
 }
 
-/** Lets all these parts make a step, and waits for all. Throws the first failure. */
+/** Lets all these parts make a step, and waits for all. Throws the first failure, after which all parts end. */
 async function step(
-  { id, call }: Attempt,
+  { id, call, lease }: Attempt,
   parts: readonly NodeOfGroup[],
   request: Partial<AdvanceGroupPartRequest> & Pick<AdvanceGroupPartRequest, 'step'>,
 ): Promise<readonly AdvanceGroupPartResponse[]> {
   const nothing = { created_at_ms: 0n, frozen_ms: 0n, elsewhere: [] };
   const advance = { ...nothing, ...request, attempt: id };
   return settleAll(
-    parts.map(({ agent }) =>
-      agent.call({ service, rpc: 'AdvanceGroupPart', request: advance }, call),
-    ),
+    parts.map(async ({ agent }) => {
+      try {
+        return await agent.call({ service, rpc: 'AdvanceGroupPart', request: advance }, call);
+      } catch (error) {
+        // The others thaw at once.
+        lease.abort();
+        throw error;
+      }
+    }),
   );
 }

@@ -39,13 +39,16 @@ export function groupPartMethods({
     },
 
     async FindGroup({ group_id }) {
-      const state = volumes.findGroupState(requireText(group_id, 'group_id'));
+      const state = await volumes.findGroupState(requireText(group_id, 'group_id'));
       return { state: state.kind, attempt: state.kind === 'exists' ? state.attempt : '' };
     },
 
-    async SettleGroupPart({ group_id, attempt }, call) {
-      const groupId = requireText(group_id, 'group_id');
-      await volumes.settleGroupPart(call, { groupId, attempt: requireText(attempt, 'attempt') });
+    async SettleGroupPart(request, call) {
+      await volumes.settleGroupPart(call, {
+        groupId: requireText(request.group_id, 'group_id'),
+        attempt: requireText(request.attempt, 'attempt'),
+        snapshotIds: request.snapshot_ids,
+      });
       return {};
     },
 
@@ -82,6 +85,7 @@ function parseStep(request: AdvanceGroupPartRequest): GroupStep {
   const { step, created_at_ms, frozen_ms, elsewhere } = request;
   const createdAtMs = Number(created_at_ms);
   switch (step) {
+    case 'flush':
     case 'freeze':
     case 'cut':
     case 'thaw':

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { LoopDevice, Mount } from '../../host/host.ts';
 import { isLabelled } from '../../host/loop/status.ts';
 import { exposesDevice } from '../../host/mount/loop-mounts.ts';
+import { nodeTagIn } from '../../ids.ts';
 import { formatBytes } from '../../units.ts';
 import { poolEntryAt } from '../attachment/device-owner.ts';
 import { deletedSuffix, mayBeOfOtherDriver } from '../attachment/foreign-device.ts';
@@ -236,8 +237,10 @@ function setAsideEntries(pool: Pool): readonly Finding[] {
 
 /** Finds snapshots of a group that has no record, which means that the group snapshot was never completed. */
 function orphanMembers(pool: Pool): readonly Finding[] {
-  return [...pool.snapshots.values()].flatMap(({ id, groupId }) => {
+  return [...pool.snapshots.values()].flatMap(({ id, groupId, groupPool }) => {
     if (groupId === null || pool.groups.get(groupId) !== undefined) return [];
+    // The record is on another node.
+    if (groupPool === null && nodeTagIn(groupId) !== pool.marker?.nodeTag) return [];
     return [
       warn(
         `pool:${pool.name}:group`,

@@ -235,6 +235,8 @@ async function entriesWithoutRecord(domain: Domain, pool: Pool): Promise<readonl
       const path = pool.pathOf(area, name);
       if (index.get(name) !== undefined || !(await domain.host.files.exists(path))) continue;
       const aside = index.aside.get(name);
+      // The controller decides about a member of a group.
+      if (aside?.kind === 'undecided') continue;
       found.push({
         kind: 'entry-without-record',
         path,

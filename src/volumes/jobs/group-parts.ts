@@ -41,7 +41,9 @@ export class GroupPart {
     try {
       return await new Promise<StepOf<K>>((resolve, reject) => {
         const giveUp = (why: string): void => {
-          reject(new VolumeError('unavailable', `${this.#subject}: ${why}; nothing was kept`));
+          // A step that comes before everything is undone gets this reason, too.
+          this.#end = new VolumeError('unavailable', `${this.#subject}: ${why}; nothing was kept`);
+          reject(this.#end);
         };
         leave = () => {
           giveUp('the controller is gone');

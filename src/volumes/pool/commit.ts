@@ -78,8 +78,8 @@ export async function commitNew<S extends EntrySchema>(
 }
 
 /** A failure to remove the directory must not hide the error of the call. The next start of the pool removes the directory. */
-async function removeOrLog(
-  deps: CommitDeps,
+export async function removeOrLog(
+  deps: Pick<CommitDeps, 'host' | 'log'>,
   { pool, id }: { readonly pool: Pool; readonly id: EntryId },
   temporary: string,
 ): Promise<void> {

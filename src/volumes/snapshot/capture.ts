@@ -108,6 +108,9 @@ export interface CaptureResult {
   readonly frozenMs: number;
 }
 
+/** The steps of a capture. */
+export type BarrierStep = 'flush' | 'freeze' | 'cut' | 'thaw';
+
 export interface CaptureOptions {
   readonly subject: string;
   readonly signal: AbortSignal;
@@ -115,7 +118,7 @@ export interface CaptureOptions {
   /** Waits for other nodes that capture at the same time. What is frozen is thawed if one of the waits fails. */
   readonly barrier?: {
     /** Waits until this may be done. */
-    readonly before: (step: 'freeze' | 'cut' | 'thaw') => Promise<void>;
+    readonly before: (step: BarrierStep) => Promise<void>;
     /** For how many milliseconds filesystems may be frozen, the waits included. */
     readonly freezeLimitMs: number;
   };
@@ -131,6 +134,7 @@ export async function captureVolumes(
   options: CaptureOptions,
 ): Promise<CaptureResult> {
   const { barrier } = options;
+  await barrier?.before('flush');
   await writeBackPages(domain, captures);
   await barrier?.before('freeze');
   const freeze = await freezeAll(

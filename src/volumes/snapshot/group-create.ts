@@ -1,21 +1,19 @@
 import { VolumeError } from '../../errors.ts';
-import { groupIdFor } from '../../ids.ts';
+import { groupIdFor, memberIdFor } from '../../ids.ts';
 import { type GroupRecord, groupRecord, type MemberElsewhere } from '../../state/records.ts';
-import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { volumeLock } from '../engine/locks.ts';
 import type { Call, Operation } from '../engine/operations.ts';
 import type { CreateGroupSnapshotInput, GroupSnapshot } from '../model.ts';
 import { commitNew } from '../pool/commit.ts';
-import { areSameMembers, groupOf } from './group-get.ts';
+import { areSameMembers, findGroup, groupOf } from './group-get.ts';
 import {
   type BuiltMember,
   captureMembers,
   completeMembers,
   discardMembers,
   type GroupDraft,
-  memberIdFor,
   type NewMember,
   placeMembers,
   planMembers,
@@ -50,8 +48,7 @@ export async function createGroupSnapshot(
       request: input,
     },
     async (domain, operation) => {
-      await reloadSetAside(domain, { area: 'groups', id });
-      const existing = domain.pools.findGroup(id);
+      const existing = await findGroup(domain, id);
       if (existing !== undefined) {
         existing.pool.requireServed();
         requireSameGroup(existing.record, input);
@@ -174,6 +171,12 @@ export async function commitGroup(
     record = await commitRecord(domain, group, () => {
       isCommitted = true;
     });
+    if (!isCommitted) {
+      throw new VolumeError(
+        'unavailable',
+        `group snapshot '${group.input.name}': the record of an earlier attempt was found; repeat the call`,
+      );
+    }
   } catch (error) {
     if (!isCommitted) await discardMembers(domain, members);
     throw error;
@@ -199,7 +202,9 @@ async function commitRecord(
     id,
     schema: groupRecord,
     images: [],
-    onRenamed: () => {
+    onRenamed: (record) => {
+      // The members are of this attempt.
+      if (record.attempt !== (group.others?.attempt ?? '')) return;
       onCommit();
       for (const member of members) member.pool.snapshots.put(member.record);
     },

@@ -1,7 +1,9 @@
 import { VolumeError } from '../../errors.ts';
 import { type GroupId, requireOwnId } from '../../ids.ts';
 import type { GroupRecord } from '../../state/records.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
+import { inLane, onDiskOf } from '../engine/lanes.ts';
 import type { GroupSnapshot, Snapshot } from '../model.ts';
 import type { Pools } from '../pool/pools.ts';
 
@@ -17,6 +19,23 @@ export function groupOf(pools: Pools, record: GroupRecord): GroupSnapshot {
 
 export function areSameMembers(a: readonly string[], b: readonly string[]): boolean {
   return [...a].sort().join('\n') === [...b].sort().join('\n');
+}
+
+/**
+ * The record of a group, also if it is on the disk only: a rename that hung may have succeeded after its call had failed. Throws the error of a
+ * record that is set aside.
+ */
+export async function findGroup(
+  domain: Domain,
+  id: GroupId,
+): Promise<ReturnType<Pools['findGroup']>> {
+  await reloadSetAside(domain, { area: 'groups', id });
+  for (const pool of domain.pools.served) {
+    if (pool.groups.get(id) !== undefined || pool.groups.aside.has(id)) continue;
+    const { host } = onDiskOf(inLane(domain, { kind: 'check', id }), pool);
+    await pool.loadEntry(host.files, 'groups', id);
+  }
+  return domain.pools.findGroup(id);
 }
 
 /** CSI spec, GetVolumeGroupSnapshot. */

@@ -1,14 +1,21 @@
 import { join } from 'node:path';
 import { settleAll } from '../../async.ts';
-import { messageOf } from '../../errors.ts';
-import { type GroupId, type SnapshotId, snapshotIdFor } from '../../ids.ts';
+import { messageOf, VolumeError } from '../../errors.ts';
+import { type GroupId, memberIdFor, memberNameOf, type SnapshotId } from '../../ids.ts';
 import { type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
+import { reloadSetAside } from '../attachment/duplicates.ts';
 import type { Domain } from '../domain.ts';
 import { onDiskOf } from '../engine/lanes.ts';
 import type { CreateGroupSnapshotInput } from '../model.ts';
-import { completeEntry, createTemporaryDirectory, renameIntoPlace } from '../pool/commit.ts';
+import {
+  completeEntry,
+  createTemporaryDirectory,
+  removeOrLog,
+  renameIntoPlace,
+} from '../pool/commit.ts';
 import { imageFile } from '../pool/layout.ts';
 import type { Pool } from '../pool/pool.ts';
+import { setAsideError } from '../pool/set-aside.ts';
 import {
   type Capture,
   type CaptureOptions,
@@ -47,35 +54,53 @@ const memberEntry = ({ pool, id }: NewMember) =>
     images: [imageFile],
   }) as const;
 
-/** The slash makes the id a hash, so that it cannot collide with the id of a snapshot that has a plain name. */
-export function memberIdFor(groupName: string, volumeId: string, nodeTag: string): SnapshotId {
-  return snapshotIdFor(memberName(groupName, volumeId), nodeTag);
-}
-
-function memberName(groupName: string, volumeId: string): string {
-  return `${groupName}/${volumeId}`;
-}
-
-/** Decides how each member is captured. Throws as `planCapture` does. */
+/** Decides how each member is captured. Throws as `planCapture` does, and `conflict` if another group has one of the members. */
 export async function planMembers(
   domain: Domain,
-  { input, subject }: GroupDraft,
+  draft: GroupDraft,
 ): Promise<readonly NewMember[]> {
+  const { input, subject } = draft;
   const { nodeTag } = domain.settings;
   const members: NewMember[] = [];
   for (const volumeId of input.sourceVolumeIds) {
     const source = domain.pools.getVolume(volumeId);
     const { pool } = source;
     const options = { pool, freezeForCopy: input.settings.freeze, subject };
+    const id = memberIdFor(input.name, volumeId, nodeTag);
+    await requireUnused(domain, id, draft);
     members.push({
       capture: await planCapture(domain, source, options),
       pool,
-      id: memberIdFor(input.name, volumeId, nodeTag),
-      name: memberName(input.name, volumeId),
+      id,
+      name: memberNameOf(input.name, volumeId),
       temporary: '',
     });
   }
   return members;
+}
+
+/** A group of that name may be on another node, and have a member here. */
+async function requireUnused(
+  domain: Domain,
+  id: SnapshotId,
+  { id: groupId, subject }: GroupDraft,
+): Promise<void> {
+  await reloadSetAside(domain, { area: 'snapshots', id });
+  const record = domain.pools.findSnapshotRecord(id);
+  if (record !== undefined && record.groupId !== groupId)
+    throw otherOwnerError(subject, id, record.groupId);
+  for (const { why } of domain.pools.findSetAside('snapshots', id)) {
+    if (why.group === undefined) throw setAsideError(why);
+    if (why.group.groupId !== groupId) throw otherOwnerError(subject, id, why.group.groupId);
+  }
+}
+
+function otherOwnerError(subject: string, id: SnapshotId, owner: GroupId | null): VolumeError {
+  const whose = owner === null ? 'no group' : `group '${owner}'`;
+  return new VolumeError(
+    'conflict',
+    `${subject}: snapshot '${id}', which would be its member, exists already and belongs to ${whose}; choose another name, or delete that first`,
+  );
 }
 
 /** Calls `work` while room for the members is reserved. Afterwards, what is left of them in `tmp/` is removed. */
@@ -91,10 +116,10 @@ export async function withRoomFor<T>(
     }
     return await work(reserved);
   } finally {
-    for (const { temporary } of members) {
-      if (temporary !== '') await domain.host.files.removeTree(temporary);
-    }
     releaseAll(reserved);
+    for (const { temporary, pool, id } of members) {
+      if (temporary !== '') await removeOrLog(domain, { pool, id }, temporary);
+    }
   }
 }
 
@@ -194,6 +219,8 @@ async function placeMember(domain: Domain, member: BuiltMember): Promise<void> {
   const place = () => renameIntoPlace(deps, memberEntry(member), { temporary, record });
   const existing = await place();
   if (existing === record) return;
+  if (existing.groupId !== record.groupId)
+    throw otherOwnerError(`snapshot '${id}'`, id, existing.groupId);
   // An earlier, failed group could not remove this member, which is of another point in time.
   await domain.trash.discard(deps.host, pool, 'snapshots', id);
   await place();

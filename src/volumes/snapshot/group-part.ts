@@ -1,7 +1,6 @@
 /** The part of a group snapshot over several nodes that is on this one: taken step by step, together with the other nodes. */
 import { VolumeError } from '../../errors.ts';
-import { type GroupId, groupIdFor, parseGroupId } from '../../ids.ts';
-import { reloadSetAside } from '../attachment/duplicates.ts';
+import { type GroupId, groupIdFor, memberIdFor, parseGroupId } from '../../ids.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
 import { volumeLock } from '../engine/locks.ts';
@@ -9,25 +8,25 @@ import type { Call, Operation } from '../engine/operations.ts';
 import type { GroupPart } from '../jobs/group-parts.ts';
 import type { GroupPartInput, GroupPartStart } from '../model.ts';
 import { findUndecided } from '../pool/set-aside.ts';
-import { plannedFreezeMs } from './capture.ts';
+import { type BarrierStep, plannedFreezeMs } from './capture.ts';
 import {
   commitGroup,
   liveVolumeIds,
   requireSameGroup,
   requireValidMembers,
 } from './group-create.ts';
+import { findGroup } from './group-get.ts';
 import {
   captureMembers,
   completeMembers,
   type GroupDraft,
-  memberIdFor,
   type NewMember,
   placeMembers,
   planMembers,
   withRoomFor,
 } from './group-members.ts';
 
-/** Time for the other nodes to plan. Nothing is frozen meanwhile. */
+/** Time for the other nodes to plan, and then to flush. Nothing is frozen meanwhile. */
 const planningMs = 30_000;
 /** Time for the other nodes to complete their members, after all have thawed. */
 const completingMs = 60_000;
@@ -65,7 +64,8 @@ export async function* takeGroupPart(
         resolve(existing);
         return;
       }
-      const part = domain.groupParts.begin(input.attempt, subject, call.signal);
+      const lease = AbortSignal.any([call.signal, operation.signal]);
+      const part = domain.groupParts.begin(input.attempt, subject, lease);
       try {
         await withReason(domain, { subject, disk: undefined }, (domain) =>
           takePart(domain, operation, { id, input, subject }, { part, start: resolve }),
@@ -97,8 +97,7 @@ async function findExisting(
   { name, groupVolumeIds }: GroupPartInput,
 ): Promise<GroupPartStart | undefined> {
   if (groupVolumeIds === undefined) return undefined;
-  await reloadSetAside(domain, { area: 'groups', id });
-  const existing = domain.pools.findGroup(id);
+  const existing = await findGroup(domain, id);
   if (existing === undefined) return undefined;
   existing.pool.requireServed();
   requireSameGroup(existing.record, { name, sourceVolumeIds: groupVolumeIds });
@@ -118,9 +117,10 @@ async function takePart(
   requireShortFreeze(members, { freezeLimitMs, subject });
   operation.beginEffects();
   await withRoomFor(domain, { members, subject }, async (reserved) => {
-    const before = async (kind: 'freeze' | 'cut' | 'thaw'): Promise<void> => {
-      if (kind === 'freeze') start({ kind: 'planned', liveVolumeIds: liveVolumeIds(members) });
-      await part.next(kind, { timeoutMs: kind === 'freeze' ? planningMs : freezeLimitMs });
+    const before = async (kind: BarrierStep): Promise<void> => {
+      if (kind === 'flush') start({ kind: 'planned', liveVolumeIds: liveVolumeIds(members) });
+      const isFrozen = kind === 'cut' || kind === 'thaw';
+      await part.next(kind, { timeoutMs: isFrozen ? freezeLimitMs : planningMs });
     };
     const options = { subject, signal: operation.signal, barrier: { before, freezeLimitMs } };
     const taken = await captureMembers(domain, { members, reserved }, options);

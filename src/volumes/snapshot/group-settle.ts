@@ -1,5 +1,7 @@
 /** What the node with the record of a group has decided, carried out on the nodes that have other members of it. */
-import { type GroupId, parseGroupId, parseSnapshotId } from '../../ids.ts';
+import { VolumeError } from '../../errors.ts';
+import { hasErrno } from '../../host/errors.ts';
+import { type GroupId, parseGroupId, parseSnapshotId, type SnapshotId } from '../../ids.ts';
 import { readRecord, type SnapshotRecord, snapshotRecord } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -8,28 +10,45 @@ import type { GroupState } from '../model.ts';
 import { rewriteRecord } from '../pool/commit.ts';
 import type { Pool } from '../pool/pool.ts';
 import { removeSnapshot } from './delete.ts';
+import { findGroup } from './group-get.ts';
 
-/** Whether the group exists, on the node that keeps its record. Throws `unavailable` while a pool that may have it is not served. */
-export function findGroupState({ operations, pools }: Domain, groupId: string): GroupState {
+/**
+ * Whether the group exists, on the node that keeps its record. `running` as long as a commit is possible, also by a call that hangs. Throws
+ * `unavailable` while a pool that may have it is not served.
+ */
+export async function findGroupState(domain: Domain, groupId: string): Promise<GroupState> {
   const id = parseGroupId(groupId);
   if (id === undefined) return { kind: 'none' };
+  const { operations, pools } = domain;
   // Asked first: the commit may come at any time while the group is being taken, and never afterwards.
-  if (operations.nameOf({ kind: 'group', id }) !== undefined) return { kind: 'running' };
-  const found = pools.findGroup(id);
-  if (found !== undefined) return { kind: 'exists', attempt: found.record.attempt };
+  if (operations.locks.lockedBy(`group:${id}`) !== undefined) return { kind: 'running' };
+  const found = await findGroup(domain, id);
+  if (found !== undefined) {
+    await found.pool.sync();
+    return { kind: 'exists', attempt: found.record.attempt };
+  }
   pools.requireAllServed();
   return { kind: 'none' };
 }
 
-/** The group of that attempt was committed: its members on this node are used from now on. */
+/**
+ * The group of that attempt was committed: its members on this node are used from now on. Throws `wrong-state` if one of `snapshotIds` is
+ * not there.
+ */
 export async function settleGroupPart(
   domain: Domain,
   call: Call,
-  { groupId, attempt }: { readonly groupId: string; readonly attempt: string },
+  request: {
+    readonly groupId: string;
+    readonly attempt: string;
+    readonly snapshotIds: readonly string[];
+  },
 ): Promise<void> {
-  await withPart(domain, call, { name: 'SettleGroupPart', groupId }, async (domain, id) => {
+  const { attempt, snapshotIds } = request;
+  await withPart(domain, call, { name: 'SettleGroupPart', ...request }, async (domain, id) => {
     for (const { pool, record } of await undecidedMembers(domain, id)) {
-      if (record.prepared?.attempt !== attempt) continue;
+      const { prepared } = record;
+      if (prepared !== undefined && prepared !== null && prepared.attempt !== attempt) continue;
       await withReason(domain, { subject: `snapshot '${record.id}'`, disk: pool }, (domain) =>
         rewriteRecord(
           domain.host.files,
@@ -39,8 +58,17 @@ export async function settleGroupPart(
       );
       await domain.reached('group:member-settled');
     }
-    domain.pools.requireAllServed();
+    for (const one of snapshotIds) requireMember(domain, id, one);
   });
+}
+
+function requireMember({ pools }: Domain, groupId: GroupId, snapshotId: string): void {
+  if (pools.findSnapshotRecord(snapshotId)?.groupId === groupId) return;
+  pools.requireAllServed();
+  throw new VolumeError(
+    'wrong-state',
+    `snapshot '${snapshotId}' of group snapshot '${groupId}' is not on this node any more, so the group is incomplete; delete the group, and take it again`,
+  );
 }
 
 /**
@@ -56,16 +84,17 @@ export async function removeGroupPart(
     readonly snapshotIds: readonly string[];
   },
 ): Promise<void> {
-  const { groupId, attempt, snapshotIds } = request;
-  const plan = { name: 'RemoveGroupPart', groupId, snapshotIds };
-  await withPart(domain, call, plan, async (domain, id) => {
+  const { attempt } = request;
+  await withPart(domain, call, { name: 'RemoveGroupPart', ...request }, async (domain, id) => {
     for (const { pool, record } of await undecidedMembers(domain, id)) {
       if (attempt !== undefined && record.prepared?.attempt !== attempt) continue;
       await removeSnapshot(domain, pool, record.id);
       await domain.reached('group:member-discarded');
     }
-    if (attempt === undefined) await removeMembersOf(domain, id);
-    domain.pools.requireAllServed();
+    if (attempt === undefined) {
+      await removeMembersOf(domain, id);
+      domain.pools.requireAllServed();
+    }
     await domain.trash.syncDiscarded();
   });
 }
@@ -79,30 +108,46 @@ export async function removeMembersOf(domain: Domain, groupId: GroupId): Promise
   }
 }
 
-/** An id that this driver cannot have made has no part. */
+/** Locks the part. An id that this driver cannot have made has none. */
 async function withPart(
   domain: Domain,
   call: Call,
   plan: {
     readonly name: string;
     readonly groupId: string;
-    readonly snapshotIds?: readonly string[];
+    readonly attempt: string | undefined;
+    readonly snapshotIds: readonly string[];
   },
   work: (domain: Domain, id: GroupId) => Promise<void>,
 ): Promise<void> {
-  const { name, groupId, snapshotIds = [] } = plan;
+  const { name, groupId, snapshotIds } = plan;
   const id = parseGroupId(groupId);
   if (id === undefined) return;
+  // The periodic check of entries that are set aside leaves locked ones alone.
+  const undecided = undecidedIds(domain, id).map((one) => one.id);
+  const members = [...new Set<string>([...undecided, ...snapshotIds])];
   await domain.operations.run(
     domain,
     call,
     {
       name,
       lane: { kind: 'group', id },
-      exclusive: [`group:${id}`, ...snapshotIds.map((one) => `snapshot:${one}`)],
+      exclusive: [`group:${id}`, ...members.map((one) => `snapshot:${one}`)],
       request: plan,
     },
     async (domain) => work(domain, id),
+  );
+}
+
+function undecidedIds(
+  { pools }: Domain,
+  groupId: GroupId,
+): readonly { readonly pool: Pool; readonly id: SnapshotId }[] {
+  return pools.served.flatMap((pool) =>
+    [...pool.snapshots.aside].flatMap(([name, { group }]) => {
+      const id = parseSnapshotId(name);
+      return id === undefined || group?.groupId !== groupId ? [] : [{ pool, id }];
+    }),
   );
 }
 
@@ -111,12 +156,13 @@ async function undecidedMembers(
   groupId: GroupId,
 ): Promise<readonly { readonly pool: Pool; readonly record: SnapshotRecord }[]> {
   const found: { pool: Pool; record: SnapshotRecord }[] = [];
-  for (const pool of domain.pools.served) {
-    for (const [name, { group }] of pool.snapshots.aside) {
-      const id = parseSnapshotId(name);
-      if (group?.groupId !== groupId || id === undefined) continue;
-      const path = pool.recordPathOf('snapshots', id);
+  for (const { pool, id } of undecidedIds(domain, groupId)) {
+    const path = pool.recordPathOf('snapshots', id);
+    try {
       found.push({ pool, record: await readRecord(domain.host.files, snapshotRecord, path) });
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT')) throw error;
+      pool.forget('snapshots', id);
     }
   }
   return found;

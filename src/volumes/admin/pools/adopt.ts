@@ -229,8 +229,23 @@ function retagSnapshot(record: SnapshotRecord, retag: Retag): SnapshotRecord {
     ...record,
     id: retag(record.id),
     sourceVolumeId: retag(record.sourceVolumeId),
-    groupId: record.groupId === null ? null : retag(record.groupId),
+    ...retagGroupOf(record, retag),
   };
+}
+
+/**
+ * The record of a group that keeps the tag of a third node does not know the new id of this member, so the member becomes a snapshot of its
+ * own, which can be deleted.
+ */
+function retagGroupOf(
+  { groupId, groupPool, prepared }: SnapshotRecord,
+  retag: Retag,
+): Pick<SnapshotRecord, 'groupId' | 'groupPool' | 'prepared'> {
+  if (groupId === null) return { groupId, groupPool };
+  const id = retag(groupId);
+  const isElsewhere = id === groupId && groupPool === null;
+  if (isElsewhere) return { groupId: null, groupPool: null, prepared: null };
+  return { groupId: id, groupPool, ...(prepared === undefined ? {} : { prepared }) };
 }
 
 function retagGroup(record: GroupRecord, retag: Retag): GroupRecord {

@@ -47,7 +47,7 @@ test('each node makes each step after all have made the one before it, and the r
   const seen = atEach(agents);
   t.is((await create()).code, 'OK');
   await until('leases end', () => agents.every(({ calls }) => calls.includes('lease ended')));
-  const steps = ['TakeGroupPart', 'freeze', 'cut', 'thaw'];
+  const steps = ['TakeGroupPart', 'flush', 'freeze', 'cut', 'thaw'];
   const last = ['commit', 'lease ended', 'GetVolumeGroupSnapshot'];
   t.deepEqual(stepsOf(primary).toSorted(), [...steps, ...last].toSorted());
   for (const other of others) {
@@ -55,7 +55,8 @@ test('each node makes each step after all have made the one before it, and the r
     t.deepEqual(stepsOf(other).toSorted(), own.toSorted());
   }
   for (const [step, before] of [
-    ['freeze', 'TakeGroupPart'],
+    ['flush', 'TakeGroupPart'],
+    ['freeze', 'flush'],
     ['cut', 'freeze'],
     ['thaw', 'cut'],
     ['prepare', 'thaw'],
@@ -84,7 +85,15 @@ test('the same call again returns the group, and settles its members again', asy
   for (const other of others) t.deepEqual(stepsOf(other), ['SettleGroupPart']);
 });
 
-for (const step of ['TakeGroupPart', 'freeze', 'cut', 'thaw', 'prepare', 'commit'] as const) {
+for (const step of [
+  'TakeGroupPart',
+  'flush',
+  'freeze',
+  'cut',
+  'thaw',
+  'prepare',
+  'commit',
+] as const) {
   test(`if ${step} fails, all leases end, and nothing is committed`, async (t) => {
     const { agents, primary, others, create } = await withVolumes(t);
     const failing = step === 'commit' ? primary : others[0];
@@ -234,6 +243,15 @@ test('members of an attempt that was never committed are removed without a call'
   await startTestController(t, [primary, other]);
   await until('they are removed', () => other.calls.includes('RemoveGroupPart'), 30_000);
   t.false(other.calls.includes('SettleGroupPart'));
+});
+
+test('members are kept while the group is being taken', async (t) => {
+  const { primary, other, groupId } = await withUndecided(t);
+  primary.runningGroups.add(groupId);
+  const { until: untilState } = await startTestController(t, [primary, other]);
+  for (const { nodeId } of [primary, other]) await untilState(nodeId, 'ready');
+  await until('it was asked twice', () => primary.calls.length >= 2, 40_000);
+  t.deepEqual(other.calls, []);
 });
 
 test('members are kept while the node of the record does not answer', async (t) => {

@@ -93,7 +93,7 @@ class Part {
     return this.opened.volumes.advanceGroupPart(attempt, step);
   }
 
-  async steps(...kinds: readonly ('freeze' | 'cut' | 'thaw')[]): Promise<void> {
+  async steps(...kinds: readonly ('flush' | 'freeze' | 'cut' | 'thaw')[]): Promise<void> {
     for (const kind of kinds) await this.step({ kind });
   }
 
@@ -112,7 +112,8 @@ class Part {
 
   async take(attempt = 'one'): Promise<void> {
     const { ended } = await this.begin(attempt);
-    for (const kind of ['freeze', 'cut', 'thaw'] as const) await this.step({ kind }, attempt);
+    for (const kind of ['flush', 'freeze', 'cut', 'thaw'] as const)
+      await this.step({ kind }, attempt);
     await this.last(attempt);
     await ended;
   }
@@ -161,7 +162,11 @@ test('prepared members are durable, are not used, and become usable when they ar
   t.is(await part.counts(), members);
 
   const settle = (attempt: string) =>
-    part.opened.volumes.settleGroupPart(part.call(), { groupId: part.groupId, attempt });
+    part.opened.volumes.settleGroupPart(part.call(), {
+      groupId: part.groupId,
+      attempt,
+      snapshotIds: [],
+    });
   await settle('another attempt');
   await isUnused();
   await settle('one');
@@ -194,6 +199,7 @@ test('members are removed with their attempt, or with their group', async (t) =>
   await part.opened.volumes.settleGroupPart(part.call(), {
     groupId: part.groupId,
     attempt: 'two',
+    snapshotIds: [],
   });
   await remove('two');
   t.is(await part.counts(), members, 'settled members do not go with an attempt');
@@ -226,7 +232,7 @@ test('the record of the group has the members of other nodes, in the order of th
       group.record.elsewhere.map(({ nodeId }) => nodeId),
       ['other'],
     );
-    t.deepEqual(part.opened.volumes.findGroupState(part.groupId), {
+    t.deepEqual(await part.opened.volumes.findGroupState(part.groupId), {
       kind: 'exists',
       attempt: 'one',
     });
@@ -237,26 +243,32 @@ test('the record of the group has the members of other nodes, in the order of th
   const ids = await check();
   await part.opened.volumes.deleteGroupSnapshot(part.call(), part.groupId, ids);
   t.is(await part.counts(), nothing);
-  t.deepEqual(part.opened.volumes.findGroupState(part.groupId), { kind: 'none' });
+  t.deepEqual(await part.opened.volumes.findGroupState(part.groupId), { kind: 'none' });
 });
 
 for (const isPrimary of [false, true]) {
   const role = isPrimary ? 'with the record' : 'without the record';
-  for (const done of [[], ['freeze'], ['freeze', 'cut'], ['freeze', 'cut', 'thaw']] as const) {
+  for (const done of [
+    [],
+    ['flush'],
+    ['flush', 'freeze'],
+    ['flush', 'freeze', 'cut'],
+    ['flush', 'freeze', 'cut', 'thaw'],
+  ] as const) {
     test(`on the node ${role}, nothing is left when the controller goes after [${done.join(' ')}]`, async (t) => {
       const part = await Part.make(t, { isPrimary });
       const { ended } = await part.begin();
       await part.steps(...done);
       t.is(
-        part.opened.volumes.findGroupState(part.groupId).kind,
+        (await part.opened.volumes.findGroupState(part.groupId)).kind,
         'running',
         'no other attempt can be decided meanwhile',
       );
       part.lease.abort();
       await t.throwsAsync(ended);
       await until('it is gone', async () => (await part.counts()) === nothing);
-      const state = () => part.opened.volumes.findGroupState(part.groupId).kind;
-      await until('the part has ended', () => state() === 'none');
+      const state = () => part.opened.volumes.findGroupState(part.groupId);
+      await until('the part has ended', async () => (await state()).kind === 'none');
       t.is(await reasonOf(part.step({ kind: 'cut' })), 'unavailable');
       // The locks are free again.
       const other = new AbortController();
@@ -278,7 +290,7 @@ for (const isPrimary of [false, true]) {
     const part = await Part.make(t, { isPrimary });
     await part.begin();
     t.is(await reasonOf(part.step({ kind: 'cut' })), 'wrong-state');
-    await part.steps('freeze', 'cut', 'thaw');
+    await part.steps('flush', 'freeze', 'cut', 'thaw');
     const wrong = isPrimary
       ? part.step({ kind: 'prepare', createdAtMs: 1 })
       : part.step({ kind: 'commit', createdAtMs: 1, frozenMs: 1, elsewhere: [] });
@@ -292,7 +304,7 @@ for (const isPrimary of [false, true]) {
     await part.opened.close(1);
     await part.open(undefined, 200);
     const { ended } = await part.begin();
-    await part.steps('freeze');
+    await part.steps('flush', 'freeze');
     await t.throwsAsync(ended, { message: /took too long; nothing was kept/ });
     t.is(await part.counts(), nothing);
   });
@@ -307,7 +319,7 @@ for (const [point, left, found] of [
     const part = await Part.make(t);
     await part.reopen(point);
     await part.begin();
-    await part.steps('freeze', 'cut', 'thaw');
+    await part.steps('flush', 'freeze', 'cut', 'thaw');
     void part.last().catch(() => undefined);
     await until(`${left} are left`, async () => (await part.counts()) === left);
     await part.reopen();
@@ -323,15 +335,93 @@ test('after a kill while members are being settled, the others are settled by th
   const part = await Part.make(t);
   await part.take();
   await part.reopen('group:member-settled');
-  const request = { groupId: part.groupId, attempt: 'one' };
+  const undecided = { groupId: part.groupId, attempt: 'one' };
+  const request = { ...undecided, snapshotIds: [] };
   void part.opened.volumes.settleGroupPart(part.call(), request).catch(() => undefined);
   await until('the first is settled', async () => (await part.listed()).length === 1);
   await part.reopen();
   t.is((await part.listed()).length, 1);
-  t.deepEqual(part.undecided, [request]);
+  t.deepEqual(part.undecided, [undecided]);
   await part.opened.volumes.settleGroupPart(part.call(), request);
   t.is((await part.listed()).length, 2);
 });
+
+test('a member that another group of the same name has is never replaced', async (t) => {
+  const part = await Part.make(t);
+  await part.take();
+  const { volumes } = part.opened;
+  await volumes.settleGroupPart(part.call(), {
+    groupId: part.groupId,
+    attempt: 'one',
+    snapshotIds: await memberIds(part),
+  });
+  const input = {
+    name: 'group',
+    sourceVolumeIds: part.ids,
+    settings: { freeze: false },
+    parameters: {},
+  };
+  t.is(await reasonOf(volumes.createGroupSnapshot(part.call(), input)), 'conflict');
+  t.is(await part.counts(), members);
+  // Nor while it is not decided.
+  const other = await Part.make(t);
+  await other.take();
+  t.is(
+    await reasonOf(
+      other.opened.volumes.createGroupSnapshot(other.call(), {
+        ...input,
+        sourceVolumeIds: other.ids,
+      }),
+    ),
+    'conflict',
+  );
+  t.is(await other.counts(), members);
+});
+
+test('a part that is settled must have all members that the group has', async (t) => {
+  const part = await Part.make(t);
+  await part.take();
+  const ids = await memberIds(part);
+  const settle = (snapshotIds: readonly string[]) =>
+    part.opened.volumes.settleGroupPart(part.call(), {
+      groupId: part.groupId,
+      attempt: 'one',
+      snapshotIds,
+    });
+  await settle(ids);
+  await settle(ids);
+  t.is(await reasonOf(settle([...ids, 's.0a0a0a0a'])), 'wrong-state');
+});
+
+test('a group whose record appeared on the disk after its rename had failed is found', async (t) => {
+  const part = await Part.make(t, { isPrimary: true });
+  await part.take();
+  const { domain } = part.opened;
+  const pool = domain.pools.all.find(({ groups }) => groups.size > 0);
+  const id = [...(pool?.groups.values() ?? [])][0]?.id;
+  if (pool === undefined || id === undefined) throw new Error('no group');
+  pool.forget('groups', id);
+  t.deepEqual(await part.opened.volumes.findGroupState(id), { kind: 'exists', attempt: 'one' });
+  pool.forget('groups', id);
+  const { start } = await part.begin('two');
+  t.is(start.kind, 'existing');
+});
+
+test('while a call that hangs has the group locked, it is not decided', async (t) => {
+  const part = await Part.make(t, { isPrimary: true });
+  const release = part.opened.domain.operations.locks.acquire(
+    { exclusive: [`group:${part.groupId}`] },
+    'a call that hangs',
+  );
+  t.deepEqual(await part.opened.volumes.findGroupState(part.groupId), { kind: 'running' });
+  release();
+  t.deepEqual(await part.opened.volumes.findGroupState(part.groupId), { kind: 'none' });
+});
+
+async function memberIds(part: Part): Promise<readonly string[]> {
+  const areas = ['a', 'b'].map((pool) => readdir(join(part.node.directory, pool, 'snapshots')));
+  return (await Promise.all(areas)).flat();
+}
 
 test('a part whose group belongs elsewhere, or has no volumes, is refused', async (t) => {
   const part = await Part.make(t, { isPrimary: true });
