@@ -1,13 +1,15 @@
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import { groupIdFor, nodeTagOf } from '../../../../src/ids.ts';
+import { MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import type { GroupPartInput, GroupStep } from '../../../../src/volumes/model.ts';
 import type { OpenedVolumes } from '../../../../src/volumes/open.ts';
 import { type FakeNode, fakeNode, fakeSettings, silent } from '../../../helpers/fake-node.ts';
 import { reasonOf } from '../../../helpers/reason-of.ts';
-import { plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
+import { call, capability, plainSettings, volumeInput } from '../../../helpers/scratch-node.ts';
 import { until } from '../../../helpers/until.ts';
 
 const elsewhere = 'v.ffffffff';
@@ -422,6 +424,86 @@ async function memberIds(part: Part): Promise<readonly string[]> {
   const areas = ['a', 'b'].map((pool) => readdir(join(part.node.directory, pool, 'snapshots')));
   return (await Promise.all(areas)).flat();
 }
+
+/** A part of one mounted filesystem, on a pool that shares blocks. */
+async function mountedPart(t: ExecutionContext, groupFreezeLimitMs: number) {
+  const node = await fakeNode(t, { reflink: true });
+  const { volumes } = await node.open([node.settings('a')], {
+    settings: { ...fakeSettings, groupFreezeLimitMs },
+  });
+  const { record } = await volumes.createVolume(call(), volumeInput('v', { sizeBytes: 64n * MiB }));
+  const stagingTargetPath = join(node.directory, 'staging');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: record.id, stagingTargetPath, capability: capability({}) };
+  await volumes.stageVolume(call(), asked);
+  const lease = new AbortController();
+  t.teardown(() => {
+    lease.abort();
+  });
+  const steps = volumes
+    .takeGroupPart(
+      { signal: lease.signal, log: silent },
+      {
+        groupId: groupIdFor('group', otherTag),
+        attempt: 'one',
+        name: 'group',
+        sourceVolumeIds: [record.id],
+        groupVolumeIds: undefined,
+        settings: { freeze: true },
+        parameters: {},
+      },
+    )
+    [Symbol.asyncIterator]();
+  const step = (kind: 'flush' | 'freeze' | 'cut' | 'thaw') =>
+    volumes.advanceGroupPart('one', { kind });
+  const areFrozen = () =>
+    [...node.host.kernel.devices.values()].some(({ live }) => live?.frozen === true);
+  return { node, steps, step, lease, areFrozen };
+}
+
+test('a filesystem is frozen from its freeze to its thaw, and is thawed when the controller goes', async (t) => {
+  const part = await mountedPart(t, 10_000);
+  await part.steps.next();
+  await part.step('flush');
+  t.false(part.areFrozen());
+  await part.step('freeze');
+  t.true(part.areFrozen());
+  await part.step('cut');
+  t.true(part.areFrozen());
+  part.lease.abort();
+  await until('it is thawed', () => !part.areFrozen());
+});
+
+for (const errno of ['ETIMEDOUT', 'ECHILD'] as const) {
+  test(`a part whose freeze ended before the thaw (${errno}) says so, so that the group fails`, async (t) => {
+    const part = await mountedPart(t, 10_000);
+    const { freezer } = part.node.host;
+    const freeze = freezer.freeze.bind(freezer);
+    freezer.freeze = async (targets, options) => {
+      t.is(options.timeoutMs, 10_000, 'the limit is that of groups');
+      const frozen = await freeze(targets, options);
+      return {
+        thaw: async () => {
+          await frozen.thaw();
+          throw new KernelError('freeze', errno, 'a test');
+        },
+      };
+    };
+    await part.steps.next();
+    for (const kind of ['flush', 'freeze', 'cut'] as const) await part.step(kind);
+    t.is(await reasonOf(part.step('thaw')), 'unavailable');
+    t.is(await reasonOf(part.steps.next()), 'unavailable');
+    t.deepEqual(await readdir(join(part.node.directory, 'a', 'snapshots')), []);
+    t.deepEqual(await readdir(join(part.node.directory, 'a', 'tmp')), []);
+  });
+}
+
+test('a part that could be frozen for longer than the limit is refused before anything is frozen', async (t) => {
+  const part = await mountedPart(t, 0);
+  const error = await t.throwsAsync(part.steps.next());
+  t.regex(error?.message ?? '', /would be frozen for up to 1 s, .* may be for 0 s/);
+  t.false(part.areFrozen());
+});
 
 test('a part whose group belongs elsewhere, or has no volumes, is refused', async (t) => {
   const part = await Part.make(t, { isPrimary: true });
