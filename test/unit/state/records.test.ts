@@ -129,13 +129,23 @@ const everyKind = {
     snapshotRecord,
     {
       ...{ ...shared, kind, fsType, fsUuid, provisioning, sectorSize, sizeBytes: '1', copy },
-      ...{ sourceVolumeId: 'y', groupId: null, groupPool: null, state: 'copying' },
+      ...{
+        sourceVolumeId: 'y',
+        groupId: null,
+        groupPool: null,
+        state: 'copying',
+        prepared: { attempt: 'a' },
+      },
       ...{ frozenMs: 0, createdAtMs: 0 },
     },
   ],
   'group.json': [
     groupRecord,
-    { ...shared, sourceVolumeIds: [], snapshotIds: [], frozenMs: 0, createdAtMs: 0 },
+    {
+      ...{ ...shared, sourceVolumeIds: [], snapshotIds: [], frozenMs: 0, createdAtMs: 0 },
+      attempt: 'a',
+      elsewhere: [{ snapshotId: 's', sourceVolumeId: 'v', sizeBytes: '1', nodeId: 'n' }],
+    },
   ],
   'pool.json': [poolMarker, { schemaVersion: 1, uuid: 'u', nodeTag: '00000000', createdAtMs: 0 }],
   'node.json': [
