@@ -223,7 +223,7 @@ class Peer {
         () => status.OK,
         (error: unknown) => (error as { code?: status }).code,
       );
-      if (code !== status.PERMISSION_DENIED)
+      if (code !== status.UNAUTHENTICATED)
         throw new Error(`the ticket of a driver that was killed: ${String(code)}`);
     } finally {
       sources.close();

@@ -338,7 +338,7 @@ onNode(
     t.is(await describe(three, 'snapshot', id, 'copy'), 'PERMISSION_DENIED');
     await one.kill();
     await one.start();
-    t.is(await describe(two, 'snapshot', id, 'copy'), 'PERMISSION_DENIED');
+    t.is(await describe(two, 'snapshot', id, 'copy'), 'UNAUTHENTICATED');
     // No ticket is in a log.
     const later = await ask(two, controllerTls, one.address, 'open', 'snapshot', id, 'c', address);
     for (const { directory } of lab.nodes) {

@@ -29,7 +29,8 @@ export interface SourcePlace {
   readonly ticket: string;
 }
 
-const describeTimeoutMs = 20_000;
+/** Capturing a volume may take as long as a freeze may, after its pages are written back. A lost peer is noticed by pings. */
+const describeTimeoutMs = 15 * 60_000;
 
 interface SourceOptions {
   readonly followed: FollowedCredentials;

@@ -36,12 +36,18 @@ export class Tickets {
     return ticket;
   }
 
-  /** Throws PERMISSION_DENIED unless the ticket is for that copy and for the peer, an IP address and a port. */
+  /**
+   * Throws UNAUTHENTICATED for a ticket that is not known, or not any more, so that a new one helps, and PERMISSION_DENIED unless it is for
+   * that copy and for the peer, an IP address and a port.
+   */
   require(ticket: string, { copy, peer }: { copy: SentCopy; peer: string }): void {
     const subject = `the ticket for ${copy.source.kind} '${copy.source.id}'`;
     const found = this.#tickets.get(ticket);
     if (found === undefined || found.untilMs < this.#nowMs())
-      throw denied(`${subject} is not valid, or not any more; repeat the call for a new one`);
+      throw new StatusError(
+        status.UNAUTHENTICATED,
+        `${subject} is not valid, or not any more; repeat the call for a new one`,
+      );
     if (!isDeepStrictEqual(found.copy, copy))
       throw denied(`${subject} is for another source or another copy`);
     const address = plainAddress(peer.replace(/:\d+$/, ''));

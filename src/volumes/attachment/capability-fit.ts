@@ -8,11 +8,13 @@ export function requireMatchingCapability(
   capability: Capability,
   reason: 'wrong-state' | 'invalid' = 'wrong-state',
 ): void {
-  const { id, kind, fsType } = volume.record;
+  const { id, kind, fsType, createdKind } = volume.record;
   if (capability.kind !== kind) {
     throw new VolumeError(
       reason,
-      `volume '${id}' was created as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
+      createdKind === 'block'
+        ? `volume '${id}' was created as a block volume and has been staged as ${fsType ?? 'a filesystem'} since; unpublish and unstage it, then stage it as a block volume`
+        : `volume '${id}' was created as a ${kind} volume and cannot be used as a ${capability.kind} volume`,
     );
   }
   if (capability.fsType !== '' && capability.fsType !== fsType) {

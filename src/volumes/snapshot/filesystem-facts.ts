@@ -11,7 +11,7 @@ export interface FilesystemFacts {
 }
 
 export async function filesystemFactsOf(
-  host: Pick<Host, 'filesystems'>,
+  host: Pick<Host, 'filesystems' | 'files'>,
   record: Pick<SnapshotRecord | VolumeRecord, 'kind' | 'fsType'>,
   image: { readonly path: string; readonly sizeBytes: bigint },
 ): Promise<FilesystemFacts> {

@@ -108,6 +108,8 @@ class Receiver {
   /** Bytes that were received since the last sync began. */
   #unsynced = 0n;
   hasRecorded = false;
+  #isKeeping = false;
+  #keepFailure: Error | undefined;
 
   constructor(domain: Domain, reception: Reception) {
     this.#domain = domain;
@@ -136,7 +138,7 @@ class Receiver {
 
   async #readAndKeep(): Promise<void> {
     const stop = this.#domain.transfers.callPeriodically(async () => {
-      if (this.#unsynced > 0n) this.#beginKeeping();
+      if (this.#unsynced > 0n && !this.#isKeeping) this.#beginKeeping();
       return syncEveryMs;
     }, syncEveryMs);
     try {
@@ -158,6 +160,7 @@ class Receiver {
     const { remote, state, sizeBytes, operation, report } = this.#reception;
     for await (const step of remote.read(state, this.#at, operation.signal)) {
       operation.signal.throwIfAborted();
+      if (this.#keepFailure !== undefined) throw this.#keepFailure;
       if ('sizeBytes' in step) return this.#requireEnd(step);
       this.#requireRight(step);
       await this.#writing;
@@ -179,12 +182,20 @@ class Receiver {
     );
   }
 
-  /** Begins to keep what was received, once what was begun before is kept. A failure is thrown by `#settle`. */
+  /** Begins to keep what was received, once what was begun before is kept. A failure is thrown before the next piece, or by `#settle`. */
   #beginKeeping(): void {
     const [at, writing, before] = [this.#at, this.#writing, this.#keeping];
-    this.#keeping = settleAll([before, writing]).then(() => this.#keep(at));
-    this.#keeping.catch(() => undefined);
+    this.#isKeeping = true;
     this.#unsynced = 0n;
+    this.#keeping = settleAll([before, writing])
+      .then(() => this.#keep(at))
+      .finally(() => {
+        this.#isKeeping = false;
+      });
+    // On a slow link nothing waits for it soon.
+    this.#keeping.catch((error: unknown) => {
+      this.#keepFailure ??= error instanceof Error ? error : new Error(String(error));
+    });
   }
 
   async #write({ offset, data }: Piece): Promise<void> {

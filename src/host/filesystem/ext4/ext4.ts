@@ -207,7 +207,9 @@ export class Ext4 implements Ext4Filesystem {
     const mounted = await readExt4(this.#lane, device.path, { verify: false });
     if (mounted !== undefined && ext4Fills(mounted, sizeBytes)) return 'grown';
     try {
-      await growExt4(this.#lane, target, device, sizeBytes / blockBytes);
+      // The kernel counts in blocks of the filesystem, which need not be one that the driver made.
+      const ownBlockBytes = mounted === undefined ? blockBytes : BigInt(mounted.blockBytes);
+      await growExt4(this.#lane, target, device, sizeBytes / ownBlockBytes);
       return 'grown';
     } catch (error) {
       // EOPNOTSUPP: only resize2fs can grow this layout (sparse_super2, no resize_inode).

@@ -90,6 +90,7 @@ function differencesOf(
 ): readonly string[] {
   const { record } = volume;
   const create = asCreateInput(input, input.block ? null : (input.fsType ?? record.fsType));
+  const isAsCreated = create.kind === record.createdKind;
   const sectorSize = create.settings.sectorSize ?? record.sectorSize;
   const parameters = comparedParameters(volume, {
     ...create,
@@ -100,8 +101,9 @@ function differencesOf(
     owner === undefined ? 'none' : ownerText(owner);
   const compared = {
     ...parameters,
-    kind: [record.kind, create.kind],
-    filesystem: [record.fsType, create.fsType],
+    // A block volume that was staged as a filesystem since is still the one of its request.
+    kind: [isAsCreated ? create.kind : record.kind, create.kind],
+    filesystem: [isAsCreated ? create.fsType : record.fsType, create.fsType],
     'keep-uuid': [keepsUuid, input.keepsUuid],
     owner: [textOf(actualOwner), textOf(requestedOwner ?? actualOwner)],
   } as const;

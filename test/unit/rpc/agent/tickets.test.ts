@@ -32,9 +32,9 @@ test('a ticket is for one copy of one source and one node, however its address i
   ] satisfies readonly SentCopy[]) {
     t.is(codeOfUse(tickets, ticket, '10.0.0.7:1', other), 'PERMISSION_DENIED');
   }
-  t.is(codeOfUse(tickets, '', '10.0.0.7:1'), 'PERMISSION_DENIED');
-  t.is(codeOfUse(tickets, `${ticket}x`, '10.0.0.7:1'), 'PERMISSION_DENIED');
-  t.is(codeOfUse(new Tickets(), ticket, '10.0.0.7:1'), 'PERMISSION_DENIED', 'after a restart');
+  t.is(codeOfUse(tickets, '', '10.0.0.7:1'), 'UNAUTHENTICATED');
+  t.is(codeOfUse(tickets, `${ticket}x`, '10.0.0.7:1'), 'UNAUTHENTICATED');
+  t.is(codeOfUse(new Tickets(), ticket, '10.0.0.7:1'), 'UNAUTHENTICATED', 'after a restart');
 });
 
 test('a ticket is valid for six hours; a later one does not end an earlier one', (t) => {
@@ -46,7 +46,7 @@ test('a ticket is valid for six hours; a later one does not end an earlier one',
   t.not(first, second);
   t.is(codeOfUse(tickets, first, '10.0.0.7:1'), 'OK');
   nowMs = 6 * 3_600_000 + 1;
-  t.is(codeOfUse(tickets, first, '10.0.0.7:1'), 'PERMISSION_DENIED');
+  t.is(codeOfUse(tickets, first, '10.0.0.7:1'), 'UNAUTHENTICATED');
   t.is(codeOfUse(tickets, second, '10.0.0.7:1'), 'OK');
 });
 
@@ -55,6 +55,6 @@ test('the oldest of more than ten thousand tickets is forgotten', (t) => {
   const first = tickets.issue(copy, ['10.0.0.7']);
   for (let index = 0; index < 10_000; index += 1) tickets.issue(copy, ['10.0.0.7']);
   const last = tickets.issue(copy, ['10.0.0.7']);
-  t.is(codeOfUse(tickets, first, '10.0.0.7:1'), 'PERMISSION_DENIED');
+  t.is(codeOfUse(tickets, first, '10.0.0.7:1'), 'UNAUTHENTICATED');
   t.is(codeOfUse(tickets, last, '10.0.0.7:1'), 'OK');
 });

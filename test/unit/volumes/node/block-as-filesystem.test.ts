@@ -1,6 +1,7 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { KernelError } from '../../../../src/host/errors.ts';
 import { MiB } from '../../../../src/units.ts';
 import type { FaultPoint } from '../../../../src/volumes/engine/fault-points.ts';
 import type { Capability } from '../../../../src/volumes/model.ts';
@@ -12,7 +13,11 @@ import { call, capability, volumeInput } from '../../../helpers/scratch-node.ts'
 const sizeBytes = 320n * MiB;
 
 /** A raw block volume whose image has a superblock, unless that is null. */
-async function blockVolume(t: ExecutionContext, superblock: Partial<FakeSuperblock> | null = {}) {
+async function blockVolume(
+  t: ExecutionContext,
+  superblock: Partial<FakeSuperblock> | null = {},
+  volumeBytes = sizeBytes,
+) {
   const node = await fakeNode(t);
   const armed: { point?: FaultPoint } = {};
   const reached = (point: FaultPoint): void => {
@@ -20,9 +25,9 @@ async function blockVolume(t: ExecutionContext, superblock: Partial<FakeSuperblo
     delete armed.point;
     throw new Error(`stopped at ${point}`);
   };
-  const open = () => node.open([node.settings('a')], { reached });
-  let opened = await open();
-  const input = volumeInput('v', { kind: 'block', sizeBytes });
+  const start = () => node.open([node.settings('a')], { reached });
+  let opened = await start();
+  const input = volumeInput('v', { kind: 'block', sizeBytes: volumeBytes });
   const { id } = (await opened.volumes.createVolume(call(), input)).record;
   const image = join(node.directory, 'a', 'volumes', id, 'disk.img');
   if (superblock !== null) {
@@ -59,7 +64,7 @@ async function blockVolume(t: ExecutionContext, superblock: Partial<FakeSuperblo
     unstage: () => opened.volumes.unstageVolume(call(), { volumeId: id, stagingTargetPath }),
     restart: async () => {
       await opened.close(100);
-      opened = await open();
+      opened = await start();
     },
     mount: async () => (await node.host.mounts.list())[0],
   };
@@ -79,10 +84,68 @@ test('a block volume is staged as the filesystem that it contains, and stays one
   t.deepEqual(await xfs.readSuperblock(made.image), before, 'nothing was written');
   await made.restart();
   t.is(made.record().kind, 'mount');
-  t.is(await reasonOf(made.stage({ kind: 'block' })), 'wrong-state');
   await made.stage();
+  t.is(await reasonOf(made.stage({ kind: 'block' })), 'wrong-state', 'it is in use');
+  t.is(made.record().kind, 'mount');
   await made.unstage();
 });
+
+test('it becomes a block volume again when it is staged as one, also if its filesystem cannot be mounted', async (t) => {
+  const made = await blockVolume(t);
+  const failure = () => new KernelError('mount', 'EUCLEAN', 'a test');
+  // The mount is tried twice.
+  for (let time = 0; time < 2; time += 1) made.node.host.failNext('mounts.mountDevice', failure());
+  t.not(await reasonOf(made.stage({ fsType: 'xfs' })), 'ok');
+  t.is(made.record().kind, 'mount');
+  await made.stage({ kind: 'block' });
+  t.like(made.record(), { kind: 'block', fsType: null, fsUuid: null });
+  t.is(await reasonOf(made.stage({ fsType: 'xfs' })), 'wrong-state', 'it is in use');
+  await made.restart();
+  await made.stage({ kind: 'block' });
+  await made.unstage();
+  t.is(await reasonOf(made.create()), 'ok', 'the request that created it is repeated');
+  await made.stage({ fsType: 'xfs' });
+  t.is(made.record().fsType, 'xfs');
+});
+
+test('a btrfs that could only grow to more than the volume is refused before the volume becomes one', async (t) => {
+  const made = await blockVolume(t, { fsType: 'btrfs', sizeBytes: 120n * MiB }, 200n * MiB);
+  const error = await t.throwsAsync(made.stage({ fsType: 'btrfs' }));
+  t.regex(error?.message ?? '', /can only grow to 256(.0)? MiB or more; expand the volume/);
+  t.is(made.record().kind, 'block');
+});
+
+test('a volume that was created with a filesystem never becomes a block volume', async (t) => {
+  const made = await blockVolume(t);
+  const input = volumeInput('mounted', { fsType: 'xfs', sizeBytes });
+  const { id } = (await made.volumes().createVolume(call(), input)).record;
+  const stagingTargetPath = join(made.node.directory, 'staging-mounted');
+  await mkdir(stagingTargetPath);
+  const asked = { volumeId: id, stagingTargetPath, capability: capability({ kind: 'block' }) };
+  t.is(await reasonOf(made.volumes().stageVolume(call(), asked)), 'wrong-state');
+});
+
+/** A partition table, and the end of a member of an md array with metadata 1.0 or 0.90. */
+const foreign = {
+  'an MBR': [446n, Buffer.from('8000000083000000000800000000080055aa', 'hex'), 510n],
+  'a GPT': [512n, Buffer.from('EFI PART')],
+  'md metadata 1.0': [sizeBytes - 8192n, Buffer.from('fc4e2ba9', 'hex')],
+  'md metadata 0.90': [sizeBytes - 65_536n, Buffer.from('fc4e2ba9', 'hex')],
+} as const;
+
+for (const [what, [offset, bytes, signatureAt]] of Object.entries(foreign)) {
+  test(`an image with a superblock and ${what} is not staged as a filesystem`, async (t) => {
+    const made = await blockVolume(t);
+    const file = await open(made.image, 'r+');
+    const body = signatureAt === undefined ? bytes : bytes.subarray(0, 16);
+    await file.write(body, 0, body.length, Number(offset));
+    if (signatureAt !== undefined) await file.write(bytes, 16, 2, Number(signatureAt));
+    await file.close();
+    const error = await t.throwsAsync(made.stage({ fsType: 'xfs' }));
+    t.regex(error?.message ?? '', /has partitions, or is a member of an md array/);
+    t.is(made.record().kind, 'block');
+  });
+}
 
 test('it is mounted beside its original, which has the same UUID', async (t) => {
   const made = await blockVolume(t, null);
