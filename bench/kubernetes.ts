@@ -6,60 +6,14 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { textAt } from '../test/e2e/kube/api.ts';
-import { claim, type PodOptions, pod } from '../test/e2e/kube/objects.ts';
-import { api, firstNode, isReady } from '../test/e2e/kube/scenario.ts';
+import { api, firstNode } from '../test/e2e/kube/scenario.ts';
 import { changeShape } from '../test/e2e/kube/shape.ts';
 import { asMarkdown, median, percentile, residentMiB } from './measure.ts';
+import { deletePod, namespace, type PodTimes, startPod } from './pods.ts';
 
 /** Pods of each kind; fewer only to try this program. */
 const rounds = Number(process.env['LOOPCSI_BENCH_PODS'] ?? 50);
 const atOnceRounds = 3;
-const namespace = 'bench';
-
-/** Milliseconds since the pod and its claim were created. */
-interface PodTimes {
-  readonly scheduledMs: number;
-  readonly boundMs: number;
-  readonly readyMs: number;
-}
-
-const emptyDirPod: PodOptions = { volumes: { '/data': { emptyDir: {} } } };
-
-/** Creates a pod and polls every 10 ms until it is ready, because timestamps in the API have a resolution of one second. */
-async function startPod(name: string, withVolume: boolean): Promise<PodTimes> {
-  const startedAt = performance.now();
-  if (withVolume)
-    await api.create('PersistentVolumeClaim', namespace, claim(name, { size: '64Mi' }));
-  const options = withVolume ? { claims: { '/data': name } } : emptyDirPod;
-  await api.create('Pod', namespace, pod(name, options));
-  let scheduledMs = 0;
-  let boundMs = 0;
-  for (;;) {
-    const found = await api.find('Pod', namespace, name);
-    const elapsed = performance.now() - startedAt;
-    if (scheduledMs === 0 && textAt(found, 'spec.nodeName') !== undefined) scheduledMs = elapsed;
-    if (withVolume && boundMs === 0) {
-      const bound = await api.find('PersistentVolumeClaim', namespace, name);
-      if (textAt(bound, 'status.phase') === 'Bound') boundMs = performance.now() - startedAt;
-    }
-    if (found !== undefined && isReady(found)) return { scheduledMs, boundMs, readyMs: elapsed };
-    if (elapsed > 300_000) throw new Error(`${name} is not ready after ${Math.round(elapsed)} ms`);
-    await delay(10);
-  }
-}
-
-async function deletePod(name: string, withVolume: boolean): Promise<void> {
-  const volume = textAt(
-    await api.find('PersistentVolumeClaim', namespace, name),
-    'spec.volumeName',
-  );
-  await api.delete('Pod', namespace, name, { gracePeriodSeconds: 0 });
-  await api.untilGone('Pod', namespace, name);
-  if (!withVolume) return;
-  await api.delete('PersistentVolumeClaim', namespace, name);
-  await api.untilGone('PersistentVolume', '', volume ?? '');
-}
 
 async function runInTurn(kind: string, withVolume: boolean): Promise<readonly PodTimes[]> {
   const times: PodTimes[] = [];

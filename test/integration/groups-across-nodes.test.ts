@@ -7,6 +7,7 @@ import type { ExecutionContext } from 'ava';
 import { type Client, makeClient } from '../../src/csi/client.ts';
 import { nodeTagOf, volumeIdFor } from '../../src/ids.ts';
 import { MiB } from '../../src/units.ts';
+import { makeRandom, seedOf } from '../crash/random.ts';
 import { codeOf } from '../helpers/csi-server.ts';
 import { clientAt, inLab, type Lab, type LabNode, onlyOn, untilAllReady } from '../helpers/lab.ts';
 import { onNode } from '../helpers/on-node.ts';
@@ -278,28 +279,18 @@ onNode(
   }),
 );
 
-/** A generator of pseudo-random numbers below a bound (xorshift). */
-function randomFrom(seed: number): (bound: number) => number {
-  let state = seed | 1;
-  return (bound) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % bound;
-  };
-}
-
-const seed = Number(process.env['LOOPCSI_TEST_SEED'] ?? Date.now() % 1_000_000);
+const seed = seedOf(process.env['LOOPCSI_TEST_RANDOM_SEED']);
 
 onNode(
   'groups over two nodes while drivers, controller and links fail: writers go on within 15 s, and the group is whole or not there',
   inLab({ nodeCount: 2, flags: reflink }, async (t, lab) => {
     const group = await Group.make(t, lab);
-    const random = randomFrom(seed);
+    const random = makeRandom(seed);
+    t.log(`LOOPCSI_TEST_RANDOM_SEED=${seed}`);
     const [one, two] = lab.nodes;
     const [first] = lab.controllers;
     if (one === undefined || two === undefined || first === undefined) throw new Error('no lab');
-    const node = () => (random(2) === 0 ? one : two);
+    const node = () => random.pick([one, two]);
     const faults = {
       'kills a driver': async () => {
         const killed = node();
@@ -323,10 +314,10 @@ onNode(
     } as const;
     const names = Object.keys(faults) as (keyof typeof faults)[];
     for (let round = 1; round <= 12; round += 1) {
-      const what = names[random(names.length)] ?? 'kills a driver';
+      const what = names[random.below(names.length)] ?? 'kills a driver';
       const name = `group-${round}`;
-      const waitMs = random(120);
-      t.log(`seed ${seed} round ${round}: ${what} after ${waitMs} ms`);
+      const waitMs = random.below(120);
+      t.log(`round ${round}: ${what} after ${waitMs} ms`);
       const begun = codeOf(group.groups.CreateVolumeGroupSnapshot(group.request(name), limit()));
       await delay(waitMs);
       const heal = await faults[what]();

@@ -32,7 +32,7 @@ export interface DataServerOptions {
   readonly tickets: Tickets;
   readonly hooks: ServerHooks;
   readonly keepalive: Keepalive;
-  /** Time limit for a reader to send its request. */
+  /** Time limit for a reader to send its request, and to leave after the last frame. */
   readonly requestTimeoutMs?: number;
 }
 
@@ -67,9 +67,11 @@ function serveReader(options: DataServerOptions, connection: Socket): void {
   const unasked = setTimeout(leave, requestTimeoutMs);
   const silence = setTimeout(leave, silentMs);
   let alive: NodeJS.Timeout | undefined;
+  let unneeded: NodeJS.Timeout | undefined;
   connection.once('close', () => {
     clearTimeout(unasked);
     clearTimeout(silence);
+    clearTimeout(unneeded);
     clearInterval(alive);
   });
   const take = ({ kind, body }: Frame): void => {
@@ -77,7 +79,10 @@ function serveReader(options: DataServerOptions, connection: Socket): void {
     if (kind !== 'request' || alive !== undefined) throw new Error(`unexpected frame ${kind}`);
     clearTimeout(unasked);
     alive = setInterval(() => connection.write(aliveFrame), sendMs);
-    void answer(options, connection, decodeRequest(body));
+    void answer(options, connection, decodeRequest(body)).then(() => {
+      // A reader that stays after the last frame would occupy one of the connections of agents.
+      if (!connection.destroyed) unneeded = setTimeout(leave, requestTimeoutMs);
+    });
   };
   connection.on('data', (bytes: Buffer) => {
     silence.refresh();

@@ -28,6 +28,8 @@ export async function duplicateUuidError(
   const { error, filesystem } = refused;
   const refusal = refusals[filesystem.type];
   if (refusal === undefined || !hasErrno(error, refusal.errno)) return undefined;
+  // It is mounted with nouuid, so the UUID is not the reason.
+  if (filesystem.type === 'xfs' && volume.record.createdKind === 'block') return undefined;
   const superblock = await filesystem.readSuperblock(volume.imagePath);
   if (superblock === undefined) return undefined;
   const mount = await mountedWith(domain, filesystem, superblock.uuid);

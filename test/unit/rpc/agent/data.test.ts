@@ -8,6 +8,7 @@ import { type Reading, readPieces } from '../../../../src/rpc/agent/data-client.
 import { type DataRequest, encodeRequest } from '../../../../src/rpc/agent/data-request.ts';
 import { makeDataServer } from '../../../../src/rpc/agent/data-server.ts';
 import {
+  aliveFrame,
   dataProtocol,
   encodeFrame,
   encodeHead,
@@ -129,6 +130,19 @@ test('a connection without a request ends, also if its bytes come one by one', a
   });
   await until('it is disconnected', () => socket.closed);
   t.deepEqual(ended, []);
+});
+
+test('a reader that stays after the last frame is disconnected', async (t) => {
+  const { port, ended } = await dataServer(t, waiting, { requestTimeoutMs: 300 });
+  const { socket, frames } = await reader(t, port);
+  const alive = setInterval(() => socket.write(aliveFrame), 50);
+  t.teardown(() => {
+    clearInterval(alive);
+  });
+  socket.write(requestFrame('none'));
+  await until('it is refused', () => frames.some(({ kind }) => kind === 'failure'));
+  await until('it is disconnected', () => socket.closed);
+  t.deepEqual(ended, ['UNAUTHENTICATED']);
 });
 
 const unexpected: Readonly<Record<string, (ticket: string) => Buffer>> = {
