@@ -150,7 +150,7 @@ async function openDomain(setup: Setup): Promise<OpenDomain> {
   return { metrics, opened };
 }
 
-/** Writers of a group over several nodes stand still for the slowest of them. No fault may make it longer than this. */
+/** Writers of a group over several nodes wait until the slowest node has thawed. No fault may make it longer than this. */
 const groupFreezeLimitMs = 10_000;
 
 /** Converts the configuration to the domain's units and terms. */

@@ -72,6 +72,16 @@ export interface Caller {
   readonly deadlineMs: number;
 }
 
+/** The same caller, for a question that must be answered within that time. */
+export function atMost(timeoutMs: number, { signal, deadlineMs }: Caller): Caller {
+  return { signal, deadlineMs: Math.min(deadlineMs, Date.now() + timeoutMs) };
+}
+
+/** The controller itself, which waits that long. */
+export function ownCaller(timeoutMs: number): Caller {
+  return { signal: new AbortController().signal, deadlineMs: Date.now() + timeoutMs };
+}
+
 export class Agent {
   readonly #options: AgentOptions;
   #endpoint: AgentEndpoint;

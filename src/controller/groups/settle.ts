@@ -2,7 +2,7 @@
 import { callPeriodically } from '../../async.ts';
 import { messageOf, VolumeError } from '../../errors.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { Agent, Caller } from '../agent.ts';
+import { type Agent, type Caller, ownCaller } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { findAgent } from '../route.ts';
 
@@ -69,22 +69,21 @@ async function settleOne(
   agent: Agent,
   part: GroupPart,
 ): Promise<'kept' | 'removed' | 'undecided'> {
-  const caller = (): Caller => ({
-    signal: new AbortController().signal,
-    deadlineMs: Date.now() + callTimeoutMs,
-  });
   const primary = findAgent(part.groupId, 'group snapshot', agents);
   if (primary !== undefined) {
     const request = { group_id: part.groupId };
-    const found = await primary.call({ service, rpc: 'FindGroup', request }, caller());
+    const found = await primary.call(
+      { service, rpc: 'FindGroup', request },
+      ownCaller(callTimeoutMs),
+    );
     if (found.state === 'running') return 'undecided';
     if (found.state === 'exists' && found.attempt === part.attempt) {
-      await settlePart(agent, part, caller());
+      await settlePart(agent, part, ownCaller(callTimeoutMs));
       return 'kept';
     }
     if (found.state !== 'exists' && found.state !== 'none')
       throw new VolumeError('internal', `node '${primary.name}' answers '${found.state}'`);
   }
-  await removePart(agent, part, caller());
+  await removePart(agent, part, ownCaller(callTimeoutMs));
   return 'removed';
 }

@@ -61,7 +61,7 @@ export async function takeOverNodes(
   const attempt = { id: randomUUID(), groupId, request, call, lease: new AbortController() };
   try {
     // The primary is asked first: it says if the group exists, and while it takes part in this attempt, no other can be committed.
-    const first = await beginPart(attempt, primary, nodes);
+    const first = await beginPart(attempt, primary, { keepsRecord: true });
     const taken = first.exists
       ? { attempt: first.attempt, snapshotIds: first.snapshot_ids }
       : await takeAll(attempt, { ...primary, liveVolumeIds: first.live_volume_ids }, others);
@@ -80,7 +80,7 @@ export async function takeOverNodes(
 async function beginPart(
   { id, groupId, request, call, lease }: Attempt,
   node: NodeOfGroup,
-  all?: readonly NodeOfGroup[],
+  { keepsRecord }: { readonly keepsRecord: boolean },
 ) {
   const { name, parameters, source_volume_ids } = request;
   const part = {
@@ -89,7 +89,7 @@ async function beginPart(
     name,
     parameters,
     source_volume_ids: node.volumeIds,
-    group_volume_ids: all === undefined ? [] : source_volume_ids,
+    group_volume_ids: keepsRecord ? source_volume_ids : [],
   };
   const caller = {
     signal: AbortSignal.any([lease.signal, call.signal]),
@@ -121,7 +121,9 @@ async function takeAll(
   const { id, groupId, request, call } = attempt;
   const others = await settleAll(
     nodes.map(async (node): Promise<Part> => {
-      const { live_volume_ids: liveVolumeIds } = await beginPart(attempt, node);
+      const { live_volume_ids: liveVolumeIds } = await beginPart(attempt, node, {
+        keepsRecord: false,
+      });
       return { ...node, liveVolumeIds };
     }),
   );

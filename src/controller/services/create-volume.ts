@@ -7,7 +7,7 @@ import { missing, volumeIdFor } from '../../ids.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateVolumeForm } from '../../rpc/forms.ts';
 import { StatusError } from '../../rpc/status.ts';
-import type { Agent } from '../agent.ts';
+import { type Agent, atMost } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent, firstPlace, requireAgent, routeOf, undecided } from '../route.ts';
 import { askNodes, type ControllerContext, type CreateMemory, forward } from './context.ts';
@@ -276,9 +276,8 @@ async function askWhetherItHas(
 ): Promise<Answer | undefined> {
   if (agent === undefined || tag === undefined) return undefined;
   const request = { volume_id: volumeIdFor(name, tag) };
-  const deadlineMs = Math.min(call.deadlineMs, Date.now() + askTimeoutMs);
   try {
-    const caller = { signal: call.signal, deadlineMs };
+    const caller = atMost(askTimeoutMs, call);
     await agent.call({ service, rpc: 'ControllerGetVolume', request }, caller);
     silent.delete(tag);
     return 'has it';

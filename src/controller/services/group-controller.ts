@@ -12,7 +12,7 @@ import type { RpcCall } from '../../rpc/call.ts';
 import { parseCreateGroupForm } from '../../rpc/forms.ts';
 import type { Implementation } from '../../rpc/handlers.ts';
 import { requireText } from '../../rpc/validate.ts';
-import type { Agent } from '../agent.ts';
+import { type Agent, atMost } from '../agent.ts';
 import type { Agents } from '../agents.ts';
 import { removePart } from '../groups/settle.ts';
 import { type NodeOfGroup, takeOverNodes } from '../groups/take.ts';
@@ -106,10 +106,7 @@ async function findGroup(
   name: string,
   call: RpcCall,
 ): Promise<string | undefined> {
-  const caller = {
-    signal: call.signal,
-    deadlineMs: Math.min(call.deadlineMs, Date.now() + askTimeoutMs),
-  };
+  const caller = atMost(askTimeoutMs, call);
   const find = { group_id: groupIdFor(name, tag) };
   try {
     const request = { service: 'loopcsi.agent.v1.Agent', rpc: 'FindGroup', request: find } as const;

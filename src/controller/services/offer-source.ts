@@ -4,7 +4,7 @@ import type { Source } from '../../csi/agent-types.ts';
 import { VolumeError } from '../../errors.ts';
 import type { RpcCall } from '../../rpc/call.ts';
 import { StatusError } from '../../rpc/status.ts';
-import type { Agent } from '../agent.ts';
+import { type Agent, ownCaller } from '../agent.ts';
 import type { Agents, Node } from '../agents.ts';
 import { absent } from '../route.ts';
 
@@ -73,10 +73,7 @@ export function closeCopied(from: Node, source: Source): void {
 
 /** The node of the source also forgets the copy by itself, after ten minutes. */
 function closeLater(agent: Agent, source: Source): void {
-  const caller = {
-    signal: new AbortController().signal,
-    deadlineMs: Date.now() + closeTimeoutMs,
-  };
+  const caller = ownCaller(closeTimeoutMs);
   agent.call({ service, rpc: 'CloseSource', request: { source } }, caller).catch(() => undefined);
 }
 

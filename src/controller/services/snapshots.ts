@@ -12,7 +12,7 @@ import { parseCreateSnapshotForm } from '../../rpc/forms.ts';
 import type { Implementation } from '../../rpc/handlers.ts';
 import { StatusError } from '../../rpc/status.ts';
 import { parsePage, requireText } from '../../rpc/validate.ts';
-import type { Agent } from '../agent.ts';
+import { type Agent, atMost } from '../agent.ts';
 import type { Node } from '../agents.ts';
 import { listOver } from '../lists.ts';
 import { agentOf, findAgent, routeOf } from '../route.ts';
@@ -130,10 +130,7 @@ async function findSnapshot(
   call: RpcCall,
 ): Promise<Snapshot | 'none' | undefined> {
   const id = snapshotIdFor(name, tag);
-  const caller = {
-    signal: call.signal,
-    deadlineMs: Math.min(call.deadlineMs, Date.now() + askTimeoutMs),
-  };
+  const caller = atMost(askTimeoutMs, call);
   try {
     const request = { snapshot_id: id, secrets: {} };
     const found = agent.call({ service, rpc: 'GetSnapshot', request }, caller);

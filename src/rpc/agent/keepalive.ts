@@ -1,7 +1,7 @@
 import type { Keepalive } from '../grpc-server.ts';
 
 /**
- * Of connections between agents, and from the controller. Whoever lost the connection connects again, so one whose other side does not
+ * Of connections between agents, and from the controller. The side that connected connects again, so a connection whose other side does not
  * answer is closed early.
  */
 export const agentKeepalive: Keepalive = { pingMs: 10_000, timeoutMs: 5_000 };

@@ -1,5 +1,5 @@
 import { VolumeError } from '../../errors.ts';
-import { groupIdFor, memberIdFor } from '../../ids.ts';
+import { type GroupId, groupIdFor, memberIdFor } from '../../ids.ts';
 import { type GroupRecord, groupRecord, type MemberElsewhere } from '../../state/records.ts';
 import type { Domain } from '../domain.ts';
 import { withReason } from '../engine/failures.ts';
@@ -48,13 +48,8 @@ export async function createGroupSnapshot(
       request: input,
     },
     async (domain, operation) => {
-      const existing = await findGroup(domain, id);
-      if (existing !== undefined) {
-        existing.pool.requireServed();
-        requireSameGroup(existing.record, input);
-        await existing.pool.sync();
-        return groupOf(domain.pools, existing.record);
-      }
+      const existing = await findSameGroup(domain, id, input);
+      if (existing !== undefined) return groupOf(domain.pools, existing);
       const subject = `group snapshot '${input.name}'`;
       return withReason(domain, { subject, disk: undefined }, (domain) =>
         takeGroup(domain, operation, { id, input, subject }),
@@ -88,8 +83,21 @@ export function requireValidMembers({
   }
 }
 
-/** Throws `conflict` if the group was asked for with other arguments. */
-export function requireSameGroup(
+/** The record of the group, durable, if it exists. Throws `conflict` if it was asked for with other arguments. */
+export async function findSameGroup(
+  domain: Domain,
+  id: GroupId,
+  input: Pick<CreateGroupSnapshotInput, 'name' | 'sourceVolumeIds'>,
+): Promise<GroupRecord | undefined> {
+  const existing = await findGroup(domain, id);
+  if (existing === undefined) return undefined;
+  existing.pool.requireServed();
+  requireSameGroup(existing.record, input);
+  await existing.pool.sync();
+  return existing.record;
+}
+
+function requireSameGroup(
   record: GroupRecord,
   input: Pick<CreateGroupSnapshotInput, 'name' | 'sourceVolumeIds'>,
 ): void {

@@ -9,13 +9,7 @@ import type { GroupPart } from '../jobs/group-parts.ts';
 import type { GroupPartInput, GroupPartStart } from '../model.ts';
 import { findUndecided } from '../pool/set-aside.ts';
 import { type BarrierStep, plannedFreezeMs } from './capture.ts';
-import {
-  commitGroup,
-  liveVolumeIds,
-  requireSameGroup,
-  requireValidMembers,
-} from './group-create.ts';
-import { findGroup } from './group-get.ts';
+import { commitGroup, findSameGroup, liveVolumeIds, requireValidMembers } from './group-create.ts';
 import {
   captureMembers,
   completeMembers,
@@ -97,12 +91,8 @@ async function findExisting(
   { name, groupVolumeIds }: GroupPartInput,
 ): Promise<GroupPartStart | undefined> {
   if (groupVolumeIds === undefined) return undefined;
-  const existing = await findGroup(domain, id);
-  if (existing === undefined) return undefined;
-  existing.pool.requireServed();
-  requireSameGroup(existing.record, { name, sourceVolumeIds: groupVolumeIds });
-  await existing.pool.sync();
-  return { kind: 'existing', record: existing.record };
+  const record = await findSameGroup(domain, id, { name, sourceVolumeIds: groupVolumeIds });
+  return record === undefined ? undefined : { kind: 'existing', record };
 }
 
 async function takePart(
